@@ -1,0 +1,55 @@
+"""The names of all columns and the schemas of all tables, in one place.
+
+Schemas are DDL text, so that this module needs no Spark; `{user}` and `{item}` stand for the ids'
+own types (`int`, `bigint` or `string`).
+"""
+
+# Ratings and interactions
+USER = "user_id"
+ITEM = "item_id"
+RATING = "rating"
+TIMESTAMP = "timestamp"
+LABEL = "label"
+ROWS = "rows"
+CONFLICTING = "conflicting"
+
+# Rejected rows: the values as they were found, as text
+REASON = "reason"
+RAW_USER = "user"
+RAW_ITEM = "item"
+RAW_LINE = "line"
+
+# Models
+USER_INDEX = "user_index"
+ITEM_INDEX = "item_index"
+EMBEDDING = "embedding"
+BIAS = "bias"
+SEEN = "seen"
+
+# Recommendations
+RANK = "rank"
+SCORE = "score"
+MODEL_ID = "model_id"
+RUN_ID = "run_id"
+GENERATED_AT = "generated_at"
+
+INTERACTIONS_SCHEMA = (
+    "user_id {user}, item_id {item}, rating double, timestamp timestamp, "
+    "label tinyint, rows bigint, conflicting boolean"
+)
+REJECTS_SCHEMA = (
+    "reason string, user string, item string, rating string, timestamp string, line string"
+)
+ITEMS_SCHEMA = "item_index int, item_id {item}, bias float, embedding array<float>"
+USERS_SCHEMA = (
+    "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
+)
+RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float"
+RECOMMENDATIONS_SCHEMA = (
+    RANKED_SCHEMA + ", model_id string, run_id string, generated_at timestamp"
+)
+
+
+def names(schema: str) -> list[str]:
+    """Return the column names of a schema in this module, in order."""
+    return [field.split()[0] for field in schema.split(", ")]

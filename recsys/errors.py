@@ -1,0 +1,58 @@
+"""Every error that a user can cause or mend, each with its exit status.
+
+A message says what was expected, what was found and what to do, in one line.
+"""
+
+
+class RecsysError(Exception):
+    """Base class: whatever derives from it is shown as one line, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(RecsysError):
+    """The configuration or the command line cannot be used."""
+
+    exit_code = 2
+
+
+class InputError(RecsysError):
+    """The ratings cannot be read, or nothing usable is in them."""
+
+    exit_code = 3
+
+
+class TooManyRejectsError(RecsysError):
+    """A larger share of the rows was rejected than the configuration allows."""
+
+    exit_code = 4
+
+
+class MemoryLimitError(RecsysError):
+    """The interactions would not fit into the driver's memory or result limit."""
+
+    exit_code = 5
+
+
+class TrainingError(RecsysError):
+    """Training cannot start as configured, or the model diverged."""
+
+    exit_code = 6
+
+
+class ModelError(RecsysError):
+    """A stored model is missing, incomplete or damaged."""
+
+    exit_code = 7
+
+
+class OutputError(RecsysError):
+    """A result could not be written, verified or put in its place."""
+
+    exit_code = 8
+
+
+class TerminatedError(RecsysError):
+    """The run was told to stop (SIGTERM)."""
+
+    exit_code = 143
