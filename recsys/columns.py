@@ -41,13 +41,9 @@ REJECTS_SCHEMA = (
     "reason string, user string, item string, rating string, timestamp string, line string"
 )
 ITEMS_SCHEMA = "item_index int, item_id {item}, bias float, embedding array<float>"
-USERS_SCHEMA = (
-    "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
-)
+USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
 RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float"
-RECOMMENDATIONS_SCHEMA = (
-    RANKED_SCHEMA + ", model_id string, run_id string, generated_at timestamp"
-)
+RECOMMENDATIONS_SCHEMA = RANKED_SCHEMA + ", model_id string, run_id string, generated_at timestamp"
 
 
 def names(schema: str) -> list[str]:

@@ -52,7 +52,11 @@ class OutputError(RecsysError):
     exit_code = 8
 
 
-class TerminatedError(RecsysError):
-    """The run was told to stop (SIGTERM)."""
+class Terminated(BaseException):
+    """The run was told to stop (SIGTERM).
+
+    Not an Exception, like KeyboardInterrupt: py4j wraps every Exception that a signal handler
+    raises during one of its calls into an error of its own.
+    """
 
     exit_code = 143

@@ -1,0 +1,1 @@
+"""The jobs: configuration in, named stages, tables out. Nothing imports them."""

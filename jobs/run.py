@@ -1,0 +1,30 @@
+"""The whole job, ratings to recommendations: `spark-submit jobs/run.py --config conf/x.yaml`."""
+
+import sys
+from typing import Any
+
+from jobs.runtime import Job, Options, execute
+from jobs.score import score
+from jobs.train import outputs, train
+
+
+def _stages(job: Job) -> dict[str, Any]:
+    model = train(job)
+    recommendations = score(job, model)
+    return {
+        "model_id": model.model_id,
+        "cohort": job.config.scoring.cohort,
+        "counts": model.manifest["counts"],
+        "outputs": {**outputs(job, model), "recommendations": recommendations},
+    }
+
+
+def main(options: Options) -> int:
+    """Run the job and return its exit status."""
+    return execute("run", options, _stages)
+
+
+if __name__ == "__main__":
+    from jobs.cli import command
+
+    command(["run", *sys.argv[1:]])

@@ -1,0 +1,135 @@
+"""What every job needs around its stages: settings, session, record, errors and exit status."""
+
+import datetime as dt
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from recsys import lifecycle, session
+from recsys.config import Config, load_config
+from recsys.errors import RecsysError, Terminated
+from recsys.manifest import Run, new_run
+from recsys.runs import RunRecord
+from recsys.source import spark_reason
+from recsys.storage import Store
+
+log = logging.getLogger("recsys")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run's surroundings, as its stages need them."""
+
+    spark: SparkSession
+    store: Store
+    config: Config
+    run: Run
+    staging: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    config: str | None
+    overrides: Sequence[str]
+    run_date: dt.date | None
+    run_id: str | None
+    debug: bool
+
+
+def execute(
+    name: str,
+    options: Options,
+    stages: Callable[[Job], dict[str, Any]],
+    *,
+    needs_input: bool = True,
+    asked: Mapping[str, Any] | None = None,
+) -> int:
+    """Run a job's stages and return the exit status (README: "Exit status").
+
+    Args:
+        name: the job's, for the run's manifest.
+        options: the command line.
+        stages: the job; what it returns goes into the run's manifest.
+        needs_input: whether the configuration must say what to read.
+        asked: what else makes a retry the same run.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for noisy in ("py4j", "pyspark"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        lifecycle.stop_on_sigterm(with_parent=session.under_spark_submit())
+        config = load_config(options.config, options.overrides)
+        if needs_input:
+            config.require_input()
+        run = new_run(options.run_id, options.run_date)
+        spark = session.start(config.spark, quiet=not options.debug)
+        try:
+            _run(name, spark, config, run, stages, asked or {})
+        finally:
+            spark.stop()
+    except (RecsysError, Terminated, KeyboardInterrupt) as error:
+        return _report(str(error) or "interrupted", getattr(error, "exit_code", 130), options)
+    except Exception as error:
+        return _report(f"unexpected: {_one_line(error)}", 1, options)
+    return 0
+
+
+def _run(
+    name: str,
+    spark: SparkSession,
+    config: Config,
+    run: Run,
+    stages: Callable[[Job], dict[str, Any]],
+    asked: Mapping[str, Any],
+) -> None:
+    store = Store(spark, config.root)
+    record = RunRecord(store, name, run, config, asked)
+    finished = record.finished_before()
+    if finished is not None:
+        log.info("run %s is complete already: nothing to do", run.run_id)
+        _print_result(finished)
+        return
+    log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
+    record.begin()
+    try:
+        with store.staging(run.run_id) as staging:
+            result = stages(Job(spark, store, config, run, staging))
+        _print_result(record.complete(result))
+    except (Exception, Terminated, KeyboardInterrupt) as error:
+        record.fail(_one_line(error), getattr(error, "exit_code", 1))
+        raise
+
+
+def _print_result(manifest: Mapping[str, Any]) -> None:
+    for table, place in manifest["outputs"].items():
+        print(f"{table:16} {place['uri']}  {place['rows']:,} rows")
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, Py4JError | PySparkException):
+        return spark_reason(error)
+    if isinstance(error, RecsysError | Terminated):
+        return str(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _report(message: str, exit_code: int, options: Options) -> int:
+    if options.debug:
+        log.exception("the traceback, as --debug asks")
+    elif exit_code == 1:
+        message += " (run with --debug for the traceback)"
+    print(f"recsys: error: {message}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,118 @@
+"""Prepare the ratings and train a model: `spark-submit jobs/train.py --config conf/x.yaml`."""
+
+import logging
+import sys
+from typing import Any
+
+from jobs.runtime import Job, Options, execute
+from recsys import memory, training
+from recsys.config import digest
+from recsys.files import MANIFEST
+from recsys.interactions import collect
+from recsys.manifest import versions
+from recsys.model_store import Model, load_model, write_model
+from recsys.preparation import interactions_id, prepare
+
+log = logging.getLogger(__name__)
+
+
+def train(job: Job) -> Model:
+    """Publish interactions and a model; a retry takes up what its run had finished."""
+    config, run, store = job.config, job.run, job.store
+    threads = config.training.threads or memory.cpus()
+    training.check_threads(threads)
+    model_id = _model_id(job)
+    place = store.uri("models", model_id)
+    if store.exists(f"{place}/{MANIFEST}"):
+        log.info("model %s is there already: taking it up", model_id)
+        return load_model(job.spark, store, place)
+
+    with run.stage("prepare"):
+        prepared = prepare(job.spark, store, config, run, job.staging)
+    with run.stage("collect"):
+        interactions = collect(
+            job.spark,
+            prepared.pairs,
+            no_components=config.training.no_components,
+            with_ratings=config.training.sample_weights == "rating",
+            max_share=config.memory.max_share,
+        )
+    with run.stage("train"):
+        embeddings = training.train(
+            interactions.labels, config.training, threads=threads, ratings=interactions.ratings
+        )
+    with run.stage("write model"):
+        staged = f"{job.staging}/model"
+        write_model(
+            job.spark,
+            store,
+            staged,
+            interactions=interactions,
+            embeddings=embeddings,
+            pairs=prepared.pairs,
+            types=prepared.types,
+            rows_per_file=config.scoring.users_per_file,
+            about={
+                "model_id": model_id,
+                "run_id": run.run_id,
+                "run_date": run.run_date.isoformat(),
+                "created_at": run.started_at.isoformat(),
+                "configuration": config.public(),
+                "configuration_hash": config.fingerprint(),
+                "interactions_id": prepared.manifest["interactions_id"],
+                "input": prepared.manifest["input"],
+                "counts": prepared.manifest["counts"],
+                "training": {
+                    "loss": config.training.loss,
+                    "epochs": config.training.epochs,
+                    "threads": threads,
+                    "openmp": training.has_openmp(),
+                    "seed": config.training.seed,
+                },
+                "versions": versions(),
+                "timings_seconds": run.timings,
+            },
+        )
+        store.publish(staged, place)
+    return load_model(job.spark, store, place)
+
+
+def _model_id(job: Job) -> str:
+    """Name the model of a run: the same for a retry, another for another configuration."""
+    made_of = [interactions_id(job.config, job.run), job.config.fingerprint("training")]
+    return f"{job.run.run_id}-{digest(made_of)[:8]}"
+
+
+def outputs(job: Job, model: Model) -> dict[str, Any]:
+    """Say where the model and what it learned from are."""
+    return {
+        "interactions": {
+            "uri": job.store.uri("interactions", model.manifest["interactions_id"]),
+            "rows": model.manifest["counts"]["pairs"],
+        },
+        "rejects": {
+            "uri": job.store.uri("rejects", model.manifest["interactions_id"]),
+            "rows": model.manifest["counts"]["rows_rejected"],
+        },
+        "model": {"uri": model.uri, "rows": model.manifest["n_users"]},
+    }
+
+
+def _stages(job: Job) -> dict[str, Any]:
+    model = train(job)
+    return {
+        "model_id": model.model_id,
+        "counts": model.manifest["counts"],
+        "outputs": outputs(job, model),
+    }
+
+
+def main(options: Options) -> int:
+    """Run the job and return its exit status."""
+    return execute("train", options, _stages)
+
+
+if __name__ == "__main__":
+    from jobs.cli import command
+
+    command(["train", *sys.argv[1:]])

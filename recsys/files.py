@@ -1,0 +1,61 @@
+"""The files of a table, and whether they are still those that its manifest names."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import ModelError
+
+MANIFEST = "manifest.json"
+
+
+def local_files(folder: Path) -> list[dict[str, Any]]:
+    """Return path, size in bytes and SHA-256 of each Parquet file below a local directory."""
+    return [
+        {
+            "path": path.relative_to(folder).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in sorted(folder.rglob("*.parquet"))
+        if not path.name.startswith((".", "_"))
+    ]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def compare_files(
+    owner: str,
+    table: str,
+    expected: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
+) -> None:
+    """Compare the files of a table with what its manifest says.
+
+    Raises:
+        ModelError: a file is missing, damaged or not named in the manifest; the message names it.
+    """
+    present = {file["path"]: file for file in found}
+    for file in expected:
+        name = f"{table}/{file['path']}"
+        other = present.pop(file["path"], None)
+        if other is None:
+            raise ModelError(f"{owner} is incomplete: {name} is missing; train it again")
+        if other["bytes"] != file["bytes"]:
+            raise ModelError(
+                f"{owner} is damaged: {name} has {other['bytes']} bytes, its manifest says "
+                f"{file['bytes']}; train it again"
+            )
+        if other["sha256"] != file["sha256"]:
+            raise ModelError(
+                f"{owner} is damaged: the SHA-256 of {name} is not the manifest's; train it again"
+            )
+    if present:
+        raise ModelError(
+            f"{owner} has a file that its manifest does not name: {table}/{min(present)}; "
+            "remove it, or train the model again"
+        )

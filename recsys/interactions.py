@@ -1,0 +1,147 @@
+"""Labelled pairs to dense ids and sparse matrices on the driver."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys.columns import ITEM, ITEM_INDEX, LABEL, RATING, USER, USER_INDEX
+from recsys.errors import InputError, MemoryLimitError
+from recsys.memory import check_fits
+
+# Peak on the driver for each pair: the Arrow columns (13), their NumPy copies (12), a CSR copy
+# while sorting (12), the matrices (12 and 4), LightFM's shuffled order and its lookup of positives
+# (4 and 12), and as much again for what is freed late.
+_BYTES_PER_PAIR = 140
+# Parameters, gradients and momentum, float32, and their float64 copies while they are initialised.
+_BYTES_PER_PARAMETER = 24
+# What Spark counts against spark.driver.maxResultSize: two ints, a byte and a double.
+_RESULT_BYTES_PER_PAIR = 17
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """What LightFM learns from.
+
+    Attributes:
+        user_ids, item_ids: ids in ascending order (numbers, or UTF-8 bytes); an id's position is
+            its index. Arrow arrays of int32, int64 or string.
+        labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
+        ratings: the ratings of the same pairs in the same order, float32, or None.
+    """
+
+    user_ids: pa.Array
+    item_ids: pa.Array
+    labels: sp.coo_matrix
+    ratings: NDArray[np.float32] | None
+
+
+def index_ids(pairs: DataFrame, column: str) -> pa.Array:
+    """Return a column's distinct ids in ascending order.
+
+    Spark compares strings by their UTF-8 bytes, whatever the locale.
+    """
+    table = pairs.select(column).distinct().orderBy(column).toArrow()
+    return table.column(0).combine_chunks()
+
+
+def index_frame(spark: SparkSession, ids: pa.Array, id_name: str, index_name: str) -> DataFrame:
+    """Return ids and their indices as a DataFrame."""
+    index = pa.array(np.arange(len(ids), dtype=np.int32))
+    return spark.createDataFrame(pa.table({id_name: ids, index_name: index}))
+
+
+def collect(
+    spark: SparkSession,
+    pairs: DataFrame,
+    *,
+    no_components: int,
+    with_ratings: bool,
+    max_share: float,
+) -> Interactions:
+    """Collect labelled pairs with Arrow into sparse matrices.
+
+    Args:
+        spark: the session.
+        pairs: INTERACTIONS_SCHEMA; rows with label 0 are left out.
+        no_components: size of the embeddings to come, for the estimate of memory.
+        with_ratings: whether the ratings are wanted too.
+        max_share: the share of the driver's memory that may be used.
+
+    Raises:
+        InputError: nothing is left to learn from.
+        MemoryLimitError: it would not fit; nothing was collected.
+    """
+    used = pairs.where(F.col(LABEL) != 0)
+    counts = used.agg(F.count(F.lit(1)), F.count_distinct(USER), F.count_distinct(ITEM)).collect()[
+        0
+    ]
+    n_pairs, n_users, n_items = (int(value) for value in counts)
+    if n_pairs == 0:
+        raise InputError(
+            "no interactions are left to learn from; loosen filters.rating_threshold and the date "
+            "window, or check input.columns"
+        )
+    check_collectable(spark, n_pairs, n_users, n_items, no_components, max_share)
+    user_ids, item_ids = index_ids(used, USER), index_ids(used, ITEM)
+    columns = [USER_INDEX, ITEM_INDEX, LABEL] + ([RATING] if with_ratings else [])
+    table = (
+        used.join(index_frame(spark, user_ids, USER, USER_INDEX), on=USER, how="inner")
+        .join(index_frame(spark, item_ids, ITEM, ITEM_INDEX), on=ITEM, how="inner")
+        .select(*columns)
+        .toArrow()
+    )
+    rows = table.column(USER_INDEX).to_numpy()
+    cols = table.column(ITEM_INDEX).to_numpy()
+    # One pass in C, since the keys are dense and unique; the order of rows in Spark means nothing.
+    order = np.lexsort((cols, rows))
+    shape = (len(user_ids), len(item_ids))
+    labels = sp.coo_matrix(
+        (
+            table.column(LABEL).to_numpy()[order].astype(np.float32),
+            (rows[order], cols[order]),
+        ),
+        shape=shape,
+    )
+    ratings = table.column(RATING).to_numpy()[order].astype(np.float32) if with_ratings else None
+    return Interactions(user_ids, item_ids, labels, ratings)
+
+
+def check_collectable(
+    spark: SparkSession,
+    n_pairs: int,
+    n_users: int,
+    n_items: int,
+    no_components: int,
+    max_share: float,
+) -> None:
+    """Refuse what would not fit, before anything is collected.
+
+    Raises:
+        MemoryLimitError: with the numbers and what to change.
+    """
+    jvm: Any = spark.sparkContext._jvm
+    limit_text = spark.conf.get("spark.driver.maxResultSize", "1g")
+    limit = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(limit_text))
+    result = n_pairs * _RESULT_BYTES_PER_PAIR
+    if 0 < limit < result:
+        raise MemoryLimitError(
+            f"{n_pairs:,} interactions are about {result / 2**20:,.0f} MiB to collect, but "
+            f"spark.driver.maxResultSize is {limit_text}; raise it, or raise the minimum numbers "
+            "of interactions in filters"
+        )
+    check_fits(
+        what=f"{n_pairs:,} interactions of {n_users:,} users and {n_items:,} items with "
+        f"{no_components} components",
+        needed=n_pairs * _BYTES_PER_PAIR
+        + (n_users + n_items) * (no_components + 1) * _BYTES_PER_PARAMETER,
+        heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
+        max_share=max_share,
+        remedy="take a larger machine, lower spark.driver.memory or training.no_components, or "
+        "raise the minimum numbers of interactions in filters",
+    )

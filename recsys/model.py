@@ -1,0 +1,160 @@
+"""A model as arrays, and how it lies on disk.
+
+A model is a directory of two Parquet tables and a manifest, all written through Spark (see
+`recsys.model_store`):
+
+- `items`: `item_index`, `item_id`, `bias`, `embedding`
+- `users`: `user_index`, `user_id`, `bias`, `embedding`, `seen` (indices of the items that the user
+  has interacted with, ascending)
+- `manifest.json`: configuration, input, versions, timings, shapes, size and SHA-256 of the files
+
+On a local path pyarrow alone can read it: `load_items` and `load_users` need no Spark.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, USER, USER_INDEX
+from recsys.errors import ModelError
+from recsys.files import MANIFEST, compare_files, local_files
+from recsys.manifest import FORMAT_VERSION
+
+ITEMS, USERS = "items", "users"
+_NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Ids with their embeddings and biases, in ascending order of the ids.
+
+    Attributes:
+        ids: `(n,)` Arrow array of int32, int64 or string.
+        embeddings: `(n, n_components)` float32.
+        biases: `(n,)` float32.
+    """
+
+    ids: pa.Array
+    embeddings: NDArray[np.float32]
+    biases: NDArray[np.float32]
+
+
+def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
+    """Return items or users as a table of index, id, bias and embedding."""
+    index_name, id_name = _NAMES[kind]
+    n, width = vectors.embeddings.shape
+    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
+    values = pa.array(vectors.embeddings.reshape(-1))
+    return pa.table(
+        {
+            index_name: pa.array(np.arange(n, dtype=np.int32)),
+            id_name: vectors.ids,
+            BIAS: pa.array(vectors.biases),
+            EMBEDDING: pa.LargeListArray.from_arrays(offsets, values).cast(pa.list_(pa.float32())),
+        }
+    )
+
+
+_MANIFEST_KEYS = (
+    "format_version",
+    "model_id",
+    "user_type",
+    "item_type",
+    "n_users",
+    "n_items",
+    "no_components",
+    "tables",
+)
+
+
+def check_manifest(manifest: Any, name: str) -> dict[str, Any]:
+    """Return a manifest that this version can read.
+
+    Args:
+        manifest: parsed JSON.
+        name: `model <id>`, as its directory has it.
+
+    Raises:
+        ModelError: it is another model's, of another format, or lacks something.
+    """
+    lacking = [key for key in _MANIFEST_KEYS if key not in manifest]
+    if not isinstance(manifest, dict) or lacking:
+        raise ModelError(f"{name} is damaged: {MANIFEST} lacks {', '.join(lacking)}; train again")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ModelError(
+            f"{name} has format {manifest['format_version']}, this version reads "
+            f"{FORMAT_VERSION}; train it again"
+        )
+    if name != f"model {manifest['model_id']}":
+        raise ModelError(
+            f"{name} is damaged: its {MANIFEST} is that of model {manifest['model_id']}; a model's "
+            "directory cannot be renamed"
+        )
+    return manifest
+
+
+def vectors_from_table(table: pa.Table, manifest: Mapping[str, Any], kind: str) -> Vectors:
+    """Turn a table of items or users, in order of index, into arrays.
+
+    Raises:
+        ModelError: its shape is not the manifest's, or a value is not finite.
+    """
+    index_name, id_name = _NAMES[kind]
+    name = f"model {manifest['model_id']}"
+    n, width = manifest["n_items" if kind == ITEMS else "n_users"], manifest["no_components"]
+    index = table.column(index_name).to_numpy()
+    if not np.array_equal(index, np.arange(n)):
+        raise ModelError(f"{name} is damaged: {kind} has no dense {index_name} up to {n - 1}")
+    lists = table.column(EMBEDDING).combine_chunks()
+    if not (np.diff(lists.offsets.to_numpy()) == width).all():
+        raise ModelError(f"{name} is damaged: {kind} has embeddings that are not of size {width}")
+    embeddings = lists.flatten().to_numpy(zero_copy_only=False).reshape(n, width)
+    biases = table.column(BIAS).to_numpy()
+    if not (np.isfinite(embeddings).all() and np.isfinite(biases).all()):
+        raise ModelError(f"{name} is damaged: {kind} has values that are not finite")
+    ids = table.column(id_name).combine_chunks()
+    return Vectors(ids, embeddings.astype(np.float32), biases.astype(np.float32))
+
+
+def load_items(folder: Path) -> Vectors:
+    """Load a model's items from a local directory with pyarrow alone.
+
+    Raises:
+        ModelError: the table does not fit the manifest.
+    """
+    return _load_local(folder, ITEMS)
+
+
+def load_users(folder: Path) -> Vectors:
+    """Load a model's users from a local directory with pyarrow alone.
+
+    Raises:
+        ModelError: the table does not fit the manifest.
+    """
+    return _load_local(folder, USERS)
+
+
+def _load_local(folder: Path, kind: str) -> Vectors:
+    name = f"model {folder.name}"
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{name} is missing or incomplete: no {folder / MANIFEST}") from error
+    except ValueError as error:
+        raise ModelError(f"{name} is damaged: {MANIFEST} is not valid JSON; train again") from error
+    check_manifest(manifest, name)
+    expected = manifest["tables"][kind]["files"]
+    compare_files(name, kind, expected, local_files(folder / kind))
+    index_name, id_name = _NAMES[kind]
+    parts = [
+        pq.read_table(folder / kind / file["path"], columns=[index_name, id_name, BIAS, EMBEDDING])
+        for file in expected
+    ]
+    return vectors_from_table(pa.concat_tables(parts).sort_by(index_name), manifest, kind)

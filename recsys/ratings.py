@@ -1,0 +1,347 @@
+"""Raw ratings to clean, deduplicated pairs of user and item.
+
+Every function takes and returns DataFrames. No result depends on the order of rows or the number
+of partitions.
+"""
+
+import datetime as dt
+from collections.abc import Callable
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ByteType,
+    DataType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    NumericType,
+    ShortType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
+
+from recsys.columns import (
+    CONFLICTING,
+    ITEM,
+    LABEL,
+    RATING,
+    RAW_ITEM,
+    RAW_LINE,
+    RAW_USER,
+    REASON,
+    ROWS,
+    TIMESTAMP,
+    USER,
+)
+from recsys.config import Deduplication, Filters, IdType, Input, Validation
+from recsys.errors import ConfigError, InputError
+
+_EPOCH_UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
+# 0001-01-01 and 9999-12-31 in microseconds since 1970: what Spark, pandas' readers and SQL share.
+_FIRST_MICROS, _LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
+_BLANK = r"(?U)^\s*$"
+_LARGEST_EXACT_INTEGER = 2.0**53
+
+
+def validate(raw: DataFrame, source: Input, rules: Validation) -> DataFrame:
+    """Convert every row, and give those that cannot be used a reason.
+
+    Plain casts fail the whole job in Spark's ANSI mode, so every conversion is a `try_` one.
+
+    Args:
+        raw: what `source.read_ratings` returns.
+        source: names, id types and the timestamp format.
+        rules: the range of the ratings.
+
+    Returns:
+        `user_id`, `item_id`, `rating` (double), `timestamp`; `reason` (null where the row is good);
+        and, where it is not, the values as they were found: `user`, `item`, `raw_rating`,
+        `raw_timestamp`, `line`.
+
+    Raises:
+        ConfigError: a column has a type that cannot be what the configuration says it is.
+    """
+    types = {field.name: field.dataType for field in raw.schema}
+    user, user_reasons = _id(RAW_USER, types[RAW_USER], source.id_types.user)
+    item, item_reasons = _id(RAW_ITEM, types[RAW_ITEM], source.id_types.item)
+    reasons = [(F.col(RAW_LINE).isNotNull(), "malformed_line"), *user_reasons, *item_reasons]
+    if RATING in types:
+        rating, rating_reasons = _rating(types[RATING], rules)
+        reasons += rating_reasons
+    else:
+        rating = F.lit(1.0)
+    if TIMESTAMP in types:
+        timestamp, time_reasons = _timestamp(types[TIMESTAMP], source.timestamp_format)
+        reasons += time_reasons
+    else:
+        timestamp = F.lit(None).cast("timestamp")
+
+    first_reason = F.coalesce(*[F.when(wrong, F.lit(name)) for wrong, name in reasons])
+
+    def found(name: str) -> Column:
+        text = F.col(name).cast("string") if name in types else F.lit(None).cast("string")
+        return F.when(first_reason.isNotNull(), text)
+
+    return raw.select(
+        user.alias(USER),
+        item.alias(ITEM),
+        rating.alias(RATING),
+        timestamp.alias(TIMESTAMP),
+        first_reason.alias(REASON),
+        found(RAW_USER).alias(RAW_USER),
+        found(RAW_ITEM).alias(RAW_ITEM),
+        found(RATING).alias("raw_rating"),
+        found(TIMESTAMP).alias("raw_timestamp"),
+        F.col(RAW_LINE),
+    )
+
+
+def rejects(validated: DataFrame) -> DataFrame:
+    """Return the rows that cannot be used, as text, with their reasons (REJECTS_SCHEMA)."""
+    return validated.where(F.col(REASON).isNotNull()).select(
+        REASON,
+        RAW_USER,
+        RAW_ITEM,
+        F.col("raw_rating").alias(RATING),
+        F.col("raw_timestamp").alias(TIMESTAMP),
+        RAW_LINE,
+    )
+
+
+def accepted(validated: DataFrame) -> DataFrame:
+    """Return the rows that can be used: `user_id`, `item_id`, `rating`, `timestamp`."""
+    return validated.where(F.col(REASON).isNull()).select(USER, ITEM, RATING, TIMESTAMP)
+
+
+_Reasons = list[tuple[Column, str]]
+
+
+def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
+    column = F.col(name)
+    targets = {"string": "string", "int": "int", "long": "bigint"}
+    if wanted == "source":
+        if isinstance(found, StringType):
+            target = "string"
+        elif isinstance(found, ByteType | ShortType | IntegerType):
+            target = "int"
+        elif isinstance(found, LongType):
+            target = "bigint"
+        else:
+            raise ConfigError(
+                f"input.columns.{name}: found a column of type {found.simpleString()}, expected "
+                f"string, int or bigint; set input.id_types.{name} to convert it"
+            )
+    else:
+        target = targets[wanted]
+    missing = column.isNull()
+    if isinstance(found, StringType):
+        missing = missing | column.rlike(_BLANK)
+        if target != "string":
+            # What pandas makes of whole numbers beside missing ones: 17850.0
+            column = F.regexp_replace(F.trim(column), r"^([+-]?\d+)\.0+$", "$1")
+    elif isinstance(found, FloatType | DoubleType):
+        missing = missing | F.isnan(column)
+        whole = (column == F.floor(column)) & (F.abs(column) <= _LARGEST_EXACT_INTEGER)
+        column = F.when(whole, column.try_cast("bigint"))
+    elif not isinstance(found, NumericType):
+        raise ConfigError(
+            f"input.columns.{name}: found a column of type {found.simpleString()}, which cannot "
+            "be an id; choose another column"
+        )
+    converted = column.try_cast(target)
+    return converted, [
+        (missing, f"{name}_missing"),
+        (converted.isNull(), f"{name}_invalid"),
+    ]
+
+
+def _rating(found: DataType, rules: Validation) -> tuple[Column, _Reasons]:
+    column = F.col(RATING)
+    missing = column.isNull()
+    converted = column.try_cast("double")
+    unparsable = converted.isNull()
+    if isinstance(found, StringType):
+        missing = missing | column.rlike(_BLANK)
+        # Java reads 1d and 0x1p3 as numbers. NaN and Infinity are judged as not finite.
+        not_plain = column.rlike(r"[^0-9eE+.\s-]") & ~F.isnan(converted)
+        unparsable = unparsable | (not_plain & (F.abs(converted) != float("inf")))
+    elif not isinstance(found, NumericType):
+        raise ConfigError(
+            f"input.columns.rating: found a column of type {found.simpleString()}, expected a "
+            "number or text; choose another column"
+        )
+    reasons: _Reasons = [
+        (missing, "rating_missing"),
+        (unparsable, "rating_unparsable"),
+        (F.isnan(converted) | (F.abs(converted) == float("inf")), "rating_not_finite"),
+    ]
+    outside = F.lit(False)
+    if rules.rating_min is not None:
+        outside = outside | (converted < rules.rating_min)
+    if rules.rating_max is not None:
+        outside = outside | (converted > rules.rating_max)
+    reasons.append((outside, "rating_out_of_range"))
+    # Adding zero makes -0.0 the same bits as 0.0, which compare as equal.
+    return converted + F.lit(0.0), reasons
+
+
+def _timestamp(found: DataType, layout: str) -> tuple[Column, _Reasons]:
+    column = F.col(TIMESTAMP)
+    missing = column.isNull()
+    if isinstance(found, TimestampType | TimestampNTZType | DateType):
+        converted = column.cast("timestamp")
+    elif layout in _EPOCH_UNITS and isinstance(found, NumericType | StringType):
+        exact = column if isinstance(found, DecimalType) else F.trim(column.cast("string"))
+        # Java's names for numbers that are none would pass for text, but not for a decimal.
+        micros = (exact.try_cast("decimal(25,6)") * _EPOCH_UNITS[layout]).try_cast("bigint")
+        converted = F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), F.timestamp_micros(micros))
+    elif isinstance(found, StringType):
+        text = F.trim(column)
+        converted = (
+            F.try_to_timestamp(text) if layout == "iso" else F.try_to_timestamp(text, F.lit(layout))
+        )
+    else:
+        raise ConfigError(
+            f"input.columns.timestamp: found a column of type {found.simpleString()}, which "
+            f"input.timestamp_format '{layout}' cannot read; expected a timestamp, a date, text, "
+            f"or a number with {', '.join(_EPOCH_UNITS)}"
+        )
+    if isinstance(found, StringType):
+        missing = missing | column.rlike(_BLANK)
+    return converted, [
+        (missing, "timestamp_missing"),
+        (converted.isNull(), "timestamp_unparsable"),
+    ]
+
+
+def deduplicate(rows: DataFrame, rule: Deduplication) -> DataFrame:
+    """Make one pair of all rows with the same user and item.
+
+    Equal timestamps are broken by the higher rating. Sums and means add the ratings in ascending
+    order, since adding doubles depends on the order.
+
+    Args:
+        rows: `user_id`, `item_id`, `rating`, `timestamp`.
+        rule: the policy.
+
+    Returns:
+        The same columns, and `rows` (how many became one) and `conflicting` (whether their ratings
+        differed).
+    """
+    rating, timestamp = F.col(RATING), F.col(TIMESTAMP)
+    ascending = F.sort_array(F.collect_list(rating))
+    total = F.aggregate(ascending, F.lit(0.0), lambda sum_, value: sum_ + value)
+    chosen = {
+        "last": F.max(F.struct(timestamp, rating))[RATING],
+        "first": -F.min(F.struct(timestamp, (-rating).alias(RATING)))[RATING] + F.lit(0.0),
+        "max": F.max(rating),
+        "min": F.min(rating),
+        "sum": total,
+        "mean": total / F.count(F.lit(1)),
+        "count": F.count(F.lit(1)).cast("double"),
+    }[rule.policy]
+    when = F.min(timestamp) if rule.policy == "first" else F.max(timestamp)
+    return rows.groupBy(USER, ITEM).agg(
+        chosen.alias(RATING),
+        when.alias(TIMESTAMP),
+        F.count(F.lit(1)).alias(ROWS),
+        (F.min(rating) != F.max(rating)).alias(CONFLICTING),
+    )
+
+
+def label(
+    pairs: DataFrame,
+    filters: Filters,
+    window: tuple[dt.date | None, dt.date | None],
+    *,
+    keep_negatives: bool,
+) -> DataFrame:
+    """Decide what each pair is to training: 1 positive, -1 negative, 0 left out.
+
+    Args:
+        pairs: what `deduplicate` returns.
+        filters: the threshold.
+        window: first and last day (UTC, both included), each may be None.
+        keep_negatives: whether pairs below the threshold are negatives or left out.
+
+    Returns:
+        The columns of INTERACTIONS_SCHEMA.
+    """
+    inside = F.lit(True)
+    since, until = window
+    if since is not None:
+        inside = inside & (F.col(TIMESTAMP) >= _instant(since))
+    if until is not None:
+        inside = inside & (F.col(TIMESTAMP) < _instant(until + dt.timedelta(days=1)))
+    below = -1 if keep_negatives else 0
+    positive = (
+        F.lit(True)
+        if filters.rating_threshold is None
+        else F.col(RATING) >= filters.rating_threshold
+    )
+    decided = F.when(~inside, 0).when(positive, 1).otherwise(below).cast("tinyint")
+    return pairs.select(USER, ITEM, RATING, TIMESTAMP, decided.alias(LABEL), ROWS, CONFLICTING)
+
+
+def _instant(day: dt.date) -> Column:
+    midnight = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+    return F.timestamp_seconds(F.lit(int(midnight.timestamp())))
+
+
+def drop_rare(
+    labelled: DataFrame, filters: Filters, checkpoint: Callable[[DataFrame], DataFrame]
+) -> DataFrame:
+    """Leave out users and items with too few labelled pairs, until none is left to leave out.
+
+    The result is the largest set in which everyone has enough (a core of the bipartite graph), so
+    it does not depend on the order of leaving out.
+
+    Args:
+        labelled: what `label` returns; read several times.
+        filters: the minimum numbers of pairs.
+        checkpoint: materialises a DataFrame and cuts its lineage. Each round joins the one before
+            with itself twice, so that without it the plan would grow exponentially.
+
+    Returns:
+        The same pairs, with label 0 where the user or the item was left out.
+
+    Raises:
+        InputError: nobody is left.
+    """
+    minimums = {USER: filters.min_user_interactions, ITEM: filters.min_item_interactions}
+    active = {name: least for name, least in minimums.items() if least > 1}
+    if not active:
+        return labelled
+    kept = checkpoint(labelled.where(F.col(LABEL) != 0).select(USER, ITEM))
+    before = kept.count()
+    while True:
+        thinned = kept
+        for name, least in active.items():
+            enough = thinned.groupBy(name).count().where(F.col("count") >= least).select(name)
+            thinned = thinned.join(enough, on=name, how="left_semi")
+        kept = checkpoint(thinned.select(USER, ITEM))
+        after = kept.count()
+        if after == before:
+            break
+        before = after
+    if before == 0:
+        raise InputError(
+            "nothing is left after filters.min_user_interactions "
+            f"({filters.min_user_interactions}) and filters.min_item_interactions "
+            f"({filters.min_item_interactions}); lower them"
+        )
+    mark = kept.withColumn("kept", F.lit(True))
+    return labelled.join(mark, on=[USER, ITEM], how="left").select(
+        USER,
+        ITEM,
+        RATING,
+        TIMESTAMP,
+        F.when(F.col("kept"), F.col(LABEL)).otherwise(F.lit(0).cast("tinyint")).alias(LABEL),
+        ROWS,
+        CONFLICTING,
+    )

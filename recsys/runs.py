@@ -1,0 +1,90 @@
+"""A run's own record: `<root>/runs/<run_id>/manifest.json`, from its beginning to its end."""
+
+import datetime as dt
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from recsys.config import Config
+from recsys.errors import ConfigError, OutputError
+from recsys.files import MANIFEST
+from recsys.manifest import FORMAT_VERSION, Run, versions
+from recsys.storage import Store
+
+log = logging.getLogger(__name__)
+
+# What does not change a result may differ between a run and its retry.
+_WITHOUT_EFFECT = {"spark", "memory"}
+
+
+class RunRecord:
+    """The manifest of one run of one job."""
+
+    def __init__(self, store: Store, job: str, run: Run, config: Config, asked: Mapping[str, Any]):
+        self._store = store
+        self._run = run
+        self._uri = store.uri("runs", run.run_id, MANIFEST)
+        effective = [name for name in type(config).model_fields if name not in _WITHOUT_EFFECT]
+        self._identity = {
+            "job": job,
+            "run_date": run.run_date.isoformat(),
+            "configuration_hash": config.fingerprint(*effective),
+            **asked,
+        }
+        self._content = {
+            "format_version": FORMAT_VERSION,
+            "run_id": run.run_id,
+            **self._identity,
+            "started_at": run.started_at.isoformat(),
+            "configuration": config.public(),
+            "versions": versions(),
+        }
+
+    def finished_before(self) -> dict[str, Any] | None:
+        """Return the manifest of an earlier attempt that finished, or None.
+
+        Raises:
+            ConfigError: the run id is that of a finished run that was asked for something else.
+        """
+        try:
+            earlier: dict[str, Any] = self._store.read_json(self._uri)
+        except (FileNotFoundError, ValueError):
+            return None
+        if earlier.get("state") != "complete":
+            return None
+        different = [k for k, v in self._identity.items() if earlier.get(k) != v]
+        if different:
+            raise ConfigError(
+                f"--run-id: run {self._run.run_id} is complete already, with another "
+                f"{' and '.join(different).replace('_', ' ')}; choose another run id"
+            )
+        return earlier
+
+    def begin(self) -> None:
+        """Say that the run goes on."""
+        self._write("running")
+
+    def complete(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Say that the run is complete and what came of it; this is written last of all."""
+        return self._write("complete", **result)
+
+    def fail(self, error: str, exit_code: int) -> None:
+        """Say why the run ended, without hiding that reason behind another."""
+        try:
+            self._write("failed", error=error, exit_code=exit_code)
+        except Exception as failure:
+            log.debug("could not record the failure", exc_info=failure)
+
+    def _write(self, state: str, **more: Any) -> dict[str, Any]:
+        content = {
+            **self._content,
+            "state": state,
+            "written_at": dt.datetime.now(dt.UTC).isoformat(),
+            "timings_seconds": self._run.timings,
+            **more,
+        }
+        try:
+            self._store.write_json(self._uri, content)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._uri}: {error}") from error
+        return content

@@ -1,0 +1,109 @@
+"""The Spark session, and what executors need of this package.
+
+`spark-submit`'s settings win: `SparkSession.builder.config` would override them, so only keys that
+SparkConf does not have yet are set.
+"""
+
+import atexit
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+import recsys
+
+log = logging.getLogger(__name__)
+
+# Text timestamps without a zone, dates and the date window all mean UTC.
+DEFAULTS = {
+    "spark.app.name": "recsys",
+    "spark.master": "local[*]",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+# A JVM that already runs cannot take these any more.
+_LAUNCH_ONLY = (
+    "spark.driver.memory",
+    "spark.driver.memoryOverhead",
+    "spark.driver.cores",
+    "spark.driver.extraJavaOptions",
+    "spark.driver.extraClassPath",
+    "spark.driver.extraLibraryPath",
+    "spark.driver.defaultJavaOptions",
+)
+
+
+def under_spark_submit() -> bool:
+    """Whether `spark-submit` started this process (it leaves the gateway's port)."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession:
+    """Start the session, or take up the one that spark-submit prepared.
+
+    Args:
+        settings: Spark's keys and values from the configuration; they win over this module's
+            defaults and lose against spark-submit's.
+        quiet: without spark-submit, silence the JVM's log, whose stack traces would bury the one
+            line that a user is to see.
+    """
+    wanted = {**DEFAULTS, **{key: _text(value) for key, value in settings.items()}}
+    if not under_spark_submit():
+        if wanted["spark.master"].startswith("local"):
+            # Nothing outside this machine takes part, and its own name may not even resolve.
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            wanted.setdefault("spark.pyspark.python", sys.executable)
+        if "spark.pyspark.python" in wanted:
+            # Only spark-submit looks at the setting itself.
+            os.environ.setdefault("PYSPARK_PYTHON", wanted["spark.pyspark.python"])
+        if quiet:
+            wanted.setdefault("spark.log.level", "OFF")
+        # Without a JVM the settings become arguments of its launch, driver memory included.
+        launch = SparkConf(loadDefaults=False)
+        for key, value in wanted.items():
+            launch.set(key, value)
+        SparkContext._ensure_initialized(conf=launch)
+    present = SparkConf()
+    missing = {key: value for key, value in wanted.items() if not present.contains(key)}
+    for key in [key for key in missing if key in _LAUNCH_ONLY]:
+        log.warning(
+            "%s from the configuration has no effect: the driver's JVM already runs; "
+            "give it to spark-submit",
+            key,
+        )
+        del missing[key]
+    builder = SparkSession.builder
+    for key, value in missing.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    _ship_kernel(spark)
+    return spark
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _ship_kernel(spark: SparkSession) -> None:
+    """Send recsys.kernel to the executors, so that they need NumPy, pandas and pyarrow only.
+
+    What they may have installed under the same name is shadowed: driver and executors always run
+    the same code.
+    """
+    package = Path(recsys.__file__).parent
+    # Executors fetch it with their first task, so it stays as long as this process.
+    folder = tempfile.mkdtemp(prefix="recsys-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    archive = Path(folder) / "recsys_kernel.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for source in [package / "__init__.py", *sorted((package / "kernel").glob("*.py"))]:
+            zipped.write(source, Path("recsys") / source.relative_to(package))
+    spark.sparkContext.addPyFile(str(archive))

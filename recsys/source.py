@@ -1,0 +1,159 @@
+"""Reading raw ratings from any source that Spark reads.
+
+Nothing is converted here: values come as the source has them, for `ratings.validate` to judge.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
+
+from recsys.columns import RATING, RAW_ITEM, RAW_LINE, RAW_USER, TIMESTAMP
+from recsys.config import Input, digest, redact
+from recsys.errors import InputError
+
+_CORRUPT = "_corrupt_record"
+_MOST_FILES_LISTED = 20
+
+
+def read_ratings(spark: SparkSession, source: Input) -> DataFrame:
+    """Read the configured source.
+
+    Returns:
+        `user`, `item`, and where the configuration names them `rating` and `timestamp`, as the
+        source has them, and `line`: a malformed line as text, else null.
+
+    Raises:
+        InputError: the source does not exist or lacks a column.
+    """
+    with reading(source):
+        frame = _read(spark, source)
+    mapping = {
+        RAW_USER: source.columns.user,
+        RAW_ITEM: source.columns.item,
+        RATING: source.columns.rating,
+        TIMESTAMP: source.columns.timestamp,
+    }
+    present = {name.lower(): name for name in frame.columns if name != _CORRUPT}
+    selected = []
+    for name, column in mapping.items():
+        if column is None:
+            continue
+        if column.lower() not in present:
+            raise InputError(_missing_column(name, column, list(present.values()), source))
+        selected.append(_quoted(present[column.lower()]).alias(name))
+    line = F.col(_CORRUPT) if _CORRUPT in frame.columns else F.lit(None).cast("string")
+    return frame.select(*selected, line.alias(RAW_LINE))
+
+
+def _read(spark: SparkSession, source: Input) -> DataFrame:
+    if source.format == "table":
+        return spark.table(source.table or "")
+    reader = spark.read.format(source.format)
+    for key, value in source.options.items():
+        reader = reader.option(key, value)
+    if source.format not in ("csv", "json"):
+        return reader.load(source.paths)
+    if source.format == "csv":
+        # Text, whatever it looks like: 007 is not 7. Inference would also read everything twice.
+        columns = reader.option("inferSchema", False).load(source.paths).columns
+        schema = StructType([StructField(name, StringType()) for name in columns])
+    else:
+        inferred = reader.load(source.paths).schema
+        schema = StructType([field for field in inferred if field.name != _CORRUPT])
+    # By default Spark parses only the columns that are asked for, and misses malformed lines; it
+    # also trusts that every file has its columns in the order of the first.
+    return (
+        reader.schema(StructType([*schema, StructField(_CORRUPT, StringType())]))
+        .option("mode", "PERMISSIVE")
+        .option("columnNameOfCorruptRecord", _CORRUPT)
+        .option("columnPruning", False)
+        .option("enforceSchema", False)
+        .load(source.paths)
+    )
+
+
+def _quoted(name: str) -> Column:
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def _missing_column(role: str, column: str, present: list[str], source: Input) -> str:
+    close = difflib.get_close_matches(column, present, n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    if source.format == "csv" and "header" not in source.options:
+        hint += " (input.options.header is not set, so the columns have no names of their own)"
+    return (
+        f"input.columns.{role}: the input has no column '{column}'{hint}; "
+        f"it has {', '.join(present)}"
+    )
+
+
+@contextmanager
+def reading(source: Input) -> Iterator[None]:
+    """Turn what Spark says when it cannot read the source into an InputError of one line."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        name = source.table if source.format == "table" else ", ".join(source.paths)
+        raise InputError(
+            f"cannot read {redact(name)} as {source.format}: {spark_reason(error)}"
+        ) from error
+
+
+def spark_reason(error: BaseException) -> str:
+    """Return the innermost reason of an error of Spark's as one line, without Java's stack."""
+    text = str(error)
+    raised = re.findall(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception)): (.+)$", text, re.MULTILINE)
+    if "Traceback (most recent call last)" in text and raised:  # in a Python worker
+        return str(redact(": ".join(raised[-1])))[:400]
+    causes = re.findall(r"Caused by: [\w.$]+: (.+(?:\n[^\tC].*)*)", text)
+    lines = [line.strip() for line in (causes[-1] if causes else text).splitlines()]
+    kept = []
+    for line in lines:
+        if line.startswith(("at ", "JVM stacktrace", "== SQL", "Traceback")):
+            break
+        kept.append(re.sub(r"^:?\s*[\w.$]+(?:Exception|Error): ", "", line))
+    reason = " ".join(part for part in kept if part)
+    reason = re.sub(r"An error occurred while calling \S+\s*", "", reason).strip(" .:")
+    return redact(reason)[:400] or type(error).__name__
+
+
+def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, Any]:
+    """Return what tells one state of the input from another: its files' sizes and times.
+
+    A catalogue table that does not consist of files has only its name.
+    """
+    files = frame.inputFiles()
+    found = []
+    if files:
+        with reading(source):
+            found = sorted(
+                (redact(row.path), row.length, row.modificationTime.isoformat())
+                for row in spark.read.format("binaryFile")
+                .load([_escape_glob(file) for file in files])
+                .select("path", "length", "modificationTime")
+                .collect()
+            )
+    identity: dict[str, Any] = {
+        "format": source.format,
+        "name": source.table or redact(source.paths),
+        "files": len(found),
+        "bytes": sum(size for _, size, _ in found),
+        "sha256_of_listing": digest([list(file) for file in found]),
+    }
+    if len(found) <= _MOST_FILES_LISTED:
+        identity["listing"] = [
+            {"path": path, "bytes": size, "modified": modified} for path, size, modified in found
+        ]
+    return identity
+
+
+def _escape_glob(path: str) -> str:
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
