@@ -8,7 +8,8 @@ from jobs.score import score
 from jobs.train import outputs, train
 
 
-def _stages(job: Job) -> dict[str, Any]:
+def stages(job: Job) -> dict[str, Any]:
+    """Run the stages and say what came of them."""
     model = train(job)
     recommendations = score(job, model)
     return {
@@ -21,7 +22,7 @@ def _stages(job: Job) -> dict[str, Any]:
 
 def main(options: Options) -> int:
     """Run the job and return its exit status."""
-    return execute("run", options, _stages)
+    return execute("run", options, stages)
 
 
 if __name__ == "__main__":

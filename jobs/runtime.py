@@ -4,18 +4,19 @@ import datetime as dt
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from recsys import lifecycle, session
 from recsys.config import Config, load_config
 from recsys.errors import RecsysError, Terminated
 from recsys.manifest import Run, new_run
-from recsys.runs import RunRecord
+from recsys.runs import RunRecord, recorded_date
 from recsys.source import spark_reason
 from recsys.storage import Store
 
@@ -67,8 +68,10 @@ def execute(
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
-    for noisy in ("py4j", "pyspark"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    if not options.debug:
+        # It prints the whole stack of every failed query; the user is to see one line.
+        PySparkLogger.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL + 1)
     try:
         lifecycle.stop_on_sigterm(with_parent=session.under_spark_submit())
         config = load_config(options.config, options.overrides)
@@ -77,7 +80,10 @@ def execute(
         run = new_run(options.run_id, options.run_date)
         spark = session.start(config.spark, quiet=not options.debug)
         try:
-            _run(name, spark, config, run, stages, asked or {})
+            if options.run_date is None:
+                earlier = recorded_date(Store(spark, config.root), run.run_id)
+                run = replace(run, run_date=earlier or run.run_date)
+            run_recorded(name, spark, config, run, stages, asked=asked or {})
         finally:
             spark.stop()
     except (RecsysError, Terminated, KeyboardInterrupt) as error:
@@ -87,27 +93,36 @@ def execute(
     return 0
 
 
-def _run(
+def run_recorded(
     name: str,
     spark: SparkSession,
     config: Config,
     run: Run,
     stages: Callable[[Job], dict[str, Any]],
+    *,
     asked: Mapping[str, Any],
-) -> None:
+) -> dict[str, Any]:
+    """Run a job's stages with a record of the run, and return that record.
+
+    A run that is complete already is not run again.
+    """
     store = Store(spark, config.root)
-    record = RunRecord(store, name, run, config, asked)
+    record = RunRecord(
+        store, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
+    )
     finished = record.finished_before()
     if finished is not None:
         log.info("run %s is complete already: nothing to do", run.run_id)
         _print_result(finished)
-        return
+        return finished
     log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
     record.begin()
     try:
         with store.staging(run.run_id) as staging:
             result = stages(Job(spark, store, config, run, staging))
-        _print_result(record.complete(result))
+        complete = record.complete(result)
+        _print_result(complete)
+        return complete
     except (Exception, Terminated, KeyboardInterrupt) as error:
         record.fail(_one_line(error), getattr(error, "exit_code", 1))
         raise

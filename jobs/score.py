@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 import sys
+from functools import partial
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -98,18 +99,25 @@ def open_model(job: Job, model_id: str) -> Model:
     return load_model(job.spark, job.store, job.store.uri("models", model_id))
 
 
+def stages(job: Job, model_id: str) -> dict[str, Any]:
+    """Run the stages and say what came of them."""
+    model = open_model(job, model_id)
+    return {
+        "model_id": model.model_id,
+        "cohort": job.config.scoring.cohort,
+        "outputs": {"recommendations": score(job, model)},
+    }
+
+
 def main(options: Options, model_id: str) -> int:
     """Run the job and return its exit status."""
-
-    def stages(job: Job) -> dict[str, Any]:
-        model = open_model(job, model_id)
-        return {
-            "model_id": model.model_id,
-            "cohort": job.config.scoring.cohort,
-            "outputs": {"recommendations": score(job, model)},
-        }
-
-    return execute("score", options, stages, needs_input=False, asked={"model_id": model_id})
+    return execute(
+        "score",
+        options,
+        partial(stages, model_id=model_id),
+        needs_input=False,
+        asked={"model_id": model_id},
+    )
 
 
 if __name__ == "__main__":

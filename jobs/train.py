@@ -98,7 +98,8 @@ def outputs(job: Job, model: Model) -> dict[str, Any]:
     }
 
 
-def _stages(job: Job) -> dict[str, Any]:
+def stages(job: Job) -> dict[str, Any]:
+    """Run the stages and say what came of them."""
     model = train(job)
     return {
         "model_id": model.model_id,
@@ -109,7 +110,7 @@ def _stages(job: Job) -> dict[str, Any]:
 
 def main(options: Options) -> int:
     """Run the job and return its exit status."""
-    return execute("train", options, _stages)
+    return execute("train", options, stages)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
             column = F.regexp_replace(F.trim(column), r"^([+-]?\d+)\.0+$", "$1")
     elif isinstance(found, FloatType | DoubleType):
         missing = missing | F.isnan(column)
-        whole = (column == F.floor(column)) & (F.abs(column) <= _LARGEST_EXACT_INTEGER)
+        whole = (column == F.rint(column)) & (F.abs(column) <= _LARGEST_EXACT_INTEGER)
         column = F.when(whole, column.try_cast("bigint"))
     elif not isinstance(found, NumericType):
         raise ConfigError(

@@ -17,10 +17,39 @@ log = logging.getLogger(__name__)
 _WITHOUT_EFFECT = {"spark", "memory"}
 
 
+def recorded_date(store: Store, run_id: str) -> dt.date | None:
+    """Return the run date of an earlier attempt, so that a retry after midnight is still one."""
+    try:
+        return dt.date.fromisoformat(
+            store.read_json(store.uri("runs", run_id, MANIFEST))["run_date"]
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
 class RunRecord:
     """The manifest of one run of one job."""
 
-    def __init__(self, store: Store, job: str, run: Run, config: Config, asked: Mapping[str, Any]):
+    def __init__(
+        self,
+        store: Store,
+        job: str,
+        run: Run,
+        config: Config,
+        *,
+        asked: Mapping[str, Any],
+        spark: Mapping[str, Any],
+    ) -> None:
+        """Describe a run.
+
+        Args:
+            store: the root.
+            job: the job's name.
+            run: its id and date.
+            config: its configuration.
+            asked: what else makes a retry the same run.
+            spark: what the session runs with.
+        """
         self._store = store
         self._run = run
         self._uri = store.uri("runs", run.run_id, MANIFEST)
@@ -38,6 +67,7 @@ class RunRecord:
             "started_at": run.started_at.isoformat(),
             "configuration": config.public(),
             "versions": versions(),
+            "spark": dict(spark),
         }
 
     def finished_before(self) -> dict[str, Any] | None:

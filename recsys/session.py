@@ -13,11 +13,13 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 import recsys
+from recsys.config import redact
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,28 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
     spark = builder.getOrCreate()
     _ship_kernel(spark)
     return spark
+
+
+def describe(spark: SparkSession, settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return what the session really runs with, for a manifest; secrets redacted.
+
+    Args:
+        spark: the session.
+        settings: the configuration's, to tell what became of them.
+    """
+    context = spark.sparkContext
+    jvm: Any = context._jvm
+    effective = {key: spark.conf.get(key, None) for key in sorted({**DEFAULTS, **settings})}
+    described: dict[str, Any] = redact(
+        {
+            "application_id": context.applicationId,
+            "master": context.master,
+            "driver_heap_bytes": int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
+            "default_parallelism": context.defaultParallelism,
+            "settings": effective,
+        }
+    )
+    return described
 
 
 def _text(value: object) -> str:

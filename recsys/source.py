@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -137,7 +138,7 @@ def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, 
             found = sorted(
                 (redact(row.path), row.length, row.modificationTime.isoformat())
                 for row in spark.read.format("binaryFile")
-                .load([_escape_glob(file) for file in files])
+                .load([_as_literal_path(file) for file in files])
                 .select("path", "length", "modificationTime")
                 .collect()
             )
@@ -155,5 +156,6 @@ def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, 
     return identity
 
 
-def _escape_glob(path: str) -> str:
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
+def _as_literal_path(uri: str) -> str:
+    """Turn one of Spark's encoded URIs into a path that its readers do not take for a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", unquote(uri))

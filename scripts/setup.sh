@@ -28,7 +28,7 @@ raise SystemExit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exi
 }
 
 install_packages() {
-    local packages root=
+    local packages root= log
     packages=$(missing_packages | tr '\n' ' ')
     [ -z "$packages" ] && return 0
     [ "$(id -u)" = 0 ] || root="sudo -n"
@@ -37,9 +37,15 @@ install_packages() {
         return 1
     fi
     echo "setup: installing $packages" >&2
-    { $root apt-get update -qq &&
-        DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends $packages
-    } >/dev/null || { echo "setup: apt-get failed; please install, as root: $packages" >&2; return 1; }
+    log=$(mktemp)
+    if ! { $root apt-get update -qq &&
+        $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
+    } > "$log" 2>&1; then
+        cat "$log" >&2
+        echo "setup: apt-get failed; please install, as root: $packages" >&2
+        return 1
+    fi
+    rm -f "$log"
 }
 
 install_venv() {
@@ -48,7 +54,7 @@ install_venv() {
     [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && return 0
     echo "setup: installing the package into .venv" >&2
     [ -x .venv/bin/pip ] || python3 -m venv .venv
-    .venv/bin/pip install -q --disable-pip-version-check -c scripts/constraints.txt -e ".[$extras]" || {
+    .venv/bin/pip install -q --use-pep517 --disable-pip-version-check -c scripts/constraints.txt -e ".[$extras]" || {
         echo "setup: pip could not install the package into .venv; see above" >&2
         return 1
     }

