@@ -17,7 +17,7 @@ from recsys.config import Config, load_config
 from recsys.errors import RecsysError, Terminated
 from recsys.manifest import Run, new_run
 from recsys.runs import RunRecord, recorded_date
-from recsys.source import spark_reason
+from recsys.session import spark_reason
 from recsys.storage import Store
 
 log = logging.getLogger("recsys")

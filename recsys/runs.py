@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsys.config import Config
-from recsys.errors import ConfigError, OutputError
+from recsys.errors import ConfigError
 from recsys.files import MANIFEST
 from recsys.manifest import FORMAT_VERSION, Run, versions
 from recsys.storage import Store
@@ -113,8 +113,5 @@ class RunRecord:
             "timings_seconds": self._run.timings,
             **more,
         }
-        try:
-            self._store.write_json(self._uri, content)
-        except OSError as error:
-            raise OutputError(f"cannot write {self._uri}: {error}") from error
+        self._store.write_json(self._uri, content)
         return content

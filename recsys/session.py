@@ -7,6 +7,7 @@ SparkConf does not have yet are set.
 import atexit
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -73,6 +74,8 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
         for key, value in wanted.items():
             launch.set(key, value)
         SparkContext._ensure_initialized(conf=launch)
+    else:
+        SparkContext._ensure_initialized()  # without a JVM, SparkConf knows nothing
     present = SparkConf()
     missing = {key: value for key, value in wanted.items() if not present.contains(key)}
     for key in [key for key in missing if key in _LAUNCH_ONLY]:
@@ -131,3 +134,21 @@ def _ship_kernel(spark: SparkSession) -> None:
         for source in [package / "__init__.py", *sorted((package / "kernel").glob("*.py"))]:
             zipped.write(source, Path("recsys") / source.relative_to(package))
     spark.sparkContext.addPyFile(str(archive))
+
+
+def spark_reason(error: BaseException) -> str:
+    """Return the innermost reason of an error of Spark's as one line, without Java's stack."""
+    text = str(error)
+    raised = re.findall(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception)): (.+)$", text, re.MULTILINE)
+    if "Traceback (most recent call last)" in text and raised:  # in a Python worker
+        return str(redact(": ".join(raised[-1])))[:400]
+    causes = re.findall(r"Caused by: [\w.$]+: (.+(?:\n[^\tC].*)*)", text)
+    lines = [line.strip() for line in (causes[-1] if causes else text).splitlines()]
+    kept = []
+    for line in lines:
+        if line.startswith(("at ", "JVM stacktrace", "== SQL", "Traceback")):
+            break
+        kept.append(re.sub(r"^:?\s*[\w.$]+(?:Exception|Error): ", "", line))
+    reason = " ".join(part for part in kept if part)
+    reason = re.sub(r"An error occurred while calling \S+\s*", "", reason).strip(" .:")
+    return redact(reason)[:400] or type(error).__name__

@@ -19,6 +19,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from recsys.columns import RATING, RAW_ITEM, RAW_LINE, RAW_USER, TIMESTAMP
 from recsys.config import Input, digest, redact
 from recsys.errors import InputError
+from recsys.session import spark_reason
 
 _CORRUPT = "_corrupt_record"
 _MOST_FILES_LISTED = 20
@@ -106,24 +107,6 @@ def reading(source: Input) -> Iterator[None]:
         raise InputError(
             f"cannot read {redact(name)} as {source.format}: {spark_reason(error)}"
         ) from error
-
-
-def spark_reason(error: BaseException) -> str:
-    """Return the innermost reason of an error of Spark's as one line, without Java's stack."""
-    text = str(error)
-    raised = re.findall(r"^(?:[\w.]+\.)?(\w+(?:Error|Exception)): (.+)$", text, re.MULTILINE)
-    if "Traceback (most recent call last)" in text and raised:  # in a Python worker
-        return str(redact(": ".join(raised[-1])))[:400]
-    causes = re.findall(r"Caused by: [\w.$]+: (.+(?:\n[^\tC].*)*)", text)
-    lines = [line.strip() for line in (causes[-1] if causes else text).splitlines()]
-    kept = []
-    for line in lines:
-        if line.startswith(("at ", "JVM stacktrace", "== SQL", "Traceback")):
-            break
-        kept.append(re.sub(r"^:?\s*[\w.$]+(?:Exception|Error): ", "", line))
-    reason = " ".join(part for part in kept if part)
-    reason = re.sub(r"An error occurred while calling \S+\s*", "", reason).strip(" .:")
-    return redact(reason)[:400] or type(error).__name__
 
 
 def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from recsys.errors import OutputError
 from recsys.files import local_files
+from recsys.session import spark_reason
 
 STAGING = "_staging"
 
@@ -79,18 +80,27 @@ class Store:
         return json.loads(content.decode("utf-8"))
 
     def write_json(self, uri: str, value: Any) -> None:
-        """Write a small JSON file beside its place, then move it there."""
+        """Write a small JSON file beside its place, then move it there.
+
+        On a local path that is one atomic step, and needs no JVM.
+        """
         content = json.dumps(value, indent=2, ensure_ascii=False, default=str).encode()
+        if (local := self.local(uri)) is not None:
+            try:
+                local.parent.mkdir(parents=True, exist_ok=True)
+                local.with_name(local.name + ".tmp").write_bytes(content)
+                local.with_name(local.name + ".tmp").replace(local)
+            except OSError as error:
+                raise OutputError(f"cannot write {local}: {error.strerror}") from error
+            return
         beside = self._hadoop.Path(uri + ".tmp")
-        stream = self._fs.create(beside, True)
-        try:
-            stream.write(content)
-        finally:
-            stream.close()
-        place = self._hadoop.Path(uri)
-        self._fs.delete(place, False)
-        if not self._fs.rename(beside, place):
-            raise OutputError(f"could not move {uri}.tmp to {uri}; look for another writer")
+        with self._writing(uri):
+            stream = self._fs.create(beside, True)
+            try:
+                stream.write(content)
+            finally:
+                stream.close()
+        self._move(beside, self._hadoop.Path(uri))
 
     @contextmanager
     def staging(self, run_id: str) -> Iterator[str]:
@@ -110,6 +120,8 @@ class Store:
                 # What is left elsewhere, the next run with this id removes.
                 if (local := self.local(place)) is not None:
                     shutil.rmtree(local, ignore_errors=True)
+                    with suppress(OSError):
+                        local.parent.rmdir()
 
     def _wait_for_no_tasks(self) -> None:
         """Cancel what still runs, since a task could write again what is about to be deleted."""
@@ -126,11 +138,30 @@ class Store:
         Raises:
             OutputError: the file system refused.
         """
-        source, target = self._hadoop.Path(staged), self._hadoop.Path(place)
-        self._fs.mkdirs(target.getParent())
-        self._fs.delete(target, True)
-        if not self._fs.rename(source, target):
-            raise OutputError(f"could not move {staged} to {place}; look for another writer")
+        target = self._hadoop.Path(place)
+        with self._writing(place):
+            self._fs.mkdirs(target.getParent())
+        self._move(self._hadoop.Path(staged), target)
+
+    def _move(self, source: Any, target: Any) -> None:
+        with self._writing(target.toString()):
+            self._fs.delete(target, True)
+            moved = self._fs.rename(source, target)
+        if not moved:
+            raise OutputError(
+                f"could not move {source.toString()} to {target.toString()}; look for another "
+                "writer, and run again with the same run id"
+            )
+
+    @contextmanager
+    def _writing(self, place: str) -> Iterator[None]:
+        """Turn what Hadoop says when it cannot write into an OutputError of one line."""
+        try:
+            yield
+        except Py4JJavaError as error:
+            raise OutputError(
+                f"cannot write {place}: {spark_reason(error)}; check root and its permissions"
+            ) from error
 
     def write_table(
         self, frame: DataFrame, uri: str, schema: str, *, partitioned_by: Sequence[str] = ()

@@ -1,0 +1,196 @@
+"""The commands as a scheduler or a person runs them: processes, exit status, signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys import errors
+from tests.conftest import ROOT, small_ratings
+
+BIN = Path(sys.executable).parent
+ENV = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
+Csv = Callable[..., str]
+
+
+def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in arguments],
+        cwd=cwd,
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path, ratings_csv: Csv) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "root": str(tmp_path / "out"),
+                "input": {
+                    "path": ratings_csv(small_ratings()),
+                    "options": {"header": True},
+                    "columns": {
+                        "user": "user",
+                        "item": "item",
+                        "rating": "rating",
+                        "timestamp": "timestamp",
+                    },
+                },
+                "training": {"threads": 1, "epochs": 2, "no_components": 4},
+                "spark": {
+                    "spark.master": "local[2]",
+                    "spark.driver.memory": "700m",
+                    "spark.sql.shuffle.partitions": 3,
+                    "spark.ui.enabled": False,
+                },
+            }
+        )
+    )
+    return path
+
+
+def complaint(ran: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line that a user is shown; there must be no traceback and no second one."""
+    assert "Traceback" not in ran.stderr + ran.stdout
+    assert "\tat " not in ran.stderr
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("recsys: error: ")]
+    assert len(lines) == 1, ran.stderr
+    assert ran.stderr.rstrip().endswith(lines[0])
+    return lines[0]
+
+
+def test_a_configuration_error_exits_with_2_before_spark_starts(config: Path) -> None:
+    ran = command(BIN / "recsys", "run", "--config", config, "--set", "a.b=1", cwd=config.parent)
+    assert ran.returncode == 2
+    assert complaint(ran) == "recsys: error: a: unknown key; did you mean spark?"
+    assert "spark" not in ran.stderr.replace(complaint(ran), "").lower()
+    assert command(BIN / "recsys", "run", "--nonsense", cwd=config.parent).returncode == 2
+    assert not (config.parent / "out").exists()
+
+
+def test_run_without_spark_submit_then_bad_inputs_with_their_exit_status(config: Path) -> None:
+    here = config.parent
+    ran = command(BIN / "recsys", "run", "--config", config, "--run-id", "r1", cwd=here)
+    assert ran.returncode == 0, ran.stderr
+    places = dict(re.findall(r"^(\w+) +file:(\S+)", ran.stdout, re.MULTILINE))
+    assert set(places) == {"interactions", "rejects", "model", "recommendations"}
+    assert all(any(Path(place).rglob("*.parquet")) for place in places.values())
+    before = set((here / "out").rglob("*.parquet"))
+
+    missing = ["--set", "input.path=nowhere.csv"]
+    ran = command(BIN / "recsys", "run", "--config", config, *missing, cwd=here)
+    assert ran.returncode == 3
+    assert "cannot read nowhere.csv as csv" in complaint(ran)
+    assert set((here / "out").rglob("*.parquet")) == before
+
+    ran = command(
+        BIN / "recsys", "score", "--config", config, "--model", "r9-none", "--debug", cwd=here
+    )
+    assert ran.returncode == 7
+    assert "model r9-none is missing or incomplete" in ran.stderr
+    assert "Traceback" in ran.stderr  # as --debug asks
+
+
+def test_spark_submits_settings_win_over_the_configurations(config: Path) -> None:
+    ran = command(
+        BIN / "spark-submit",
+        "--master",
+        "local[1]",
+        "--driver-memory",
+        "600m",
+        "--conf",
+        "spark.sql.shuffle.partitions=5",
+        ROOT / "jobs" / "run.py",
+        "--config",
+        config,
+        "--run-id",
+        "r1",
+        "--set",
+        "spark.spark.sql.files.maxPartitionBytes=1m",
+        cwd=config.parent,
+    )
+    assert ran.returncode == 0, ran.stderr
+    spark = json.loads((config.parent / "out/runs/r1/manifest.json").read_text())["spark"]
+    assert spark["master"] == "local[1]"
+    assert spark["driver_heap_bytes"] < 640 * 2**20
+    assert spark["settings"]["spark.sql.shuffle.partitions"] == "5"
+    assert spark["settings"]["spark.driver.memory"] == "600m"
+    # What spark-submit does not set, the configuration does.
+    assert spark["settings"]["spark.sql.files.maxPartitionBytes"] == "1m"
+    assert spark["settings"]["spark.ui.enabled"] == "false"
+
+
+def test_spark_submit_passes_the_exit_status_on(config: Path) -> None:
+    ran = command(
+        BIN / "spark-submit",
+        ROOT / "jobs" / "train.py",
+        "--config",
+        config,
+        "--set",
+        "input.columns.user=usr",
+        cwd=config.parent,
+    )
+    assert ran.returncode == 3
+    assert "input.columns.user: the input has no column 'usr'; did you mean user?" in ran.stdout
+    assert "Traceback" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("submitted", [False, True], ids=["recsys", "spark-submit"])
+def test_sigterm_ends_a_run_cleanly(config: Path, submitted: bool) -> None:
+    start = [BIN / "spark-submit", ROOT / "jobs/run.py"] if submitted else [BIN / "recsys", "run"]
+    endless = ["--set", "training.epochs=100000000"]
+    process = subprocess.Popen(
+        [str(part) for part in [*start, "--config", config, "--run-id", "r1", *endless]],
+        cwd=config.parent,
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # where spark-submit puts what Python says on either
+        text=True,
+    )
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if "INFO train ..." in line:
+            break
+    assert "INFO train ..." in seen, seen
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in rest
+    out = config.parent / "out"
+    deadline = time.monotonic() + 20  # spark-submit may end before the Python that it started
+    while '"running"' in (out / "runs/r1/manifest.json").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not (out / "_staging").exists()
+    assert not (out / "models").exists()
+    assert not (out / "recommendations").exists()
+    record = json.loads((out / "runs/r1/manifest.json").read_text())
+    assert (record["state"], record["exit_code"]) == ("failed", 143)
+    if not submitted:  # under spark-submit nobody listens any more
+        assert "recsys: error: stopped by SIGTERM; run again with the same run id" in rest
+
+
+def test_the_readme_documents_every_exit_status() -> None:
+    table = dict(re.findall(r"^\| (\d+) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.M))
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.RecsysError | errors.Terminated)
+    ]
+    assert {str(kind.exit_code) for kind in kinds} | {"0", "130"} == set(table)

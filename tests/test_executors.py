@@ -1,0 +1,91 @@
+"""Real executor processes, with an interpreter that has what executors need and nothing else."""
+
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import small_ratings
+from tests.test_command_line import BIN, command
+
+NEEDED = ["numpy", "numpy.libs", "pandas", "pyarrow", "pyarrow.libs", "pytz", "dateutil", "six.py"]
+
+
+@pytest.fixture
+def bare_interpreter(tmp_path: Path) -> Path:
+    """Make a virtual environment with NumPy, pandas and pyarrow, that notes where it was started.
+
+    Its packages are links to this environment's, so that making it takes no network and no time.
+    """
+    folder = tmp_path / "executor"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    for name in NEEDED:
+        source = Path(sysconfig.get_path("purelib")) / name
+        if source.exists():
+            (site / name).symlink_to(source)
+    (site / "sitecustomize.py").write_text(
+        f"import sys\nwith open({str(tmp_path / 'started')!r}, 'a') as started:\n"
+        "    started.write(sys.executable + '\\n')\n"
+    )
+    return folder / "bin" / "python"
+
+
+def test_executors_score_with_an_interpreter_that_has_no_lightfm(
+    tmp_path: Path, ratings_csv: Callable[..., str], bare_interpreter: Path
+) -> None:
+    for absent in ("lightfm", "scipy", "pyspark", "recsys", "pydantic"):
+        found = subprocess.run(
+            [bare_interpreter, "-c", f"import {absent}"], capture_output=True, cwd=tmp_path
+        )
+        assert found.returncode != 0, absent
+    (tmp_path / "started").unlink()
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"root: {tmp_path / 'out'}\n"
+        f"input: {{path: {ratings_csv(small_ratings())}, options: {{header: true}}, "
+        "columns: {user: user, item: item, rating: rating, timestamp: timestamp}}\n"
+        "training: {threads: 1, epochs: 2, no_components: 4}\n"
+        "scoring: {users_per_file: 10}\n"
+        "spark:\n"
+        "  spark.master: local-cluster[2,1,1024]\n"
+        "  spark.driver.memory: 1g\n"
+        "  spark.sql.shuffle.partitions: 2\n"
+        "  spark.ui.enabled: false\n"
+        f"  spark.pyspark.python: {bare_interpreter}\n"
+        f"  spark.local.dir: {tmp_path / 'local'}\n"
+    )
+    ran = command(BIN / "recsys", "run", "--config", config, "--run-id", "r1", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    starts = (tmp_path / "started").read_text().splitlines()
+    assert set(starts) == {str(bare_interpreter)}
+    place = next((tmp_path / "out" / "recommendations").rglob("run_id=r1"))
+    assert len(pd.read_parquet(place, partitioning=None)) == 30 * 10
+
+    # The same job in one local process gives the same lists and scores.
+    ran = command(
+        BIN / "recsys",
+        "run",
+        "--config",
+        config,
+        "--run-id",
+        "r2",
+        "--set",
+        "spark.spark.master=local[2]",
+        "--set",
+        f"spark.spark.pyspark.python={sys.executable}",
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran.stderr
+    columns = ["user_id", "rank", "item_id", "score"]
+    one, other = (
+        pd.read_parquet(next((tmp_path / "out" / "recommendations").rglob(name)), partitioning=None)
+        .sort_values(["user_id", "rank"])[columns]
+        .reset_index(drop=True)
+        for name in ("run_id=r1", "run_id=r2")
+    )
+    pd.testing.assert_frame_equal(one, other, check_exact=True)

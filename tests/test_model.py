@@ -1,0 +1,178 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from recsys.errors import ModelError
+from recsys.model import load_items, load_users
+from recsys.model_store import load_model
+from recsys.storage import Store
+from tests.conftest import csv_input, small_ratings, table
+
+
+@pytest.fixture(scope="module")
+def trained(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """Train one small model for the tests of this module; they work on copies of it."""
+    from jobs import train as train_job
+    from jobs.runtime import run_recorded
+    from recsys.manifest import new_run
+    from tests.conftest import RUN_DATE, configured
+
+    folder = tmp_path_factory.mktemp("model")
+    path = folder / "ratings.csv"
+    lines = ["user,item,rating,timestamp", *(",".join(map(str, row)) for row in small_ratings())]
+    path.write_text("\n".join(lines) + "\n")
+    config = configured(
+        folder / "out", input=csv_input(str(path)), filters={"rating_threshold": 4.0}
+    )
+    manifest = run_recorded(
+        "train", spark, config, new_run("r1", RUN_DATE), train_job.stages, asked={}
+    )
+    return folder / "out", manifest
+
+
+@pytest.fixture
+def copy(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """Copy the model's root, to be damaged."""
+    shutil.copytree(trained[0], tmp_path / "out")
+    return tmp_path / "out" / "models" / trained[1]["model_id"]
+
+
+def load(spark: SparkSession, folder: Path) -> Any:
+    store = Store(spark, str(folder.parents[1]))
+    return load_model(spark, store, store.uri("models", folder.name))
+
+
+def test_spark_and_pyarrow_alone_read_the_same_model(spark: SparkSession, copy: Path) -> None:
+    by_spark, items, users = load(spark, copy), load_items(copy), load_users(copy)
+    assert by_spark.items.ids.to_pylist() == items.ids.to_pylist() == sorted(items.ids.to_pylist())
+    assert by_spark.items.embeddings.tobytes() == items.embeddings.tobytes()
+    assert by_spark.items.biases.tobytes() == items.biases.tobytes()
+    rows = by_spark.users.orderBy("user_index").collect()
+    assert [row["user_id"] for row in rows] == users.ids.to_pylist()
+    assert np.array_equal(
+        np.array([row["embedding"] for row in rows], np.float32), users.embeddings
+    )
+    assert items.embeddings.dtype == np.float32
+    assert items.embeddings.shape == (len(items.ids), 4)
+
+
+def test_seen_holds_every_pair_of_the_user_also_those_left_out_of_training(
+    spark: SparkSession, copy: Path, trained: tuple[Path, dict[str, Any]]
+) -> None:
+    model = load(spark, copy)
+    ids = model.items.ids.to_pylist()
+    pairs = table(trained[1], "interactions", "pairs")
+    assert (pairs["label"] == 0).any()
+    expected = pairs[pairs["item_id"].isin(ids)].groupby("user_id")["item_id"].apply(sorted)
+    for row in model.users.collect():
+        assert [ids[index] for index in row["seen"]] == expected[row["user_id"]]
+
+
+def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    counts = manifest["counts"]
+    assert counts["rows_read"] == 900
+    assert counts["rows_accepted"] == 900
+    assert counts["pairs"] == counts["positive_pairs"] + counts["pairs_left_out"]
+    assert manifest["training"] == {
+        "loss": "warp",
+        "epochs": 2,
+        "threads": 1,
+        "openmp": True,
+        "seed": 42,
+    }
+    assert manifest["configuration"]["filters"]["rating_threshold"] == 4.0
+    assert len(manifest["configuration_hash"]) == 64
+    assert manifest["input"]["files"] == 1
+    assert manifest["input"]["listing"][0]["bytes"] > 0
+    assert {"python", "numpy", "scipy", "lightfm-next", "pyspark"} <= set(manifest["versions"])
+    assert {"prepare", "collect", "train"} <= set(manifest["timings_seconds"])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def add(path: Path) -> None:
+    shutil.copy(path, path.with_name("part-99999.parquet"))
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, remove, add])
+@pytest.mark.parametrize("name", ["items", "users"])
+def test_a_damaged_table_is_refused_by_the_name_of_its_file(
+    spark: SparkSession, copy: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    path = next((copy / name).glob("*.parquet"))
+    damage(path)
+    named = f"{name}/{'part-99999.parquet' if damage is add else path.name}"
+    for read in (lambda: load(spark, copy), lambda: (load_items(copy), load_users(copy))):
+        with pytest.raises(ModelError) as caught:
+            read()
+        assert f"model {copy.name}" in str(caught.value)
+        assert named in str(caught.value)
+
+
+def rewrite(copy: Path, **changes: Any) -> None:
+    path = copy / "manifest.json"
+    manifest = {**json.loads(path.read_text()), **changes}
+    path.write_text(
+        json.dumps({key: value for key, value in manifest.items() if value is not None})
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"format_version": 99}, "has format 99, this version reads 1"),
+        ({"model_id": "another"}, "its manifest.json is that of model another"),
+        ({"n_items": None}, "manifest.json lacks n_items"),
+        ({"n_items": 7}, "items has no dense item_index up to 6"),
+        ({"no_components": 5}, "embeddings that are not of size 5"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(
+    spark: SparkSession, copy: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    rewrite(copy, **changes)
+    for read in (lambda: load(spark, copy), lambda: load_items(copy)):
+        with pytest.raises(ModelError) as caught:
+            read()
+        assert complaint in str(caught.value)
+        assert f"model {copy.name}" in str(caught.value)
+
+
+def test_a_missing_or_cut_manifest_is_refused(spark: SparkSession, copy: Path) -> None:
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    for read in (lambda: load(spark, copy), lambda: load_items(copy)):
+        with pytest.raises(ModelError, match=r"is damaged: manifest\.json is not valid JSON"):
+            read()
+    manifest.unlink()
+    for read in (lambda: load(spark, copy), lambda: load_items(copy)):
+        with pytest.raises(ModelError, match="is missing or incomplete"):
+            read()
+
+
+def test_a_table_directory_that_is_gone_is_refused(spark: SparkSession, copy: Path) -> None:
+    shutil.rmtree(copy / "items")
+    for read in (lambda: load(spark, copy), lambda: load_items(copy)):
+        with pytest.raises(ModelError, match=r"is incomplete: items/part-.*is missing"):
+            read()
