@@ -67,8 +67,11 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
         if "spark.pyspark.python" in wanted:
             # Only spark-submit looks at the setting itself.
             os.environ.setdefault("PYSPARK_PYTHON", wanted["spark.pyspark.python"])
-        if quiet:
-            wanted.setdefault("spark.log.level", "OFF")
+        if quiet and "spark.log.level" not in wanted:
+            silent = (Path(recsys.__file__).parent / "quiet-log4j2.properties").as_uri()
+            wanted.setdefault(
+                "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={silent}"
+            )
         # Without a JVM the settings become arguments of its launch, driver memory included.
         launch = SparkConf(loadDefaults=False)
         for key, value in wanted.items():

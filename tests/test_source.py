@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from recsys.config import Input
 from recsys.errors import InputError
-from recsys.source import identify, read_ratings
+from recsys.source import identify, read_ratings, reading
 from tests.conftest import collected
 
 
@@ -87,6 +87,22 @@ def test_a_missing_file_is_named_in_one_line(spark: SparkSession, tmp_path: Path
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="cannot read no_such_table as table"):
         read_ratings(spark, Input.model_validate({"format": "table", "table": "no_such_table"}))
+
+
+def test_files_with_their_columns_in_different_orders_are_refused_not_mixed_up(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "1.csv").write_text("u,i,r,t\na,b,1,1\n")
+    (tmp_path / "2.csv").write_text("i,u,r,t\nb,a,1,1\n")
+    settings = source(
+        [str(tmp_path / name) for name in ("1.csv", "2.csv")], options={"header": True}
+    )
+    with (
+        pytest.raises(InputError, match="CSV header does not conform") as caught,
+        reading(settings),
+    ):
+        collected(read_ratings(spark, settings))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_identity_of_the_input_changes_with_its_files(
