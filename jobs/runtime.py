@@ -78,7 +78,8 @@ def execute(
         if needs_input:
             config.require_input()
         run = new_run(options.run_id, options.run_date)
-        spark = session.start(config.spark, quiet=not options.debug)
+        with lifecycle.postponed():
+            spark = session.start(config.spark, quiet=not options.debug)
         try:
             if options.run_date is None:
                 earlier = recorded_date(Store(spark, config.root), run.run_id)
@@ -86,10 +87,8 @@ def execute(
             run_recorded(name, spark, config, run, stages, asked=asked or {})
         finally:
             spark.stop()
-    except (RecsysError, Terminated, KeyboardInterrupt) as error:
-        return _report(str(error) or "interrupted", getattr(error, "exit_code", 130), options)
-    except Exception as error:
-        return _report(f"unexpected: {_one_line(error)}", 1, options)
+    except (Exception, Terminated, KeyboardInterrupt) as error:
+        return _report(error, options)
     return 0
 
 
@@ -124,7 +123,7 @@ def run_recorded(
         _print_result(complete)
         return complete
     except (Exception, Terminated, KeyboardInterrupt) as error:
-        record.fail(_one_line(error), getattr(error, "exit_code", 1))
+        record.fail(_one_line(error), _exit_code(error))
         raise
 
 
@@ -138,13 +137,20 @@ def _one_line(error: BaseException) -> str:
         return spark_reason(error)
     if isinstance(error, RecsysError | Terminated):
         return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _report(message: str, exit_code: int, options: Options) -> int:
+def _exit_code(error: BaseException) -> int:
+    return 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+
+
+def _report(error: BaseException, options: Options) -> int:
+    message, exit_code = _one_line(error), _exit_code(error)
     if options.debug:
         log.exception("the traceback, as --debug asks")
-    elif exit_code == 1:
-        message += " (run with --debug for the traceback)"
+    if exit_code == 1:
+        message = f"unexpected: {message} (run with --debug for the traceback)"
     print(f"recsys: error: {message}", file=sys.stderr)
     return exit_code

@@ -12,6 +12,7 @@ from recsys.interactions import collect
 from recsys.manifest import versions
 from recsys.model_store import Model, load_model, write_model
 from recsys.preparation import interactions_id, prepare
+from recsys.session import driver_cores
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> Model:
     """Publish interactions and a model; a retry takes up what its run had finished."""
     config, run, store = job.config, job.run, job.store
-    threads = config.training.threads or memory.cpus()
+    threads = config.training.threads or min(memory.cpus(), driver_cores(job.spark))
     training.check_threads(threads)
     model_id = _model_id(job)
     place = store.uri("models", model_id)

@@ -26,8 +26,28 @@ RANKING_LOSSES = ("warp", "bpr", "warp-kos")
 COHORT_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 RUN_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,127}$"
 
-_SECRET = re.compile(r"(?i)secret|passw|token|credential|access.?key|account.?key|private")
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+# What retries of a run may change: it has no effect on results.
+WITHOUT_EFFECT = frozenset({"spark", "memory"})
+
+# What the job itself says to Spark's readers.
+_OWN_OPTIONS = (
+    "mode",
+    "enforceschema",
+    "columnnameofcorruptrecord",
+    "inferschema",
+    "columnpruning",
+)
+
+_SECRET = re.compile(
+    r"(?i)secret|passw|token|credential|(access|account|api).?key|private|(^|[._-])(sas|sig|auth)"
+)
+# user:password@ in a URI (a name alone is no secret: in abfss:// it is the container), signatures
+# in its query, and passwords among Java's options.
+_SECRETS_IN_TEXT = (
+    (re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]+@"), r"\1@"),
+    (re.compile(r"(?i)([?&](?:sig|token|key|password|secret)[^=&\s]*=)[^&\s]+"), r"\1(redacted)"),
+    (re.compile(r"(?i)(-D\S*(?:passw|secret|token|key)\S*=)\S+"), r"\1(redacted)"),
+)
 REDACTED = "(redacted)"
 
 
@@ -99,7 +119,7 @@ class Filters(_Section):
     rating_threshold: Finite | None = None
     since: dt.date | None = None
     until: dt.date | None = None
-    last_days: PositiveInt | None = None
+    last_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     min_user_interactions: PositiveInt = 1
     min_item_interactions: PositiveInt = 1
 
@@ -167,20 +187,10 @@ class Config(_Section):
         return self
 
     def _contradictions(self) -> Iterable[str]:
-        has_time = self.input.columns.timestamp is not None
-        policy = self.deduplication.policy
-        if policy in POLICIES_BY_TIME and not has_time:
-            others = ", ".join(p for p in POLICIES if p not in POLICIES_BY_TIME)
-            yield (
-                f"deduplication.policy: '{policy}' needs a timestamp, but input.columns.timestamp "
-                f"is not set; set it, or choose one of {others}"
-            )
         filters = self.filters
-        if not has_time and (filters.since or filters.until or filters.last_days):
-            yield (
-                "filters.since, filters.until and filters.last_days need a timestamp, but "
-                "input.columns.timestamp is not set; set it, or remove the date window"
-            )
+        for key in self.input.options:
+            if key.lower() in _OWN_OPTIONS:
+                yield f"input.options.{key}: the job sets this option itself; remove it"
         if filters.last_days and (filters.since or filters.until):
             yield (
                 "filters.last_days: found together with filters.since or filters.until, expected "
@@ -207,7 +217,7 @@ class Config(_Section):
                 yield f"spark.{key}: expected Spark's own keys, which begin with 'spark.'"
 
     def require_input(self) -> None:
-        """Raise ConfigError unless the configuration names what to read."""
+        """Raise ConfigError unless the ratings can be read and prepared as configured."""
         if self.input.format == "table":
             if self.input.table is None or self.input.path is not None:
                 raise ConfigError(
@@ -219,15 +229,30 @@ class Config(_Section):
                 f"input.format is {self.input.format}: set input.path to the ratings and leave "
                 "input.table unset"
             )
+        if self.input.columns.timestamp is not None:
+            return
+        policy, filters = self.deduplication.policy, self.filters
+        if policy in POLICIES_BY_TIME:
+            others = ", ".join(p for p in POLICIES if p not in POLICIES_BY_TIME)
+            raise ConfigError(
+                f"deduplication.policy: '{policy}' needs a timestamp, but input.columns.timestamp "
+                f"is not set; set it, or choose one of {others}"
+            )
+        if filters.since or filters.until or filters.last_days:
+            raise ConfigError(
+                "filters.since, filters.until and filters.last_days need a timestamp, but "
+                "input.columns.timestamp is not set; set it, or remove the date window"
+            )
 
     def fingerprint(self, *sections: str) -> str:
-        """Return the SHA-256 (hex) of these sections, or of all, as canonical JSON.
+        """Return the SHA-256 (hex) of these sections as canonical JSON.
 
-        Secrets are left out, so that a new password does not make another configuration.
+        Without a name: of all that have an effect on results. Secrets are left out, so that a new
+        password does not make another configuration.
         """
         public = self.public()
-        chosen = {name: public[name] for name in sections} if sections else public
-        return digest(chosen)
+        chosen = sections or [name for name in public if name not in WITHOUT_EFFECT]
+        return digest({name: public[name] for name in chosen})
 
     def public(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values, secrets redacted."""
@@ -242,7 +267,7 @@ def digest(value: Any) -> str:
 
 
 def redact(value: Any) -> Any:
-    """Replace the values of keys that name secrets, and user names and passwords in URIs."""
+    """Replace the values of keys that name secrets, and secrets inside of text."""
     if isinstance(value, Mapping):
         return {
             key: REDACTED if _SECRET.search(str(key)) else redact(inner)
@@ -250,7 +275,10 @@ def redact(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [redact(inner) for inner in value]
-    return _USERINFO.sub("", value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        for pattern, replacement in _SECRETS_IN_TEXT:
+            value = pattern.sub(replacement, value)
+    return value
 
 
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
@@ -303,8 +331,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
         values = _parse(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_yaml_reason(error)}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -312,32 +340,57 @@ def _read_yaml(path: str) -> dict[str, Any]:
     return values
 
 
+def _yaml_reason(error: Exception) -> str:
+    """Say what is wrong and where, without the line itself: it may hold a secret."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
+    return type(error).__name__
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"--set {override}: expected key=value, such as training.epochs=5")
-    try:
-        value = _parse(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+        raise ConfigError(f"--set {key}: expected key=value, such as training.epochs=5")
     place: Any = values
     parts = _split(key)
+    value = _value(key, text, free=tuple(parts[:-1]) in _FREE)
     for part in parts[:-1]:
         if place.get(part) is None:
             place[part] = {}
         place = place[part]
         if not isinstance(place, dict):
-            raise ConfigError(f"--set {override}: '{part}' is a single value, not a section")
+            raise ConfigError(f"--set {key}: '{part}' is a single value, not a section")
     place[parts[-1]] = value
 
 
+# Mappings whose keys are somebody else's, dots included.
+_FREE = {("spark",), ("input", "options")}
+
+
 def _split(key: str) -> list[str]:
-    """Split a dotted key; what follows a free mapping (spark, input.options) is one key."""
-    for free in ("spark", "input.options"):
-        if key.startswith(free + "."):
-            return [*free.split("."), key[len(free) + 1 :]]
+    """Split a dotted key; Spark's own keys may be written with or without the section's name."""
+    if key.startswith("spark."):
+        return ["spark", key if not key.startswith("spark.spark.") else key[len("spark.") :]]
+    if key.startswith("input.options."):
+        return ["input", "options", key[len("input.options.") :]]
     return key.split(".")
+
+
+def _value(key: str, text: str, *, free: bool) -> Any:
+    """Read an override's value as YAML; in a free mapping, text that is no scalar stays text.
+
+    A separator of |, :: or # and a null value of NULL mean something else, or nothing, to YAML.
+    """
+    try:
+        value = _parse(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if free:
+            return text
+        raise ConfigError(f"--set {key}: the value is not valid YAML") from error
+    quoted = text.strip()[:1] in ("'", '"')
+    return value if not free or quoted or isinstance(value, bool | int | float) else text
 
 
 def _known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
@@ -372,6 +425,7 @@ _EXPECTED = {
     "model_type": "a section with keys",
     "dict_type": "a section with keys",
     "date_type": "a day such as 2026-11-24",
+    "string_too_short": "text that is not empty",
 }
 
 
@@ -383,7 +437,11 @@ def _explain(error: ValidationError) -> str:
         known = set(_known_keys())
         parts = [str(part) for part in item["loc"]]
         key = ".".join(parts)
-        while item["type"] != "extra_forbidden" and parts and key not in known:
+        inside_free = any(tuple(parts[: len(free)]) == free for free in _FREE)
+        if inside_free:
+            parts = parts[: 2 + (parts[0] == "input")]
+            key = ".".join(parts)
+        while not inside_free and item["type"] != "extra_forbidden" and parts and key not in known:
             parts.pop()
             key = ".".join(parts)
         if item["type"] == "extra_forbidden":

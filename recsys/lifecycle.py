@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
@@ -21,13 +22,27 @@ def stop_on_sigterm(*, with_parent: bool = False) -> None:
             which is the JVM, and not the Python process that it started.
     """
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: let the run clean up
-        raise Terminated("stopped by SIGTERM; run again with the same run id to go on")
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, _stop)
     if with_parent:
         threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: let the run clean up
+    raise Terminated("stopped by SIGTERM; run again with the same run id to go on")
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let a SIGTERM wait until the end: a JVM that is just being launched would be left alone."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: came.append(signum))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if came and before is _stop:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _watch_parent(parent: int) -> None:

@@ -33,8 +33,11 @@ def cgroup_bytes() -> int | None:
 def cpus() -> int:
     """Return how many CPUs this process may use: its affinity, at most its group's quota."""
     allowed = len(os.sched_getaffinity(0))
-    for text in _cgroup_files("cpu.max"):
-        quota, _, period = text.partition(" ")
+    quotas = [tuple(text.split()) for text in _cgroup_files("cpu.max")]
+    quotas += zip(  # version 1
+        _cgroup_files("cpu/cpu.cfs_quota_us"), _cgroup_files("cpu/cpu.cfs_period_us"), strict=False
+    )
+    for quota, period in quotas:
         if quota.isdigit() and period.isdigit():
             allowed = min(allowed, max(1, int(quota) // int(period)))
     return allowed

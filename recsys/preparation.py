@@ -120,6 +120,7 @@ def _stage_rows(
     The rows are written down, since everything after this must see the same ones, whatever happens
     to the input meanwhile.
     """
+    ratings.check_timestamp_format(spark, config.input.timestamp_format)
     raw = source.read_ratings(spark, config.input)
     identity = source.identify(spark, config.input, raw)
     judged = ratings.validate(raw, config.input, config.validation)

@@ -5,9 +5,11 @@ of partitions.
 """
 
 import datetime as dt
+import difflib
 from collections.abc import Callable
 
-from pyspark.sql import Column, DataFrame
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ByteType,
@@ -46,6 +48,28 @@ _EPOCH_UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 _FIRST_MICROS, _LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 _BLANK = r"(?U)^\s*$"
 _LARGEST_EXACT_INTEGER = 2.0**53
+# A hundred million of them can still be added up, and be a float32 weight.
+_LARGEST_RATING = 1e30
+
+
+def check_timestamp_format(spark: SparkSession, layout: str) -> None:
+    """Refuse a pattern that Spark does not understand, before anything is read.
+
+    Raises:
+        ConfigError: it is neither a unit, nor iso, nor a pattern.
+    """
+    known = [*_EPOCH_UNITS, "iso"]
+    if layout in known:
+        return
+    try:
+        spark.range(1).select(F.try_to_timestamp(F.lit("x"), F.lit(layout))).collect()
+    except PySparkException as error:
+        close = difflib.get_close_matches(layout, known, n=1, cutoff=0.6)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"input.timestamp_format: found '{layout}', expected {', '.join(known)}, or a pattern "
+            f"of Spark's such as yyyy-MM-dd HH:mm:ss{hint}"
+        ) from error
 
 
 def validate(raw: DataFrame, source: Input, rules: Validation) -> DataFrame:
@@ -148,16 +172,19 @@ def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
         missing = missing | F.isnan(column)
         whole = (column == F.rint(column)) & (F.abs(column) <= _LARGEST_EXACT_INTEGER)
         column = F.when(whole, column.try_cast("bigint"))
+    elif isinstance(found, DecimalType):
+        column = F.when(column == F.floor(column), column.try_cast("decimal(38,0)"))
     elif not isinstance(found, NumericType):
         raise ConfigError(
             f"input.columns.{name}: found a column of type {found.simpleString()}, which cannot "
             "be an id; choose another column"
         )
     converted = column.try_cast(target)
-    return converted, [
-        (missing, f"{name}_missing"),
-        (converted.isNull(), f"{name}_invalid"),
-    ]
+    invalid = converted.isNull()
+    if isinstance(found, StringType):
+        # What Spark reads for bytes that are no text: different ids would become one.
+        invalid = invalid | column.contains("\ufffd")
+    return converted, [(missing, f"{name}_missing"), (invalid, f"{name}_invalid")]
 
 
 def _rating(found: DataType, rules: Validation) -> tuple[Column, _Reasons]:
@@ -180,7 +207,7 @@ def _rating(found: DataType, rules: Validation) -> tuple[Column, _Reasons]:
         (unparsable, "rating_unparsable"),
         (F.isnan(converted) | (F.abs(converted) == float("inf")), "rating_not_finite"),
     ]
-    outside = F.lit(False)
+    outside = F.abs(converted) > _LARGEST_RATING
     if rules.rating_min is not None:
         outside = outside | (converted < rules.rating_min)
     if rules.rating_max is not None:
@@ -199,12 +226,13 @@ def _timestamp(found: DataType, layout: str) -> tuple[Column, _Reasons]:
         exact = column if isinstance(found, DecimalType) else F.trim(column.cast("string"))
         # Java's names for numbers that are none would pass for text, but not for a decimal.
         micros = (exact.try_cast("decimal(25,6)") * _EPOCH_UNITS[layout]).try_cast("bigint")
-        converted = F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), F.timestamp_micros(micros))
+        converted = F.timestamp_micros(F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), micros))
     elif isinstance(found, StringType):
         text = F.trim(column)
-        converted = (
-            F.try_to_timestamp(text) if layout == "iso" else F.try_to_timestamp(text, F.lit(layout))
-        )
+        if layout == "iso":  # Spark would take a time without a date for today's
+            converted = F.when(text.rlike(r"^\d{4}-"), F.try_to_timestamp(text))
+        else:
+            converted = F.try_to_timestamp(text, F.lit(layout))
     else:
         raise ConfigError(
             f"input.columns.timestamp: found a column of type {found.simpleString()}, which "
@@ -213,6 +241,9 @@ def _timestamp(found: DataType, layout: str) -> tuple[Column, _Reasons]:
         )
     if isinstance(found, StringType):
         missing = missing | column.rlike(_BLANK)
+    # The years 1 to 9999, also where Spark could hold more: readers cannot.
+    in_range = F.unix_micros(converted).between(_FIRST_MICROS, _LAST_MICROS)
+    converted = F.when(in_range, converted)
     return converted, [
         (missing, "timestamp_missing"),
         (converted.isNull(), "timestamp_unparsable"),
@@ -275,9 +306,9 @@ def label(
     inside = F.lit(True)
     since, until = window
     if since is not None:
-        inside = inside & (F.col(TIMESTAMP) >= _instant(since))
+        inside = inside & (F.col(TIMESTAMP) >= _midnight(since, 0))
     if until is not None:
-        inside = inside & (F.col(TIMESTAMP) < _instant(until + dt.timedelta(days=1)))
+        inside = inside & (F.col(TIMESTAMP) < _midnight(until, 1))
     below = -1 if keep_negatives else 0
     positive = (
         F.lit(True)
@@ -288,9 +319,10 @@ def label(
     return pairs.select(USER, ITEM, RATING, TIMESTAMP, decided.alias(LABEL), ROWS, CONFLICTING)
 
 
-def _instant(day: dt.date) -> Column:
-    midnight = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
-    return F.timestamp_seconds(F.lit(int(midnight.timestamp())))
+def _midnight(day: dt.date, later: int) -> Column:
+    """Return the beginning (UTC) of a day, or of one some days later, past 9999 too."""
+    days = day.toordinal() - dt.date(1970, 1, 1).toordinal() + later
+    return F.timestamp_seconds(F.lit(days * 86_400))
 
 
 def drop_rare(

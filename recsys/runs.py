@@ -13,9 +13,6 @@ from recsys.storage import Store
 
 log = logging.getLogger(__name__)
 
-# What does not change a result may differ between a run and its retry.
-_WITHOUT_EFFECT = {"spark", "memory"}
-
 
 def recorded_date(store: Store, run_id: str) -> dt.date | None:
     """Return the run date of an earlier attempt, so that a retry after midnight is still one."""
@@ -53,11 +50,10 @@ class RunRecord:
         self._store = store
         self._run = run
         self._uri = store.uri("runs", run.run_id, MANIFEST)
-        effective = [name for name in type(config).model_fields if name not in _WITHOUT_EFFECT]
         self._identity = {
             "job": job,
             "run_date": run.run_date.isoformat(),
-            "configuration_hash": config.fingerprint(*effective),
+            "configuration_hash": config.fingerprint(),
             **asked,
         }
         self._content = {

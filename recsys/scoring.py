@@ -41,7 +41,7 @@ def recommend(
     """
     catalogue = spark.sparkContext.broadcast(
         worker.Catalogue(
-            model_id=model.model_id,
+            key=model.uri,
             ids=ids_for_pandas(model.items.ids),
             embeddings=model.items.embeddings,
             biases=model.items.biases,

@@ -35,12 +35,10 @@ DEFAULTS = {
 # A JVM that already runs cannot take these any more.
 _LAUNCH_ONLY = (
     "spark.driver.memory",
-    "spark.driver.memoryOverhead",
     "spark.driver.cores",
-    "spark.driver.extraJavaOptions",
-    "spark.driver.extraClassPath",
-    "spark.driver.extraLibraryPath",
+    "spark.driver.extra",
     "spark.driver.defaultJavaOptions",
+    "spark.submit.",
 )
 
 
@@ -63,10 +61,7 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
         if wanted["spark.master"].startswith("local"):
             # Nothing outside this machine takes part, and its own name may not even resolve.
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            wanted.setdefault("spark.pyspark.python", sys.executable)
-        if "spark.pyspark.python" in wanted:
-            # Only spark-submit looks at the setting itself.
-            os.environ.setdefault("PYSPARK_PYTHON", wanted["spark.pyspark.python"])
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         if quiet and "spark.log.level" not in wanted:
             silent = (Path(recsys.__file__).parent / "quiet-log4j2.properties").as_uri()
             wanted.setdefault(
@@ -81,7 +76,12 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
         SparkContext._ensure_initialized()  # without a JVM, SparkConf knows nothing
     present = SparkConf()
     missing = {key: value for key, value in wanted.items() if not present.contains(key)}
-    for key in [key for key in missing if key in _LAUNCH_ONLY]:
+    if "spark.pyspark.python" in settings and not (
+        under_spark_submit() and present.contains("spark.pyspark.python")
+    ):
+        # PySpark's driver reads the variable; only spark-submit makes it from the setting.
+        os.environ["PYSPARK_PYTHON"] = wanted["spark.pyspark.python"]
+    for key in [key for key in missing if key.startswith(_LAUNCH_ONLY)]:
         log.warning(
             "%s from the configuration has no effect: the driver's JVM already runs; "
             "give it to spark-submit",
@@ -94,6 +94,15 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
     spark = builder.getOrCreate()
     _ship_kernel(spark)
     return spark
+
+
+def driver_cores(spark: SparkSession) -> int:
+    """Return how many cores Spark gives the driver: local[N], spark.driver.cores, or no limit."""
+    context = spark.sparkContext
+    if (context.master or "").startswith("local["):
+        return context.defaultParallelism
+    told = context.getConf().get("spark.driver.cores")
+    return int(told) if told else sys.maxsize
 
 
 def describe(spark: SparkSession, settings: Mapping[str, object]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys.columns import RATING, RAW_ITEM, RAW_LINE, RAW_USER, TIMESTAMP
 from recsys.config import Input, digest, redact
-from recsys.errors import InputError
+from recsys.errors import InputError, OutputError
 from recsys.session import spark_reason
 
 _CORRUPT = "_corrupt_record"
@@ -44,13 +44,15 @@ def read_ratings(spark: SparkSession, source: Input) -> DataFrame:
         TIMESTAMP: source.columns.timestamp,
     }
     present = {name.lower(): name for name in frame.columns if name != _CORRUPT}
+    present |= {name: name for name in present.values()}  # an exact match goes first
     selected = []
     for name, column in mapping.items():
         if column is None:
             continue
-        if column.lower() not in present:
-            raise InputError(_missing_column(name, column, list(present.values()), source))
-        selected.append(_quoted(present[column.lower()]).alias(name))
+        found = present.get(column) or present.get(column.lower())
+        if found is None:
+            raise InputError(_missing_column(name, column, frame.columns, source))
+        selected.append(_quoted(found).alias(name))
     line = F.col(_CORRUPT) if _CORRUPT in frame.columns else F.lit(None).cast("string")
     return frame.select(*selected, line.alias(RAW_LINE))
 
@@ -66,7 +68,9 @@ def _read(spark: SparkSession, source: Input) -> DataFrame:
     if source.format == "csv":
         # Text, whatever it looks like: 007 is not 7. Inference would also read everything twice.
         columns = reader.option("inferSchema", False).load(source.paths).columns
-        schema = StructType([StructField(name, StringType()) for name in columns])
+        schema = StructType(
+            [StructField(name, StringType()) for name in _own_names(columns, source)]
+        )
     else:
         inferred = reader.load(source.paths).schema
         schema = StructType([field for field in inferred if field.name != _CORRUPT])
@@ -82,14 +86,45 @@ def _read(spark: SparkSession, source: Input) -> DataFrame:
     )
 
 
+def _own_names(columns: list[str], source: Input) -> list[str]:
+    """Undo the names that Spark makes up for columns without one (`_c0`).
+
+    The check that every file has the same header compares them with the files' own.
+    """
+    header = next((v for k, v in source.options.items() if k.lower() == "header"), False)
+    if str(header).lower() != "true":
+        return columns
+    # Of a repeated name Spark makes name0, name4: the name and the position.
+    stems = [
+        name.removesuffix(str(n)).lower() if name.endswith(str(n)) else name.lower()
+        for n, name in enumerate(columns)
+    ]
+    repeated = {s for s in stems if s and stems.count(s) > 1} - {c.lower() for c in columns}
+    if repeated:
+        raise InputError(
+            f"the header of the input has a name more than once: {min(repeated)}; rename one, or "
+            "set the option header to false and name the columns _c0, _c1, ..."
+        )
+    nameless = [n for n, name in enumerate(columns) if name == f"_c{n}"]
+    if len(nameless) > 1:
+        raise InputError(
+            f"the header of the input has {len(nameless)} columns without a name; name them, or "
+            "set the option header to false and name the columns _c0, _c1, ..."
+        )
+    return ["" if n in nameless else name for n, name in enumerate(columns)]
+
+
 def _quoted(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
 def _missing_column(role: str, column: str, present: list[str], source: Input) -> str:
+    present = [name for name in present if name != _CORRUPT]
+    if not present:
+        return f"input.columns.{role}: the input has no columns; it is empty or wholly malformed"
     close = difflib.get_close_matches(column, present, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]}?" if close else ""
-    if source.format == "csv" and "header" not in source.options:
+    if source.format == "csv" and "header" not in map(str.lower, source.options):
         hint += " (input.options.header is not set, so the columns have no names of their own)"
     return (
         f"input.columns.{role}: the input has no column '{column}'{hint}; "
@@ -103,6 +138,8 @@ def reading(source: Input) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
+        if "TASK_WRITE_FAILED" in str(error) and "FAILED_READ_FILE" not in str(error):
+            raise OutputError(f"cannot write what was read: {spark_reason(error)}") from error
         name = source.table if source.format == "table" else ", ".join(source.paths)
         raise InputError(
             f"cannot read {redact(name)} as {source.format}: {spark_reason(error)}"
@@ -119,10 +156,10 @@ def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, 
     if files:
         with reading(source):
             found = sorted(
-                (redact(row.path), row.length, row.modificationTime.isoformat())
+                (redact(row.path), row.length, row.modified)
                 for row in spark.read.format("binaryFile")
                 .load([_as_literal_path(file) for file in files])
-                .select("path", "length", "modificationTime")
+                .select("path", "length", F.unix_micros("modificationTime").alias("modified"))
                 .collect()
             )
     identity: dict[str, Any] = {
@@ -134,7 +171,8 @@ def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, 
     }
     if len(found) <= _MOST_FILES_LISTED:
         identity["listing"] = [
-            {"path": path, "bytes": size, "modified": modified} for path, size, modified in found
+            {"path": path, "bytes": size, "modified_micros": modified}
+            for path, size, modified in found
         ]
     return identity
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import PySparkException, PythonException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from recsys.config import redact
 from recsys.errors import OutputError
 from recsys.files import local_files
 from recsys.session import spark_reason
@@ -37,9 +38,15 @@ class Store:
         assert jvm is not None  # noqa: S101 - a started context has one
         self._hadoop = jvm.org.apache.hadoop.fs
         conf = spark.sparkContext._jsc.hadoopConfiguration()
-        path = self._hadoop.Path(root)
-        self._fs = path.getFileSystem(conf)
-        self.root: str = self._fs.makeQualified(path).toString().rstrip("/")
+        try:
+            path = self._hadoop.Path(root)
+            self._fs = path.getFileSystem(conf)
+            self.root: str = self._fs.makeQualified(path).toString().rstrip("/")
+        except Py4JJavaError as error:
+            raise OutputError(
+                f"root {redact(root)} cannot be reached: {spark_reason(error)}; check its scheme, "
+                "and that Spark has the store's libraries"
+            ) from error
         # Without this the local file system leaves a .crc file beside every manifest.
         self._fs.setWriteChecksum(False)
 
@@ -48,9 +55,12 @@ class Store:
         return "/".join([self.root, *parts])
 
     def local(self, uri: str) -> Path | None:
-        """Return the local path of a URI below the root, or None where the root is elsewhere."""
-        parsed = urlparse(uri)
-        return Path(unquote(parsed.path)) if parsed.scheme == "file" else None
+        """Return the local path of a URI below the root, or None where the root is elsewhere.
+
+        Hadoop writes paths as they are: `%20` in one is three characters.
+        """
+        path = uri.removeprefix("file:")
+        return None if path == uri else Path("/" + path.lstrip("/"))
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
@@ -155,10 +165,12 @@ class Store:
 
     @contextmanager
     def _writing(self, place: str) -> Iterator[None]:
-        """Turn what Hadoop says when it cannot write into an OutputError of one line."""
+        """Turn what Hadoop or Spark says when it cannot write into an OutputError of one line."""
         try:
             yield
-        except Py4JJavaError as error:
+        except PythonException:
+            raise  # scoring failed, not writing
+        except (Py4JJavaError, PySparkException) as error:
             raise OutputError(
                 f"cannot write {place}: {spark_reason(error)}; check root and its permissions"
             ) from error
@@ -177,7 +189,8 @@ class Store:
         promised = [(field.name, field.dataType) for field in self._parsed(schema)]
         if [(field.name, field.dataType) for field in frame.schema] != promised:
             raise OutputError(f"expected the columns {schema}, found {frame.schema.simpleString()}")
-        frame.write.mode("errorifexists").partitionBy(*partitioned_by).parquet(uri)
+        with self._writing(uri):
+            frame.write.mode("errorifexists").partitionBy(*partitioned_by).parquet(uri)
         return {"rows": self.read_table(uri, schema).count(), "files": self.files(uri)}
 
     def _parsed(self, schema: str) -> StructType:

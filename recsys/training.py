@@ -120,11 +120,16 @@ def train(
         max_sampled=settings.max_sampled,
         random_state=settings.seed,
     )
+    if settings.loss == "logistic" and labels.data.min() > 0:
+        log.warning(
+            "logistic learns from negatives, and there are none: set filters.rating_threshold"
+        )
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
         interruptible(lambda: _run_epoch(model, labels, weights, threads, settings))
         _check_converging(model, epoch, settings)
-        log.debug("epoch %d of %d", epoch, settings.epochs)
+        if progress.disable:  # no terminal to draw on
+            log.info("epoch %d of %d", epoch, settings.epochs)
     return Embeddings(
         user_embeddings=model.user_embeddings,
         user_biases=model.user_biases,

@@ -54,7 +54,7 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def execute(
         job: str = "run", *, run_id: str = "r1", model_id: str = "", **sections: Any
     ) -> dict[str, Any]:
-        config = configured(tmp_path / "out", **sections)
+        config = configured(sections.pop("root", tmp_path / "out"), **sections)
         stages = {
             "run": run_job.stages,
             "train": train_job.stages,
@@ -65,7 +65,7 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return execute
 
 
-def configured(root: Path, **sections: Any) -> Config:
+def configured(root: Path | str, **sections: Any) -> Config:
     """Make a configuration; one training thread, so that results repeat."""
     training = {"threads": 1, "epochs": 2, "no_components": 4, **sections.pop("training", {})}
     return Config.model_validate({"root": str(root), "training": training, **sections})

@@ -104,6 +104,44 @@ def test_run_without_spark_submit_then_bad_inputs_with_their_exit_status(config:
     assert "Traceback" in ran.stderr  # as --debug asks
 
 
+@pytest.mark.parametrize(
+    ("settings", "status", "message"),
+    [
+        (["validation.rating_max=1"], 4, "rating_out_of_range"),
+        (["memory.max_share=0.000001"], 5, "interactions of 30 users and 40 items"),
+        (["training.learning_rate=1e30", "training.loss=bpr"], 6, "the bpr model diverged"),
+        (["root=nowhere://x/y"], 8, "root nowhere://x/y cannot be reached"),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_status(
+    config: Path, settings: list[str], status: int, message: str
+) -> None:
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    ran = command(BIN / "recsys", "run", "--config", config, *overrides, cwd=config.parent)
+    assert ran.returncode == status, ran.stderr
+    assert message in complaint(ran)
+    assert not list(config.parent.glob("out/recommendations/**/*.parquet"))
+    assert not (config.parent / "out/_staging").exists()
+
+
+def test_sigterm_during_the_launch_of_the_jvm_leaves_no_process_behind(config: Path) -> None:
+    process = subprocess.Popen(
+        [str(BIN / "recsys"), "run", "--config", str(config)],
+        cwd=config.parent,
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # the JVM's first word
+    process.send_signal(signal.SIGTERM)
+    # A JVM left behind would hold the pipe open.
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "recsys: error: stopped by SIGTERM" in rest
+
+
 def test_spark_submits_settings_win_over_the_configurations(config: Path) -> None:
     ran = command(
         BIN / "spark-submit",

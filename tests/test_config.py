@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ CONFS = sorted((ROOT / "conf").glob("*.yaml"))
 
 def refused(*overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        load_config(None, ["deduplication.policy=max", *overrides])
+        load_config(None, ["input.path=x", "deduplication.policy=max", *overrides]).require_input()
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -29,11 +28,10 @@ def test_base_yaml_documents_every_key_with_its_default() -> None:
     def plain(value: Any) -> Any:
         return defaults(type(value)) if isinstance(value, BaseModel) else value
 
-    text = (ROOT / "conf" / "base.yaml").read_text()
+    path = ROOT / "conf" / "base.yaml"
+    assert load_config(str(path)) == Config()  # and so without repeated keys
     # Written out, 1e-6 is text to plain YAML 1.1.
-    assert yaml.safe_load(text.replace("1e-6", "0.000001")) == defaults(Config)
-    keys = re.findall(r"^\s*([a-z_]+):", text, re.MULTILINE)
-    assert len(keys) == len(re.findall(r"^\s*[a-z_]+\s*:", text, re.MULTILINE))
+    assert yaml.safe_load(path.read_text().replace("1e-6", "0.000001")) == defaults(Config)
 
 
 @pytest.mark.parametrize("path", [p for p in CONFS if p.name != "base.yaml"], ids=lambda p: p.name)
@@ -107,7 +105,8 @@ def test_policies_by_time_are_refused_without_a_timestamp_column(policy: str) ->
         (["filters.since=2020-01-02"], "need a timestamp"),
         (["training.loss=warp-kos", "training.sample_weights=rating"], "no sample weights"),
         (["validation.rating_min=5", "validation.rating_max=1"], "at most validation.rating_max"),
-        (["spark.driver.memory=1g"], "begin with 'spark.'"),
+        (["spark={driver.memory: 1g}"], "begin with 'spark.'"),
+        (["input.options.Mode=FAILFAST"], "the job sets this option itself"),
         (
             ["input.columns.timestamp=t", "filters.since=2020-01-02", "filters.until=2020-01-01"],
             "not after filters.until",
@@ -145,6 +144,8 @@ def test_a_missing_file_and_a_malformed_override_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"cannot read the configuration nowhere\.yaml"):
         load_config("nowhere.yaml")
     assert "expected key=value" in refused("training.epochs")
+    with pytest.raises(ConfigError, match=r"input\.format is csv: set input\.path"):
+        load_config(None).require_input()
     assert "is a single value" in refused("root=x", "root.y=1")
 
 
@@ -165,14 +166,41 @@ def test_secrets_stay_out_of_what_is_published_and_out_of_the_hash() -> None:
         return load_config(
             None,
             [
-                "deduplication.policy=max",
                 f"spark.spark.hadoop.fs.s3a.secret.key={secret}",
-                f"input.options.password={secret}",
-                f"input.path=s3a://me:{secret}@bucket/x",
+                f"spark.hadoop.fs.azure.sas.box.account={secret}",
+                f"spark.driver.extraJavaOptions=-Dx=1 -Dstore.password={secret} -Dy=2",
+                f"input.options.apiKey={secret}",
+                f"input.path=[s3a://me:{secret}@bucket/x, 'https://h/x?sig={secret}&v=1']",
             ],
         )
 
     one, other = with_secret("hunter2"), with_secret("hunter3")
     assert "hunter" not in repr(one.public())
     assert one.fingerprint() == other.fingerprint()
-    assert one.public()["input"]["path"] == "s3a://bucket/x"
+    assert one.public()["input"]["path"] == ["s3a://me@bucket/x", "https://h/x?sig=(redacted)&v=1"]
+    java = one.public()["spark"]["spark.driver.extraJavaOptions"]
+    assert java == "-Dx=1 -Dstore.password=(redacted) -Dy=2"
+
+
+def test_a_container_in_front_of_an_at_sign_is_no_secret_and_makes_another_input() -> None:
+    one, two = (load_config(None, [f"input.path=abfss://{c}@acct/r"]) for c in ("one", "two"))
+    assert one.fingerprint("input") != two.fingerprint("input")
+    assert one.public()["input"]["path"] == "abfss://one@acct/r"
+
+
+def test_errors_do_not_repeat_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("spark:\n  spark.secret.key: hunter2: x\n")
+    with pytest.raises(ConfigError, match="line 2, column") as caught:
+        load_config(str(path))
+    assert "hunter" not in str(caught.value)
+    assert "hunter" not in refused("spark.secret.key=[hunter2]", "training.epochs=x")
+    assert "hunter" not in refused("training.seed=[hunter2")
+
+
+@pytest.mark.parametrize("separator", ["|", "::", ",", "#", "NULL", "\t", "'::'"])
+def test_overrides_of_options_are_text_whatever_yaml_makes_of_it(separator: str) -> None:
+    config = load_config(None, [f"input.options.sep={separator}", "input.options.header=true"])
+    assert config.input.options == {"sep": separator.strip("'"), "header": True}
+    spark = load_config(None, ["spark.driver.memory=3g", "spark.spark.cores.max=4"]).spark
+    assert spark == {"spark.driver.memory": "3g", "spark.cores.max": 4}

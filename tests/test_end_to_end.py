@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys.config import Input
 from recsys.errors import (
     ConfigError,
     InputError,
@@ -18,6 +19,7 @@ from recsys.errors import (
     TooManyRejectsError,
     TrainingError,
 )
+from recsys.source import read_ratings
 from tests.conftest import ROOT, csv_input, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]
@@ -85,21 +87,27 @@ def test_what_a_user_has_interacted_with_is_left_out_unless_configured(
 
 
 def test_the_lists_are_the_same_for_any_partitioning_and_order_of_the_rows(
-    run: Run, ratings_csv: Csv
+    spark: SparkSession, run: Run, ratings_csv: Csv
 ) -> None:
     rows = small_ratings()
     answers = []
+    # Small files would otherwise share a partition.
+    spark.conf.set("spark.sql.files.openCostInBytes", str(2**30))
     for parts in (1, 2, 7):
         random.Random(parts).shuffle(rows)
         paths = [ratings_csv(rows[n::parts], f"{parts}-{n}.csv") for n in range(parts)]
+        source = {**csv_input(paths[0]), "path": paths}
+        raw = read_ratings(spark, Input.model_validate(source))
+        assert raw.rdd.getNumPartitions() == parts
         manifest = run(
             run_id=f"r{parts}",
-            input={**csv_input(paths[0]), "path": paths},
+            input=source,
             filters={"rating_threshold": 3.0},
             scoring={"users_per_file": 7 * parts},
         )
         found = table(manifest, "recommendations").sort_values(["user_id", "rank"])
         answers.append(found[["user_id", "rank", "item_id", "score"]].reset_index(drop=True))
+    spark.conf.unset("spark.sql.files.openCostInBytes")
     pd.testing.assert_frame_equal(answers[0], answers[1], check_exact=True)
     pd.testing.assert_frame_equal(answers[0], answers[2], check_exact=True)
 
@@ -223,15 +231,31 @@ def test_the_same_run_id_twice_is_one_result_and_another_request_is_refused(
 
 def test_score_uses_an_earlier_model_and_needs_no_input(run: Run, ratings_csv: Csv) -> None:
     whole = run(input=csv_input(ratings_csv(small_ratings())))
-    scored = run("score", run_id="r2", model_id=whole["model_id"], deduplication={"policy": "max"})
+    scored = run("score", run_id="r2", model_id=whole["model_id"])
     assert lists(scored) == lists(whole)
     assert scored["model_id"] == whole["model_id"]
+
+
+@pytest.mark.parametrize("name", ["with space", "per%20cent", "ha#sh"])
+def test_a_root_with_an_unusual_name_holds_everything(
+    run: Run, ratings_csv: Csv, tmp_path: Path, name: str
+) -> None:
+    source = csv_input(ratings_csv(small_ratings(200)))
+    manifest = run("train", root=str(tmp_path / name), input=source)
+    assert Path(manifest["outputs"]["model"]["uri"].removeprefix("file:")).is_dir()
+    assert {p.name for p in tmp_path.iterdir()} == {"ratings.csv", name}
+    assert sorted(p.name for p in (tmp_path / name).iterdir()) == [
+        "interactions",
+        "models",
+        "rejects",
+        "runs",
+    ]
 
 
 @pytest.mark.parametrize("model_id", ["../r1", "", "/etc", "a/b", "x" * 300])
 def test_a_model_id_cannot_leave_the_root(run: Run, model_id: str) -> None:
     with pytest.raises(ConfigError, match="--model: found"):
-        run("score", model_id=model_id, deduplication={"policy": "max"})
+        run("score", model_id=model_id)
 
 
 def test_rare_users_and_items_are_left_out_of_the_model(run: Run, ratings_csv: Csv) -> None:

@@ -9,7 +9,15 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys.config import POLICIES, Deduplication, Filters, Input, Validation
 from recsys.errors import ConfigError, InputError
-from recsys.ratings import accepted, deduplicate, drop_rare, label, rejects, validate
+from recsys.ratings import (
+    accepted,
+    check_timestamp_format,
+    deduplicate,
+    drop_rare,
+    label,
+    rejects,
+    validate,
+)
 from tests.conftest import collected
 
 RAW = "user string, item string, rating string, timestamp string, line string"
@@ -45,15 +53,17 @@ def test_each_kind_of_bad_row_has_its_reason(spark: SparkSession) -> None:
     )
 
 
+BEYOND = ["1e31", "-1e300"]  # a sum of a few of them might not be finite
 NOT_FINITE = ["Infinity", "-inf", "nan", "1e999"]
 NOT_PLAIN = ["1d", "2.0f", "0x1p3", "--1", "1e", "four", "1 2"]  # Java reads some as numbers
 PLAIN = {"4": 4.0, " 4.50 ": 4.5, "-1e-3": -0.001, "+7": 7.0}
 
 
 def test_text_is_a_rating_only_where_it_is_a_plain_finite_number(spark: SparkSession) -> None:
-    texts = [*NOT_FINITE, *NOT_PLAIN, *PLAIN]
+    texts = [*BEYOND, *NOT_FINITE, *NOT_PLAIN, *PLAIN]
     judged = judge(spark, [(text, "i", text, "1", None) for text in texts]).collect()
     reasons = {row["user_id"]: row["reason"] for row in judged}
+    assert [reasons[text] for text in BEYOND] == ["rating_out_of_range"] * len(BEYOND)
     assert [reasons[text] for text in NOT_FINITE] == ["rating_not_finite"] * len(NOT_FINITE)
     assert [reasons[text] for text in NOT_PLAIN] == ["rating_unparsable"] * len(NOT_PLAIN)
     good = {row["user_id"]: row["rating"] for row in judged if row["reason"] is None}
@@ -103,6 +113,34 @@ def test_a_column_that_cannot_be_an_id_is_refused_or_converted(spark: SparkSessi
     ]
 
 
+def test_decimal_ids_are_taken_only_where_they_are_whole(spark: SparkSession) -> None:
+    raw = spark.sql(
+        "select x user, 'i' item, cast(null as string) line from values "
+        "(5.50), (5.20), (5.00) as t(x)"
+    )
+    for kind, expected in (("int", 5), ("string", "5")):
+        source = Input.model_validate({"id_types": {"user": kind}})
+        rows = validate(raw, source, Validation()).select("user_id", "reason").collect()
+        assert sorted(map(tuple, rows), key=repr) == [
+            (expected, None),
+            (None, "user_invalid"),
+            (None, "user_invalid"),
+        ]
+
+
+def test_ids_of_bytes_that_are_no_text_are_rejected_not_merged(spark: SparkSession) -> None:
+    judged = judge(spark, [("a\ufffd", "i", "1", "1", None)]).collect()
+    assert judged[0]["reason"] == "user_invalid"
+
+
+def test_a_timestamp_format_that_spark_does_not_know_is_a_configuration_error(
+    spark: SparkSession,
+) -> None:
+    with pytest.raises(ConfigError, match=r"found 'sekonds'.*did you mean seconds\?"):
+        check_timestamp_format(spark, "sekonds")
+    check_timestamp_format(spark, "dd.MM.yyyy")
+
+
 @pytest.mark.parametrize(
     ("layout", "found"),
     [
@@ -123,6 +161,10 @@ def test_a_column_that_cannot_be_an_id_is_refused_or_converted(spark: SparkSessi
                 "2013-04-03T22:45:07Z": dt.datetime(2013, 4, 3, 22, 45, 7),
                 "2013-04-03 22:45:07+02:00": dt.datetime(2013, 4, 3, 20, 45, 7),
                 "2013-13-01": None,
+                "12:30": None,
+                "T12:30:00": None,
+                "+12345-01-01": None,
+                "0000-01-01": None,
             },
         ),
         ("dd.MM.yyyy", {"03.04.2013": dt.datetime(2013, 4, 3), "31.02.2013": None}),
@@ -236,6 +278,8 @@ def test_a_date_window_includes_its_first_and_last_day(spark: SparkSession) -> N
     since, until = dt.date(2020, 1, 2), dt.date(2020, 1, 3)
     assert labels(spark, {"since": since, "until": until}, keep_negatives=False) == [0, 1, 1, 0]
     assert labels(spark, {"last_days": 2}, keep_negatives=True) == [0, 0, 1, 1]
+    endless = {"since": since, "until": dt.date.max}
+    assert labels(spark, endless, keep_negatives=True) == [0, 1, 1, 1]
 
 
 def by_hand(pairs: set[tuple[str, str]], user_least: int, item_least: int) -> set[tuple[str, str]]:

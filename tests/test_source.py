@@ -105,6 +105,21 @@ def test_files_with_their_columns_in_different_orders_are_refused_not_mixed_up(
     assert "\n" not in str(caught.value)
 
 
+def test_a_column_without_a_name_is_no_obstacle_and_repeated_names_are_named(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for name in ("1.csv", "2.csv"):  # as pandas writes its index
+        (tmp_path / name).write_text(",u,i,r,t\n0,a,b,1,1\n")
+    settings = source(str(tmp_path / "*.csv"), options={"header": True})
+    assert collected(read_ratings(spark, settings)) == [("a", "b", "1", "1", None)] * 2
+    (tmp_path / "3.txt").write_text("u,i,r,t,U\na,b,1,1,c\n")
+    with pytest.raises(InputError, match="has a name more than once: u; rename one"):
+        read_ratings(spark, source(tmp_path / "3.txt", options={"header": True}))
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(InputError, match="no columns; it is empty"):
+        read_ratings(spark, source(tmp_path / "empty.txt", options={"header": True}))
+
+
 def test_the_identity_of_the_input_changes_with_its_files(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -16,13 +16,13 @@ class Catalogue:
     """The items of one model, broadcast to every executor once.
 
     Attributes:
-        model_id: names the model in messages and in the worker's cache.
+        key: names the model in messages and in the worker's cache.
         ids: `(n_items,)` the items' ids in ascending order: int32, int64 or objects (str).
         embeddings: `(n_items, n_components)` float32.
         biases: `(n_items,)` float32.
     """
 
-    model_id: str
+    key: str
     ids: NDArray[np.generic]
     embeddings: NDArray[np.float32]
     biases: NDArray[np.float32]
@@ -41,10 +41,10 @@ _prepared: dict[str, ItemMatrix] = {}
 
 def _items(catalogue: Catalogue) -> ItemMatrix:
     """Prepare a catalogue once per worker process, which outlives its tasks."""
-    if catalogue.model_id not in _prepared:
+    if catalogue.key not in _prepared:
         _prepared.clear()
-        _prepared[catalogue.model_id] = ItemMatrix(catalogue.embeddings, catalogue.biases)
-    return _prepared[catalogue.model_id]
+        _prepared[catalogue.key] = ItemMatrix(catalogue.embeddings, catalogue.biases)
+    return _prepared[catalogue.key]
 
 
 def score(
@@ -78,7 +78,7 @@ def score(
             )
         except KernelError as error:
             whose = "" if error.row is None else f" of user {users['user_id'].iloc[error.row]}"
-            raise KernelError(f"model {catalogue.model_id}: {error}{whose}", error.row) from error
+            raise KernelError(f"model {catalogue.key}: {error}{whose}", error.row) from error
         lengths = np.diff(ranked.indptr)
         first = np.repeat(ranked.indptr[:-1], lengths)
         yield pd.DataFrame(
