@@ -1,20 +1,45 @@
-"""Exact top-k by inner product, NumPy alone.
+"""Exact top-k: the best items of many users, the same bits in any batch, partition or executor.
 
-A score is the sum, in a fixed order, of float64 products of float32 factors, rounded once to
-float32: the same bits for a user and an item whatever batch, partition or machine. A float32 matrix
-product, whose last bits do depend on the shape of the batch, only nominates candidates.
+NumPy alone, no Spark: an executor, a test or a notebook calls `top_k` with plain arrays.
+
+The score of user u and item i is, in float64 and in exactly this order,
+
+    u[0] * v[0] + u[1] * v[1] + ... + u[d-1] * v[d-1] + bias_u + bias_i
+
+rounded once to float32. It is computed by separate elementwise operations, so no BLAS, no FMA and
+no vector width has a say in it. (The product of two float32 is exact in float64; only the order of
+the additions matters, and it is fixed.) The list is the k best by (score descending, row
+ascending): rows are in the order of item ids, so ties go to the smaller id.
+
+Computing all scores that way would take twenty times as long as BLAS does, so `nominate` finds the
+few items that can be in the list, by float32 products and a proven margin, and only those are
+scored here. Where it gives up (a flood of equal scores, scores near the end of float32, k a large
+part of the catalogue), all items of the user are scored: about 0.1 us an item, the same list.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BATCH = 64
+from recsys.kernel.nominate import BATCH, Catalogue, nominee_limit
+from recsys.kernel.packed import row_norms
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+Pairs = tuple[I64, I64, F32]  # positions of users in the batch, items, scores
+
+_PAIRS_AT_ONCE = 2048  # so that their vectors stay in the cache
+_PAIRS_IN_BATCH = 2**22  # fewer users in a batch where k is large
 
 
 class KernelError(ValueError):
-    """Vectors that cannot be scored; `row` is the position of the first such user, if any."""
+    """An input that cannot be scored. row: the position of the offending user or item, if any."""
 
     def __init__(self, message: str, row: int | None = None) -> None:
         super().__init__(message)
@@ -23,12 +48,10 @@ class KernelError(ValueError):
 
 @dataclass(frozen=True)
 class Ranked:
-    """Lists of different lengths, laid end to end: user i owns `[indptr[i], indptr[i + 1])`.
+    """Ragged lists: user i owns the places from indptr[i] up to indptr[i + 1], best first.
 
-    Attributes:
-        indptr: `(n_users + 1,)` int64.
-        items: `(total,)` int32, rows of the item matrix, best first.
-        scores: `(total,)` float32.
+    indptr: (n_users + 1,) int64; items: (total,) int32 rows of the item matrix; scores: (total,)
+    float32.
     """
 
     indptr: NDArray[np.int64]
@@ -37,118 +60,226 @@ class Ranked:
 
 
 class ItemMatrix:
-    """Everything about the items that is prepared once per worker, not per batch."""
+    """Everything about the items that is prepared once per worker, not per batch.
 
-    def __init__(
-        self,
-        embeddings: NDArray[np.float32],
-        biases: NDArray[np.float32],
-        *,
-        allowed: NDArray[np.bool_] | None = None,
-    ) -> None:
-        """Prepare the items.
+    embeddings: (n_items, d) float32; biases: (n_items,) float32; allowed: (n_items,) bool, True for
+    items that may be recommended (all, if None). The arrays are copied.
 
-        Args:
-            embeddings: `(n_items, n_components)` float32.
-            biases: `(n_items,)` float32.
-            allowed: `(n_items,)`; items that may be recommended, default all.
-        """
+    It holds two copies of the vectors (three with 31 or more dimensions, one half as large).
+
+    Raises KernelError: a wrong shape or type; NaN or infinity (`row` is the item).
+    """
+
+    def __init__(self, embeddings: F32, biases: F32, *, allowed: Bool | None = None) -> None:
+        _check_vectors("item", embeddings, biases)
         self.n_items, self.n_components = embeddings.shape
-        if biases.shape != (self.n_items,):
-            raise KernelError(f"expected biases of shape ({self.n_items},), found {biases.shape}")
-        if not (np.isfinite(embeddings).all() and np.isfinite(biases).all()):
-            raise KernelError("expected finite item embeddings and biases")
-        factors = np.concatenate([embeddings, biases[:, None]], axis=1).astype(np.float32)
-        self.rows = factors
-        self.columns = np.ascontiguousarray(factors.T)
-        norms = np.sqrt(np.einsum("ij,ij->i", factors, factors, dtype=np.float64))
-        self.longest = float(norms.max(initial=0.0))
-        self.forbidden = None if allowed is None else np.flatnonzero(~allowed)
+        if self.n_items > np.iinfo(np.int32).max:
+            raise KernelError(f"found {self.n_items} items, but item rows are int32")
+        if allowed is None:
+            allowed = np.ones(self.n_items, np.bool_)
+        _check_array("allowed", allowed, np.bool_, (self.n_items,))
+
+        vectors = np.column_stack([embeddings, biases])
+        items = np.flatnonzero(allowed)
+        # Inside, an item is known by its place: descending norms, as `Catalogue` likes it.
+        self._item: I64 = items[np.argsort(-row_norms(vectors[items]), kind="stable")]
+        self._place: I64 = np.full(self.n_items, -1, np.int64)  # -1: not allowed
+        self._place[self._item] = np.arange(len(items))
+        self._vectors: F32 = vectors[self._item]
+        self._catalogue = Catalogue(self._vectors) if len(items) else None
 
 
 def top_k(
     items: ItemMatrix,
-    embeddings: NDArray[np.float32],
-    biases: NDArray[np.float32],
+    embeddings: F32,
+    biases: F32,
     k: int,
-    seen_indptr: NDArray[np.int64] | None = None,
+    seen_indptr: I64 | None = None,
     seen_items: NDArray[np.int32] | None = None,
 ) -> Ranked:
-    """Return each user's k best items by (score descending, item row ascending).
+    """The k best allowed and unseen items of each user, by (score descending, item row ascending).
 
-    Args:
-        items: the prepared items.
-        embeddings: `(n, n_components)` float32.
-        biases: `(n,)` float32.
-        k: length of a list; shorter where fewer items are left.
-        seen_indptr: `(n + 1,)`; user i has seen `seen_items[seen_indptr[i]:seen_indptr[i + 1]]`.
-        seen_items: rows of items to leave out.
+    embeddings: (n, d) float32; biases: (n,) float32; any n, also 0: batches are made here.
+    seen_indptr: (n + 1,) integers from 0 to len(seen_items), never falling; seen_items: integers,
+    rows of the item matrix to leave out for each user, in any order, repeats and items that are not
+    allowed included. Inputs are not changed.
 
-    Raises:
-        KernelError: shapes do not fit, or a vector is not finite.
+    A user with fewer than k items left gets a shorter list, with none left an empty one.
+
+    Raises KernelError: a wrong shape, type or k; NaN or infinity in a user, or a score in a list
+    that float32 cannot hold (`row` is the position of the user); a seen row out of range.
     """
-    n = len(embeddings)
-    if embeddings.shape != (n, items.n_components) or biases.shape != (n,):
-        raise KernelError(
-            f"expected users of shape (n, {items.n_components}) with n biases, found "
-            f"{embeddings.shape} with {biases.shape}"
+    _check_vectors("user", embeddings, biases)
+    n, d = embeddings.shape
+    if d != items.n_components:
+        raise KernelError(f"users have {d} components, items {items.n_components}: not one model")
+    if k < 1:
+        raise KernelError(f"k is {k}, but must be at least 1")
+    indptr, seen = _check_seen(items, n, seen_indptr, seen_items)
+
+    batch_size = min(BATCH, max(1, _PAIRS_IN_BATCH // nominee_limit(k)))
+    batch = _Batch(items, min(n, batch_size), k)
+    counts = [np.zeros(1, np.int64)]
+    found_items: list[NDArray[np.int32]] = []
+    found_scores: list[F32] = []
+    for start, stop in _parts(n, batch_size):
+        seen_users = np.repeat(np.arange(stop - start), np.diff(indptr[start : stop + 1]))
+        seen_places = items._place[seen[indptr[start] : indptr[stop]]]
+        known = seen_places >= 0
+        users, listed, scores = batch.ranked(
+            embeddings[start:stop], biases[start:stop], seen_users[known], seen_places[known]
         )
-    finite = np.isfinite(embeddings).all(axis=1) & np.isfinite(biases)
-    if not finite.all():
-        raise KernelError("expected finite user embeddings and biases", int(np.argmin(finite)))
-    indptr = np.zeros(n + 1, np.int64)
-    chosen: list[NDArray[np.int32]] = []
-    scores: list[NDArray[np.float32]] = []
-    for start in range(0, n, _BATCH):
-        users = np.concatenate(
-            [
-                embeddings[start : start + _BATCH],
-                np.ones((len(embeddings[start : start + _BATCH]), 1)),
-            ],
-            axis=1,
-        ).astype(np.float32)
-        nominated = users @ items.columns
-        if items.forbidden is not None:
-            nominated[:, items.forbidden] = -np.inf
-        for offset, row in enumerate(nominated):
-            user = start + offset
-            if seen_indptr is not None and seen_items is not None:
-                row[seen_items[seen_indptr[user] : seen_indptr[user + 1]]] = -np.inf
-            best, best_scores = _best(items, users[offset], float(biases[user]), row, k)
-            chosen.append(best)
-            scores.append(best_scores)
-            indptr[user + 1] = indptr[user] + len(best)
+        _check_scores(start + users, scores)
+        counts.append(np.bincount(users, minlength=stop - start))
+        found_items.append(listed.astype(np.int32))
+        found_scores.append(scores)
     return Ranked(
-        indptr,
-        np.concatenate(chosen) if chosen else np.empty(0, np.int32),
-        np.concatenate(scores) if scores else np.empty(0, np.float32),
+        indptr=np.cumsum(np.concatenate(counts)),
+        items=np.concatenate([np.empty(0, np.int32), *found_items]),
+        scores=np.concatenate([np.empty(0, np.float32), *found_scores]),
     )
 
 
-def _best(
-    items: ItemMatrix,
-    user: NDArray[np.float32],
-    bias: float,
-    nominated: NDArray[np.float32],
-    k: int,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    left = int(np.count_nonzero(nominated > -np.inf))
-    k = min(k, left)
-    if k == 0:
-        return np.empty(0, np.int32), np.empty(0, np.float32)
-    kth = float(np.partition(nominated, len(nominated) - k)[len(nominated) - k])
-    # |float32 product - exact| <= n u |user| |item| / (1 - n u) for any order of summation (Higham
-    # 2002, section 3.1); twice that, for the k-th and for the candidate, and the rounding of both
-    # published scores.
-    eps = float(np.finfo(np.float32).eps)
-    size = float(np.sqrt(np.dot(user.astype(np.float64), user))) * items.longest
-    margin = eps * (2 * (len(user) + 2) * size + 4 * (size + abs(bias))) + 1e-37
-    candidates = np.flatnonzero(nominated >= kth - margin)
-    # One product and one addition at a time: no BLAS, no fused operation, one order.
-    products = items.rows[candidates].astype(np.float64) * user.astype(np.float64)
-    total = np.zeros(len(candidates))
-    for column in range(products.shape[1]):
-        total = total + products[:, column]
-    scores = (total + bias).astype(np.float32)
-    order = np.lexsort((candidates, -scores))[:k]
-    return candidates[order].astype(np.int32), scores[order]
+class _Batch:
+    """Ranks one batch after the other, of at most `size` users, in the same buffer."""
+
+    def __init__(self, items: ItemMatrix, size: int, k: int) -> None:
+        self.items, self.k = items, k
+        catalogue = items._catalogue
+        self.catalogue = catalogue if catalogue and catalogue.can_scan(k) else None
+        self.buffer = self.catalogue.buffer(size, k) if self.catalogue else np.empty(0, np.float32)
+
+    def ranked(self, embeddings: F32, biases: F32, seen_users: I64, seen: I64) -> Pairs:
+        """The lists, one after the other. seen_users, seen: positions in the batch, and places."""
+        n, d = embeddings.shape
+        vectors = np.ones((n, d + 1), np.float32)
+        vectors[:, :-1] = embeddings
+        if self.catalogue is None:
+            users, places = np.empty((2, 0), np.int64)
+            undecided = np.ones(n, np.bool_)
+        else:
+            found = self.catalogue.nominate(vectors, biases, self.k, seen_users, seen, self.buffer)
+            users, places, undecided = found.users, found.items, found.undecided
+        parts = [self._scored(vectors, biases, users, places)]
+        for user in np.flatnonzero(undecided):
+            left = np.ones(len(self.items._vectors), np.bool_)
+            left[seen[seen_users == user]] = False
+            places = np.flatnonzero(left)
+            scored = self._scored(vectors, biases, np.full(len(places), user), places)
+            parts.append(_best(*scored, n, self.k))
+        users, items, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return _best(users, items, scores, n, self.k)
+
+    def _scored(self, vectors: F32, biases: F32, users: I64, places: I64) -> Pairs:
+        scores = _published(vectors, biases, self.items._vectors, users, places)
+        return users, self.items._item[places], scores
+
+
+def _published(users: F32, biases: F32, items: F32, user: I64, item: I64) -> F32:
+    """Scores of pairs (user, item), each summed in the one order whatever stands beside it.
+
+    users: (n, d + 1) with 1 in the last column; items: (m, d + 1) with the bias in the last column.
+    One elementwise operation for the products and one for each sum: this must never become a dot,
+    an einsum or a sum over an axis.
+    """
+    scores = np.empty(len(user), np.float32)
+    for start in range(0, len(user), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        products = items.take(item[part], axis=0).astype(np.float64)
+        products *= users.take(user[part], axis=0)
+        total = np.zeros(len(products))
+        for j in range(products.shape[1] - 1):
+            total += products[:, j]
+        total += biases[user[part]]
+        total += products[:, -1]
+        with np.errstate(over="ignore"):  # `_check_scores` looks at those that are in a list
+            scores[part] = total
+    return scores
+
+
+def _best(users: I64, items: I64, scores: F32, n: int, k: int) -> Pairs:
+    """Pairs sorted by (user, score descending, item), only the first k of each user.
+
+    Two sorts of plain integers, many times faster here than one `lexsort` by three keys: first the
+    items, then user and score with the order by item below them. Each integer ends in its position.
+    """
+    bits = len(users).bit_length()
+    position = np.arange(len(users), dtype=np.uint64)
+    mask = np.uint64((1 << bits) - 1)
+    by_item = np.sort(items.astype(np.uint64) << bits | position) & mask
+    raw = (scores[by_item] + np.float32(0)).view(np.uint32)  # + 0: -0.0 and 0.0 are a tie
+    falling = np.where(raw >> 31, raw, raw ^ np.uint32(0x7FFFFFFF)).astype(np.uint64)
+    key = (users[by_item].astype(np.uint64) << 32 | falling) << bits | position
+    order = by_item[np.sort(key) & mask]
+    counts = np.bincount(users, minlength=n)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = order[rank < k]
+    return users[order], items[order], scores[order]
+
+
+def _parts(n: int, most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `most` users: as equal as multiples of 16 allow, which BLAS prefers."""
+    size = -(-n // -(-n // most)) if n else 1
+    size = min(most, -(-size // 16) * 16)
+    for start in range(0, n, size):
+        yield start, min(n, start + size)
+
+
+def _check_scores(user_rows: I64, scores: F32) -> None:
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        row = int(user_rows[bad[0]])
+        raise KernelError(
+            f"user at row {row}: a score is {scores[bad[0]]}, beyond the range of float32; "
+            "look at the norms of the model",
+            row,
+        )
+
+
+def _check_array(name: str, array: NDArray[Any], kind: Any, shape: tuple[int, ...]) -> None:
+    if array.shape != shape or not np.issubdtype(array.dtype, kind):
+        raise KernelError(
+            f"{name}: expected {kind.__name__} of shape {shape}, "
+            f"found {array.dtype} of shape {array.shape}"
+        )
+
+
+def _check_vectors(what: str, embeddings: F32, biases: F32) -> None:
+    if embeddings.ndim != 2:
+        raise KernelError(f"{what} embeddings: expected 2 dimensions, found {embeddings.ndim}")
+    _check_array(f"{what} embeddings", embeddings, np.float32, embeddings.shape)
+    _check_array(f"{what} biases", biases, np.float32, (len(embeddings),))
+    finite = np.isfinite(embeddings).all(axis=1) & np.isfinite(biases)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise KernelError(
+            f"{what} at row {row}: NaN or infinity in its embedding or bias "
+            f"({len(finite) - int(finite.sum())} such rows); retrain with a lower learning rate",
+            row,
+        )
+
+
+def _check_seen(
+    items: ItemMatrix, n: int, indptr: I64 | None, seen: NDArray[np.int32] | None
+) -> tuple[I64, NDArray[np.integer]]:
+    if indptr is None or seen is None:
+        if indptr is not None or seen is not None:
+            raise KernelError("seen_indptr and seen_items belong together: give both or none")
+        return np.zeros(n + 1, np.int64), np.empty(0, np.int64)
+    _check_array("seen_indptr", indptr, np.integer, (n + 1,))
+    _check_array("seen_items", seen, np.integer, (seen.size,))
+    indptr = indptr.astype(np.int64)
+    if indptr[0] != 0 or indptr[-1] != len(seen) or (np.diff(indptr) < 0).any():
+        raise KernelError(
+            f"seen_indptr: expected to rise from 0 to {len(seen)}, "
+            f"found from {indptr[0]} to {indptr[-1]}"
+        )
+    outside = np.flatnonzero((seen < 0) | (seen >= items.n_items))
+    if len(outside):
+        row = int(np.searchsorted(indptr, outside[0], side="right")) - 1
+        raise KernelError(
+            f"user at row {row}: seen item {seen[outside[0]]}, "
+            f"expected rows from 0 to {items.n_items - 1}",
+            row,
+        )
+    return indptr, seen

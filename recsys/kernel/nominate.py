@@ -1,0 +1,327 @@
+"""Nominate: which few items could be among a user's k best, at the speed of the matrix product.
+
+Float32 products only choose here, they never rank. The promise to `topk` is one-sided: every item
+that belongs in the list of a user is nominated; some that do not belong may be. Why it holds:
+`error_margin` for the rounding of the product, `packed` for the pruning.
+
+How the scan works
+------------------
+Users come as rows ``(u, 1)``, items as rows ``(v, b)``: their product is the score without the
+user's bias, which does not change the order. Items lie in descending order of their norm, so that
+high scores tend to come early, in blocks of ``steps * LANES`` items. A batch of at most `BATCH`
+users meets one block at a time, in a buffer ``(steps, n, LANES)`` of a few MB that stays in the
+cache:
+
+1. the product of the batch with the block, and -inf where the user has seen the item;
+2. the maximum over the steps, (n, LANES): one for each group of `steps` items. The loop runs over
+   whole contiguous planes, which is why a block is laid out by step and lane;
+3. `best`, the running maximum over the blocks. Its lanes are maxima over disjoint sets of items, so
+   the k-th largest lane is a score that at least k unseen items reach: the threshold;
+4. the groups whose maximum reaches the threshold less the margin, and in them the items that do.
+
+From the block on in which few enough items would pass, wide vectors go through the packed product
+(two blocks for the price of one, see `packed`), and only what passes it is scored in float32. The
+choice is made for each batch from its own scores; it changes the time, never the answer.
+
+No (users, items) matrix is ever stored: memory does not grow with the number of users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.kernel.packed import PackedItems, PackedUsers, high_half, low_half, row_norms
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+# Measured with scripts/benchmark.py. Any positive values give the same lists.
+BATCH = 512  # users scored together: fewer make the product slower, more only the buffer larger
+LANES = 128  # items side by side in a block, and groups kept for each user
+STEPS = 16  # about how many items share a group maximum
+HELD = 4  # blocks scored before the first threshold is taken
+PACK_WIDTH = 32  # narrower vectors gain nothing from the packed product
+PACK_START = 0.01  # share expected to pass the low half of a packed product below which it pays
+PACK_STOP = 0.02  # share passing both halves above which it was a mistake
+
+_PAIRS_AT_ONCE = 2048  # so that their vectors stay in the cache
+_MAX = np.finfo(np.float32).max
+_UNIT32 = 2.0**-24  # unit roundoff
+_UNIT64 = 2.0**-53
+_NORMAL32 = 2.0**-126  # smallest normal float32
+_SAFE_SCORE = 2.0**126  # below this no partial sum of a float32 product overflows
+
+
+def error_margin(n_terms: int, user_norms: F64, user_biases: F64, item_norm: float) -> F64:
+    """How far below the k-th best product an item of the true list can lie: (n,) one a user.
+
+    With n = `n_terms`, x = (u, 1), y = (v, b) and M = |x| max|y| (Euclidean norms):
+
+    * Product. In any order of summation, with or without FMA, the float32 inner product s obeys
+      ``|s - x.y| <= gamma_n sum |x_j y_j| <= gamma_n M``, ``gamma_n = n e / (1 - n e)``, e = 2**-24
+      (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1, (3.5); then
+      Cauchy-Schwarz). Underflow is outside that model: each product and each addition may lose
+      another 2**-126 max(1, |x|) max(1, |y|), also on a CPU that flushes subnormals to zero. B is
+      the sum of both.
+    * Published score. f, the float64 sum of the n products and the user's bias, obeys
+      ``|f - (x.y + bias)| <= C = gamma'_(n+1) (M + |bias|)`` with e' = 2**-53; rounding it to
+      float32 gives F with ``|F - f| <= D``, e (M + |bias|) but for a factor near 1, plus 2**-126.
+    * k unseen items have s >= t, hence F >= t - B + bias - C - D. The F of an item in the true list
+      is at least the smallest of theirs (at least: ties stay in), hence its own
+      ``s >= F - bias - B - C - D >= t - 2 (B + C + D)``.
+
+    The factor 1.01 covers the factors near 1 and the rounding of this computation.
+    """
+    product = _gamma(n_terms, _UNIT32) * user_norms * item_norm
+    underflow = 2 * n_terms * _NORMAL32 * (1.0 + user_norms) * (1.0 + item_norm)
+    total = user_norms * item_norm + np.abs(user_biases)
+    published = (_gamma(n_terms + 1, _UNIT64) + _UNIT32) * total + _NORMAL32
+    return np.asarray(1.01 * 2.0 * (product + underflow + published))
+
+
+def _gamma(n: int, unit: float) -> float:
+    return n * unit / (1.0 - n * unit)
+
+
+def _n_classes(k: int) -> int:
+    """Sets of LANES groups: half as many groups again as k, so that the k best seldom share one."""
+    return -(-3 * k // (2 * LANES))
+
+
+def nominee_limit(k: int) -> int:
+    """Nominees of one user; more are a flood (of ties), left to the caller."""
+    return 1024 + 4 * k
+
+
+@dataclass(frozen=True)
+class Nominees:
+    """Pairs of a user and an item that may belong in the user's list.
+
+    users, items: (pairs,) positions in the batch and in the catalogue. undecided: (n,) True where
+    the scan gave up, for a flood of ties or scores beyond float32: those users have no pairs here.
+    """
+
+    users: I64
+    items: I64
+    undecided: Bool
+
+
+class Catalogue:
+    """The items in the layout of the scan, prepared once and then only read.
+
+    vectors: (m, width) float32, C order, finite, m > 0; the last column is the item bias. Best in
+    descending order of their norms: any order gives the same nominees, but not as fast.
+    """
+
+    def __init__(self, vectors: F32) -> None:
+        m, width = vectors.shape
+        self.vectors = vectors
+        self.max_norm = float(row_norms(vectors).max())
+        self.steps: int = -(-m // (LANES * max(1, round(m / (LANES * STEPS)))))
+        self.block: int = self.steps * LANES
+        self.n_blocks: int = -(-m // self.block)
+        filled = np.zeros((self.n_blocks, self.block, width), np.float32)
+        filled.reshape(-1, width)[:m] = vectors
+        planes = filled.reshape(self.n_blocks, self.steps, LANES, width)
+        self.blocks: F32 = np.ascontiguousarray(planes.transpose(0, 1, 3, 2))
+        self.packed: PackedItems | None = None
+        if width >= PACK_WIDTH and self.n_blocks > HELD + 1:
+            self.packed = PackedItems.pack(filled, first=HELD)
+        self.rounds = self.packed.pairs if self.packed else [(b,) for b in range(self.n_blocks)]
+
+    def can_scan(self, k: int) -> bool:
+        """Whether there are enough groups for a threshold: not for k a large part of the items."""
+        return self.n_blocks >= _n_classes(k)
+
+    def held(self, k: int) -> int:
+        """Blocks to score before the first threshold, so that all sets of groups have a member."""
+        return min(self.n_blocks, max(HELD, _n_classes(k)))
+
+    def buffer(self, n: int, k: int) -> F32:
+        """Room for the scores of up to n users in the scan for k, to be used again and again."""
+        return np.empty((self.held(k) + 1) * self.block * n, np.float32)
+
+    def nominate(
+        self, users: F32, biases: F32, k: int, seen_users: I64, seen: I64, buffer: F32
+    ) -> Nominees:
+        """Scan for a batch of users, of about `BATCH` or fewer.
+
+        users: (n, width) float32, finite, last column 1. seen_users, seen: (pairs,) users and
+        items to leave out, as positions in the batch and in `vectors`, in any order, repeats too.
+        """
+        return _Scan(self, users, biases, k, seen_users, seen, buffer).run()
+
+
+class _Scan:
+    """One batch on its way through the blocks."""
+
+    def __init__(
+        self,
+        items: Catalogue,
+        users: F32,
+        biases: F32,
+        k: int,
+        seen_users: I64,
+        seen: I64,
+        buffer: F32,
+    ) -> None:
+        n, width = users.shape
+        norms, biases64 = row_norms(users), biases.astype(np.float64)
+        self.items, self.n, self.k = items, n, k
+        self.margin = error_margin(width, norms, biases64, items.max_norm)
+        self.undecided = norms * items.max_norm + np.abs(biases64) >= _SAFE_SCORE
+        self.users: F32 = np.where(self.undecided[:, None], np.float32(0), users)
+        self.limit = nominee_limit(k)
+        self.counts = np.zeros(n, np.int64)
+
+        # One number for each (user, item): its place if the scores of all blocks lay in a row. The
+        # seen pairs of a block are then a slice of the sorted numbers.
+        starts = np.arange(items.n_blocks + 2) * (n * items.block)
+        lane = seen % LANES
+        number = (seen - lane) * n + seen_users * LANES + lane
+        self.seen = np.sort(number.astype(np.int32 if starts[-1] < 2**31 else np.int64))
+        self.seen_starts: list[int] = np.searchsorted(self.seen, starts).tolist()
+
+        # Buffers: one to spare, then one for each block held until the first threshold. The last
+        # is the one to work in afterwards.
+        self.held = items.held(k)
+        shape = (self.held + 1, items.steps, n, LANES)
+        self.spare, *self.scores = buffer[: (self.held + 1) * items.block * n].reshape(shape)
+        self.peaks = np.empty((self.held, n, LANES), np.float32)
+        self.best = np.full((n, _n_classes(k), LANES), -np.inf, np.float32)
+        self.floor = np.empty(n, np.float32)  # what a product must reach to be nominated
+        self.found: list[tuple[I64, I64, F32]] = []
+        self.packed_users: PackedUsers | None = None
+        self.packing: bool | None = None  # None: not yet, False: no more
+
+    def run(self) -> Nominees:
+        items = self.items
+        for b in range(self.held):
+            self._score(b, b)
+        self._raise_floor()
+        for b in range(self.held):
+            self._select(b, b)
+
+        done, raised = self.held, self.held
+        for blocks in items.rounds:
+            blocks_left = [b for b in blocks if self.held <= b < items.n_blocks]
+            if items.packed and blocks[0] in blocks_left and self._packs(items.packed, blocks[0]):
+                self._scan_packed(items.packed, *blocks)
+            else:
+                for b in reversed(blocks_left):  # last the one that `_packs` learns most from
+                    self._score(b, -1)
+                    self._select(b, -1)
+            done += len(blocks_left)
+            if done >= 2 * raised:  # after 8, 16, 32 ... blocks: each time worth the effort
+                raised = done
+                self._raise_floor()
+        self._raise_floor()
+        users, places, products = (np.concatenate(part) for part in zip(*self.found, strict=True))
+        keep = products >= self.floor[users]
+        return Nominees(users[keep], places[keep], self.undecided)
+
+    def _score(self, b: int, at: int) -> None:
+        """Products with block b, seen items out; group maxima into `peaks` and `best`."""
+        items, scores, peaks = self.items, self.scores[at], self.peaks[at]
+        np.matmul(self.users, items.blocks[b], out=scores)
+        seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]] - b * scores.size
+        scores.reshape(-1)[seen] = -np.inf
+        end = len(items.vectors) - b * items.block
+        if end < items.block:  # places behind the last item
+            scores[end // LANES, :, end % LANES :] = -np.inf
+            scores[end // LANES + 1 :] = -np.inf
+        np.maximum.reduce(scores, axis=0, out=peaks)
+        best = self.best[:, b % self.best.shape[1]]
+        np.maximum(best, peaks, out=best)
+
+    def _raise_floor(self) -> None:
+        """The k-th largest group maximum less the margin, rounded down."""
+        groups = self.best.reshape(self.n, -1)
+        at = groups.shape[1] - self.k
+        threshold = np.partition(groups, at, axis=1)[:, at].astype(np.float64) - self.margin
+        with np.errstate(over="ignore"):  # of users whose rows are zero: see `undecided`
+            floor = np.nextafter(threshold.astype(np.float32), np.float32(-np.inf))
+        self.floor = np.where(self.undecided, np.float32(np.inf), np.maximum(floor, -_MAX))
+
+    def _select(self, b: int, at: int) -> None:
+        """Nominate from block b, just scored, what reaches the floor."""
+        scores, peaks = self.scores[at], self.peaks[at]
+        group = _where(peaks >= self.floor[:, None])
+        values = scores.reshape(len(scores), -1).take(group, axis=1)
+        step, which = np.divmod(_where(values >= self.floor[group // LANES]), max(1, len(group)))
+        places = b * self.items.block + step * LANES + group[which] % LANES
+        self._nominate(group[which] // LANES, places, values[step, which])
+
+    def _nominate(self, users: I64, places: I64, scores: F32) -> None:
+        self.found.append((users, places, scores))
+        self.counts += np.bincount(users, minlength=self.n)
+        flood = self.counts > self.limit
+        self.undecided |= flood
+        self.floor[flood] = np.inf
+
+    def _packs(self, packed: PackedItems, b: int) -> bool:
+        """Whether to pack block b, judged by the last plane of the block before it."""
+        if self.packing is None:
+            self.packed_users = self.packed_users or PackedUsers(self.users)
+            least = self.floor - packed.slack(self.packed_users, b)
+            if (self.scores[-1][-1] >= least[:, None]).mean() < PACK_START:
+                self.packing = True
+        return bool(self.packing)
+
+    def _scan_packed(self, packed: PackedItems, low: int, high: int) -> None:
+        """Two blocks by their packed product."""
+        users = self.packed_users
+        assert users is not None  # noqa: S101 - packing is decided with them at hand
+        product, spare = (buffer.reshape(self.n, -1) for buffer in (self.scores[-1], self.spare))
+        np.matmul(users.codes, packed.codes[low - packed.first], out=product)
+        numbers, least = high_half(product, packed.least(users, self.floor, high))
+        passed = self._refine(high, numbers >= least[:, None])
+        bits, least_bits = low_half(product, packed.least(users, self.floor, low), spare)
+        passed += self._refine(low, bits >= least_bits[:, None])
+        if passed > PACK_STOP * 2 * product.size:
+            self.packing = False
+
+    def _refine(self, b: int, passing: Bool) -> int:
+        """Nominate what passes, (n, block), is not seen and reaches the floor in float32."""
+        items = self.items
+        users, places = np.divmod(_where(passing), items.block)
+        passed = len(users)
+        places += b * items.block
+        lanes = places % LANES
+        seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]]
+        keep = ~_contains(seen, (places - lanes) * self.n + users * LANES + lanes)
+        keep &= places < len(items.vectors)
+        users, places = users[keep], places[keep]
+        products = np.empty(len(users), np.float32)
+        for start in range(0, len(users), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            u, v = self.users.take(users[part], axis=0), items.vectors.take(places[part], axis=0)
+            np.vecdot(u, v, out=products[part])
+        keep = products >= self.floor[users]
+        users, places, products = users[keep], places[keep], products[keep]
+        np.maximum.at(self.best[:, b % self.best.shape[1]], (users, places % LANES), products)
+        self._nominate(users, places, products)
+        return passed
+
+
+def _where(mask: Bool) -> I64:
+    """`np.flatnonzero`, faster where few are True: eight at a time, then one by one."""
+    flat = mask.reshape(-1)
+    if flat.size % 8:
+        return np.flatnonzero(flat)
+    word = np.flatnonzero(flat.view(np.uint64) != 0)
+    inside = np.flatnonzero(flat.reshape(-1, 8).take(word, axis=0))
+    return word[inside // 8] * 8 + inside % 8
+
+
+def _contains(ordered: NDArray[np.signedinteger], values: I64) -> Bool:
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    values = values.astype(ordered.dtype)
+    at = np.searchsorted(ordered, values)
+    return np.asarray(ordered[np.minimum(at, len(ordered) - 1)] == values)
