@@ -28,9 +28,9 @@ def bare_interpreter(tmp_path: Path) -> Path:
         source = Path(sysconfig.get_path("purelib")) / name
         if source.exists():
             (site / name).symlink_to(source)
-    (site / "sitecustomize.py").write_text(
-        f"import sys\nwith open({str(tmp_path / 'started')!r}, 'a') as started:\n"
-        "    started.write(sys.executable + '\\n')\n"
+    # Not sitecustomize.py: Debian's Python has one of its own, which comes first.
+    (site / "started.pth").write_text(
+        f"import sys; open({str(tmp_path / 'started')!r}, 'a').write(sys.executable + '\\n')\n"
     )
     return folder / "bin" / "python"
 
