@@ -11,12 +11,12 @@ from jobs.train import outputs, train
 def stages(job: Job) -> dict[str, Any]:
     """Run the stages and say what came of them."""
     model = train(job)
-    recommendations = score(job, model)
+    scored = score(job, model)
     return {
         "model_id": model.model_id,
-        "cohort": job.config.scoring.cohort,
+        "cohort": job.config.cohort.name,
         "counts": model.manifest["counts"],
-        "outputs": {**outputs(job, model), "recommendations": recommendations},
+        "outputs": {**outputs(job, model), **scored},
     }
 
 

@@ -6,74 +6,104 @@ import sys
 from functools import partial
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime import Job, Options, execute
+from recsys import cohorts
 from recsys.columns import (
     GENERATED_AT,
+    ITEM,
+    ITEM_INDEX,
     MODEL_ID,
     RANK,
     RECOMMENDATIONS_SCHEMA,
     RUN_ID,
+    SOURCE,
+    STATUS,
+    STATUS_SCHEMA,
     USER,
     names,
 )
 from recsys.errors import ConfigError, OutputError
+from recsys.interactions import index_frame
 from recsys.model_store import Model, load_model
-from recsys.scoring import recommend
+from recsys.preparation import open_pairs
+from recsys.scoring import allowed_items, recommend
 
 
 def score(job: Job, model: Model) -> dict[str, Any]:
-    """Publish the recommendations of one cohort and say what they are."""
-    run, settings = job.run, job.config.scoring
-    schema = RECOMMENDATIONS_SCHEMA.format(user=model.user_type, item=model.item_type)
-    staged = f"{job.staging}/recommendations"
-    place = job.store.uri(
-        "recommendations",
-        f"run_date={run.run_date}",
-        f"cohort={settings.cohort}",
-        f"run_id={run.run_id}",
-    )
+    """Publish the lists and the statuses of one cohort, and say what they are."""
+    config, run, store = job.config, job.run, job.store
+    config.require_scoring()
+    types = {"user": model.user_type, "item": model.item_type}
+    schema, status_schema = RECOMMENDATIONS_SCHEMA.format(**types), STATUS_SCHEMA.format(**types)
+    staged, staged_status = f"{job.staging}/recommendations", f"{job.staging}/status"
+    partition = (f"run_date={run.run_date}", f"cohort={config.cohort.name}", f"run_id={run.run_id}")
+
+    with run.stage("cohort"):
+        pairs = open_pairs(store, model)
+        asked = _staged_requests(job, model, pairs)
+        routed = cohorts.ways(
+            asked,
+            model.users,
+            pairs,
+            index_frame(job.spark, model.items.ids, ITEM, ITEM_INDEX),
+            config.scoring.fallback,
+        )
+        allowed = allowed_items(job.spark, model, config.items)
     with run.stage("score"):
         ranked = recommend(
             job.spark,
             model,
-            model.users,
-            k=settings.k,
-            exclude_seen=settings.exclude_seen,
-            users_per_file=settings.users_per_file,
+            routed.where(F.col(SOURCE) != cohorts.NONE),
+            k=config.scoring.k,
+            exclude_seen=config.scoring.exclude_seen,
+            users_per_file=config.scoring.users_per_file,
+            allowed=allowed,
         )
-        table = job.store.write_table(
-            ranked.withColumns(
-                {
-                    MODEL_ID: F.lit(model.model_id),
-                    RUN_ID: F.lit(run.run_id),
-                    GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
-                }
-            ).select(*names(schema)),
-            staged,
-            schema,
+        stamped = {
+            MODEL_ID: F.lit(model.model_id),
+            RUN_ID: F.lit(run.run_id),
+            GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
+        }
+        lists = store.write_table(
+            ranked.withColumns(stamped).select(*names(schema)), staged, schema
         )
     with run.stage("publish"):
-        counts = _verify(job, staged, schema, model)
-        job.store.publish(staged, place)
-    return {"uri": place, "rows": table["rows"], **counts, "files": table["files"]}
+        written = store.read_table(staged, schema)
+        counts = _verify(written, config.scoring.k)
+        statuses = cohorts.statuses(asked, routed, written, model.user_type).coalesce(1)
+        status = store.write_table(statuses, staged_status, status_schema)
+        by_status = _by_status(store.read_table(staged_status, status_schema), asked.count())
+        # Who has a list also has a status, at every moment: the statuses go first.
+        store.publish(staged_status, store.uri("status", *partition))
+        store.publish(staged, store.uri("recommendations", *partition))
+    return {
+        "status": {"uri": store.uri("status", *partition), **status, "by_status": by_status},
+        "recommendations": {"uri": store.uri("recommendations", *partition), **lists, **counts},
+    }
 
 
-def _verify(job: Job, staged: str, schema: str, model: Model) -> dict[str, int]:
-    """Read back what was staged; nothing becomes visible that breaks its contract."""
-    per_user = (
-        job.store.read_table(staged, schema)
-        .groupBy(USER)
-        .agg(
-            F.count(F.lit(1)).alias("n"),
-            F.max(RANK).alias("last"),
-            F.count_distinct(RANK).alias("ranks"),
-        )
+def _staged_requests(job: Job, model: Model, pairs: DataFrame) -> DataFrame:
+    """Write down who is asked for: lists and statuses must be about the same, whatever happens."""
+    place = f"{job.staging}/requests"
+    schema = cohorts.REQUESTS_SCHEMA.format(user=model.user_type)
+    asked = cohorts.requests(job.spark, job.config.cohort, model.user_type, pairs)
+    job.store.write_table(asked, place, schema)
+    return job.store.read_table(place, schema)
+
+
+def _verify(lists: DataFrame, k: int) -> dict[str, int]:
+    """Read what was staged; nothing becomes visible that breaks its contract."""
+    per_user = lists.groupBy(USER).agg(
+        F.count(F.lit(1)).alias("n"),
+        F.max(RANK).alias("last"),
+        F.count_distinct(RANK).alias("ranks"),
     )
     found = per_user.agg(
         F.count(F.lit(1)).alias("users"),
-        F.count_if(F.col("n") == job.config.scoring.k).alias("full_lists"),
+        F.count_if(F.col("n") == k).alias("full_lists"),
         F.count_if((F.col("n") != F.col("last")) | (F.col("n") != F.col("ranks"))).alias("broken"),
     ).collect()[0]
     if found["broken"]:
@@ -81,12 +111,20 @@ def _verify(job: Job, staged: str, schema: str, model: Model) -> dict[str, int]:
             f"{found['broken']:,} lists have a gap or a repeat in their ranks; nothing was "
             "published; report this with the run's manifest"
         )
-    requested = int(model.manifest["n_users"])
     return {
-        "users_requested": requested,
         "users_with_items": int(found["users"]),
         "users_with_full_lists": int(found["full_lists"]),
     }
+
+
+def _by_status(statuses: DataFrame, n_asked: int) -> dict[str, int]:
+    counts = {row[STATUS]: row["count"] for row in statuses.groupBy(STATUS).count().collect()}
+    if sum(counts.values()) != n_asked:
+        raise OutputError(
+            f"{n_asked:,} were asked for, but {sum(counts.values()):,} have a status; nothing was "
+            "published; report this with the run's manifest"
+        )
+    return dict(sorted(counts.items()))
 
 
 def open_model(job: Job, model_id: str) -> Model:
@@ -104,8 +142,8 @@ def stages(job: Job, model_id: str) -> dict[str, Any]:
     model = open_model(job, model_id)
     return {
         "model_id": model.model_id,
-        "cohort": job.config.scoring.cohort,
-        "outputs": {"recommendations": score(job, model)},
+        "cohort": job.config.cohort.name,
+        "outputs": score(job, model),
     }
 
 

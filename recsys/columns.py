@@ -26,9 +26,18 @@ EMBEDDING = "embedding"
 BIAS = "bias"
 SEEN = "seen"
 
+POSITIVES = "positives"
+
+# Cohorts
+REQUESTED = "requested"
+TIMES_REQUESTED = "times_requested"
+STATUS = "status"
+N_ITEMS = "n_items"
+
 # Recommendations
 RANK = "rank"
 SCORE = "score"
+SOURCE = "source"
 MODEL_ID = "model_id"
 RUN_ID = "run_id"
 GENERATED_AT = "generated_at"
@@ -40,10 +49,18 @@ INTERACTIONS_SCHEMA = (
 REJECTS_SCHEMA = (
     "reason string, user string, item string, rating string, timestamp string, line string"
 )
-ITEMS_SCHEMA = "item_index int, item_id {item}, bias float, embedding array<float>"
+ITEMS_SCHEMA = "item_index int, item_id {item}, positives int, bias float, embedding array<float>"
 USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
-RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float"
-RECOMMENDATIONS_SCHEMA = RANKED_SCHEMA + ", model_id string, run_id string, generated_at timestamp"
+RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
+RECOMMENDATIONS_SCHEMA = (
+    "user_id {user}, rank int, item_id {item}, score float, model_id string, run_id string, "
+    "generated_at timestamp, source string"
+)
+
+STATUS_SCHEMA = (
+    "requested string, user_id {user}, times_requested bigint, status string, n_items int, "
+    "reason string"
+)
 
 
 def names(schema: str) -> list[str]:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -80,23 +80,42 @@ class IdTypes(_Section):
     item: IdType = "source"
 
 
-class Input(_Section):
-    """Where the ratings come from."""
+class Source(_Section):
+    """Anything that Spark reads."""
 
     format: Literal["csv", "parquet", "json", "orc", "table"] = "csv"
     path: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] | None = None
     table: NonEmpty | None = None
     options: dict[str, str | int | float | bool] = {}
-    columns: Columns = Columns()
-    id_types: IdTypes = IdTypes()
-    timestamp_format: NonEmpty = "seconds"
 
     @property
     def paths(self) -> list[str]:
-        """The input paths as a list; empty for a table."""
+        """The paths as a list; empty for a table."""
         if self.path is None:
             return []
         return [self.path] if isinstance(self.path, str) else list(self.path)
+
+    def require(self, key: str) -> None:
+        """Raise ConfigError unless this says what to read; `key` is its place in the file."""
+        if self.format == "table":
+            if self.table is None or self.path is not None:
+                raise ConfigError(
+                    f"{key}.format is table: set {key}.table to the table's name and leave "
+                    f"{key}.path unset"
+                )
+        elif self.path is None or self.table is not None:
+            raise ConfigError(
+                f"{key}.format is {self.format}: set {key}.path to what is to be read and leave "
+                f"{key}.table unset"
+            )
+
+
+class Input(Source):
+    """Where the ratings come from."""
+
+    columns: Columns = Columns()
+    id_types: IdTypes = IdTypes()
+    timestamp_format: NonEmpty = "seconds"
 
 
 class Validation(_Section):
@@ -157,12 +176,42 @@ class Training(_Section):
     max_embedding_norm: PositiveFloat = 100.0
 
 
-class Scoring(_Section):
-    """Who gets recommendations, and how many."""
+class UserList(Source):
+    """Users that are asked for by their ids."""
 
-    cohort: Annotated[str, Field(pattern=COHORT_PATTERN)] = "all"
+    column: NonEmpty = "user_id"
+    where: NonEmpty | None = None
+
+
+class ItemList(Source):
+    """Items chosen from a table."""
+
+    column: NonEmpty = "item_id"
+    where: NonEmpty | None = None
+
+
+class Cohort(_Section):
+    """Who gets recommendations."""
+
+    name: Annotated[str, Field(pattern=COHORT_PATTERN)] = "all"
+    users: UserList | None = None
+    sample: PositiveInt | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+
+
+class Items(_Section):
+    """What may be recommended."""
+
+    allow: ItemList | None = None
+    deny: ItemList | None = None
+
+
+class Scoring(_Section):
+    """How the lists are made."""
+
     k: PositiveInt = 10
     exclude_seen: bool = True
+    fallback: Literal["popular", "none"] = "popular"
     users_per_file: PositiveInt = 25_000
 
 
@@ -177,6 +226,8 @@ class Config(_Section):
     filters: Filters = Filters()
     memory: Memory = Memory()
     training: Training = Training()
+    cohort: Cohort = Cohort()
+    items: Items = Items()
     scoring: Scoring = Scoring()
     spark: dict[str, str | int | float | bool] = {}
 
@@ -188,9 +239,10 @@ class Config(_Section):
 
     def _contradictions(self) -> Iterable[str]:
         filters = self.filters
-        for key in self.input.options:
-            if key.lower() in _OWN_OPTIONS:
-                yield f"input.options.{key}: the job sets this option itself; remove it"
+        for place, source in self._sources():
+            for key in source.options:
+                if key.lower() in _OWN_OPTIONS:
+                    yield f"{place}.options.{key}: the job sets this option itself; remove it"
         if filters.last_days and (filters.since or filters.until):
             yield (
                 "filters.last_days: found together with filters.since or filters.until, expected "
@@ -216,19 +268,24 @@ class Config(_Section):
             if not key.startswith("spark."):
                 yield f"spark.{key}: expected Spark's own keys, which begin with 'spark.'"
 
+    def _sources(self) -> Iterable[tuple[str, Source]]:
+        lists = {
+            "cohort.users": self.cohort.users,
+            "items.allow": self.items.allow,
+            "items.deny": self.items.deny,
+        }
+        yield "input", self.input
+        yield from ((place, source) for place, source in lists.items() if source is not None)
+
+    def require_scoring(self) -> None:
+        """Raise ConfigError unless all lists that scoring needs say where they are."""
+        for place, source in self._sources():
+            if source is not self.input:
+                source.require(place)
+
     def require_input(self) -> None:
         """Raise ConfigError unless the ratings can be read and prepared as configured."""
-        if self.input.format == "table":
-            if self.input.table is None or self.input.path is not None:
-                raise ConfigError(
-                    "input.format is table: set input.table to the table's name and leave "
-                    "input.path unset"
-                )
-        elif self.input.path is None or self.input.table is not None:
-            raise ConfigError(
-                f"input.format is {self.input.format}: set input.path to the ratings and leave "
-                "input.table unset"
-            )
+        self.input.require("input")
         if self.input.columns.timestamp is not None:
             return
         policy, filters = self.deduplication.policy, self.filters
@@ -366,15 +423,22 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 # Mappings whose keys are somebody else's, dots included.
-_FREE = {("spark",), ("input", "options")}
+_FREE = {
+    ("spark",),
+    ("input", "options"),
+    ("cohort", "users", "options"),
+    ("items", "allow", "options"),
+    ("items", "deny", "options"),
+}
 
 
 def _split(key: str) -> list[str]:
     """Split a dotted key; Spark's own keys may be written with or without the section's name."""
     if key.startswith("spark."):
         return ["spark", key if not key.startswith("spark.spark.") else key[len("spark.") :]]
-    if key.startswith("input.options."):
-        return ["input", "options", key[len("input.options.") :]]
+    for free in _FREE:
+        if key.startswith(".".join(free) + "."):
+            return [*free, key[len(".".join(free)) + 1 :]]
     return key.split(".")
 
 
@@ -398,6 +462,7 @@ def _known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     for name, field in model.model_fields.items():
         kind = field.annotation
         keys.append(prefix + name)
+        kind = next(iter(get_args(kind)), kind) if type(None) in get_args(kind) else kind
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             keys += _known_keys(kind, f"{prefix}{name}.")
     return keys
@@ -420,8 +485,7 @@ def _found(value: Any) -> str:
 
 _EXPECTED = {
     "root": "a path without control characters and * ? { } [ ] \\",
-    "scoring.cohort": "a name of a-z, 0-9, _ and -, beginning with a letter, of at most "
-    "64 characters",
+    "cohort.name": "a name of a-z, 0-9, _ and -, beginning with a letter, of at most 64 characters",
     "model_type": "a section with keys",
     "dict_type": "a section with keys",
     "date_type": "a day such as 2026-11-24",
@@ -437,9 +501,10 @@ def _explain(error: ValidationError) -> str:
         known = set(_known_keys())
         parts = [str(part) for part in item["loc"]]
         key = ".".join(parts)
-        inside_free = any(tuple(parts[: len(free)]) == free for free in _FREE)
+        free = next((free for free in _FREE if tuple(parts[: len(free)]) == free), ())
+        inside_free = len(parts) > len(free) > 0
         if inside_free:
-            parts = parts[: 2 + (parts[0] == "input")]
+            parts = parts[: len(free) + 1]
             key = ".".join(parts)
         while not inside_free and item["type"] != "extra_forbidden" and parts and key not in known:
             parts.pop()

@@ -3,7 +3,7 @@
 A model is a directory of two Parquet tables and a manifest, all written through Spark (see
 `recsys.model_store`):
 
-- `items`: `item_index`, `item_id`, `bias`, `embedding`
+- `items`: `item_index`, `item_id`, `positives` (how many users liked it), `bias`, `embedding`
 - `users`: `user_index`, `user_id`, `bias`, `embedding`, `seen` (indices of the items that the user
   has interacted with, ascending)
 - `manifest.json`: configuration, input, versions, timings, shapes, size and SHA-256 of the files
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, USER, USER_INDEX
+from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, USER, USER_INDEX
 from recsys.errors import ModelError
 from recsys.files import MANIFEST, compare_files, local_files
 from recsys.manifest import FORMAT_VERSION
@@ -39,11 +39,13 @@ class Vectors:
         ids: `(n,)` Arrow array of int32, int64 or string.
         embeddings: `(n, n_components)` float32.
         biases: `(n,)` float32.
+        positives: `(n,)` int32, how many users liked each item; None for users.
     """
 
     ids: pa.Array
     embeddings: NDArray[np.float32]
     biases: NDArray[np.float32]
+    positives: NDArray[np.int32] | None = None
 
 
 def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
@@ -52,14 +54,13 @@ def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
     n, width = vectors.embeddings.shape
     offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
     values = pa.array(vectors.embeddings.reshape(-1))
-    return pa.table(
-        {
-            index_name: pa.array(np.arange(n, dtype=np.int32)),
-            id_name: vectors.ids,
-            BIAS: pa.array(vectors.biases),
-            EMBEDDING: pa.LargeListArray.from_arrays(offsets, values).cast(pa.list_(pa.float32())),
-        }
-    )
+    columns = {index_name: pa.array(np.arange(n, dtype=np.int32)), id_name: vectors.ids}
+    if vectors.positives is not None:
+        columns[POSITIVES] = pa.array(vectors.positives)
+    columns[BIAS] = pa.array(vectors.biases)
+    lists = pa.LargeListArray.from_arrays(offsets, values)
+    columns[EMBEDDING] = lists.cast(pa.list_(pa.float32()))
+    return pa.table(columns)
 
 
 _MANIFEST_KEYS = (
@@ -120,7 +121,8 @@ def vectors_from_table(table: pa.Table, manifest: Mapping[str, Any], kind: str) 
     if not (np.isfinite(embeddings).all() and np.isfinite(biases).all()):
         raise ModelError(f"{name} is damaged: {kind} has values that are not finite")
     ids = table.column(id_name).combine_chunks()
-    return Vectors(ids, embeddings.astype(np.float32), biases.astype(np.float32))
+    positives = table.column(POSITIVES).to_numpy() if kind == ITEMS else None
+    return Vectors(ids, embeddings.astype(np.float32), biases.astype(np.float32), positives)
 
 
 def load_items(folder: Path) -> Vectors:
@@ -153,8 +155,6 @@ def _load_local(folder: Path, kind: str) -> Vectors:
     expected = manifest["tables"][kind]["files"]
     compare_files(name, kind, expected, local_files(folder / kind))
     index_name, id_name = _NAMES[kind]
-    parts = [
-        pq.read_table(folder / kind / file["path"], columns=[index_name, id_name, BIAS, EMBEDDING])
-        for file in expected
-    ]
+    columns = [index_name, id_name, BIAS, EMBEDDING] + ([POSITIVES] if kind == ITEMS else [])
+    parts = [pq.read_table(folder / kind / file["path"], columns=columns) for file in expected]
     return vectors_from_table(pa.concat_tables(parts).sort_by(index_name), manifest, kind)

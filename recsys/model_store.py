@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -77,9 +78,15 @@ def write_model(
         The manifest.
     """
     n_users, n_items = interactions.labels.shape
+    liked = interactions.labels.col[interactions.labels.data > 0]
     items = spark.createDataFrame(
         vectors_to_table(
-            Vectors(interactions.item_ids, embeddings.item_embeddings, embeddings.item_biases),
+            Vectors(
+                interactions.item_ids,
+                embeddings.item_embeddings,
+                embeddings.item_biases,
+                np.bincount(liked, minlength=n_items).astype(np.int32),
+            ),
             ITEMS,
         )
     )

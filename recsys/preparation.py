@@ -21,9 +21,10 @@ from recsys.columns import (
     USER,
 )
 from recsys.config import RANKING_LOSSES, Config, digest
-from recsys.errors import InputError, TooManyRejectsError
+from recsys.errors import InputError, ModelError, TooManyRejectsError
 from recsys.files import MANIFEST
 from recsys.manifest import FORMAT_VERSION, Run
+from recsys.model_store import Model
 from recsys.storage import Store
 
 PAIRS, REJECTS = "pairs", "rejects"
@@ -206,6 +207,22 @@ def _count(pairs: DataFrame) -> dict[str, int]:
 
 def _schema(types: Mapping[str, str]) -> str:
     return INTERACTIONS_SCHEMA.format(**types)
+
+
+def open_pairs(store: Store, model: Model) -> DataFrame:
+    """Return the interactions that a model learned from (INTERACTIONS_SCHEMA).
+
+    Raises:
+        ModelError: they are not under this root any more.
+    """
+    name = str(model.manifest["interactions_id"])
+    place = store.uri("interactions", name)
+    if not store.exists(f"{place}/{MANIFEST}"):
+        raise ModelError(
+            f"model {model.model_id} learned from interactions {name}, which are not in "
+            f"{store.uri('interactions')}; restore them, or train it again"
+        )
+    return _open(store, place).pairs
 
 
 def _open(store: Store, place: str) -> Prepared:

@@ -46,7 +46,7 @@ from recsys.errors import ConfigError, InputError
 _EPOCH_UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 # 0001-01-01 and 9999-12-31 in microseconds since 1970: what Spark, pandas' readers and SQL share.
 _FIRST_MICROS, _LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
-_BLANK = r"(?U)^\s*$"
+BLANK = r"(?U)^\s*$"
 _LARGEST_EXACT_INTEGER = 2.0**53
 # A hundred million of them can still be added up, and be a float32 weight.
 _LARGEST_RATING = 1e30
@@ -162,9 +162,29 @@ def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
             )
     else:
         target = targets[wanted]
+    converted, missing = convert_id(column, found, target, f"input.columns.{name}")
+    return converted, [(missing, f"{name}_missing"), (converted.isNull(), f"{name}_invalid")]
+
+
+def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[Column, Column]:
+    """Convert ids of any type to Spark's `int`, `bigint` or `string`.
+
+    Args:
+        column: the ids.
+        found: their type.
+        target: Spark's name of the type that is wanted.
+        key: where the configuration names the column, for the message.
+
+    Returns:
+        The ids, null where there is none or it cannot be one of this type; and whether there is
+        none (null or blank).
+
+    Raises:
+        ConfigError: the column has a type that no id has.
+    """
     missing = column.isNull()
     if isinstance(found, StringType):
-        missing = missing | column.rlike(_BLANK)
+        missing = missing | column.rlike(BLANK)
         if target != "string":
             # What pandas makes of whole numbers beside missing ones: 17850.0
             column = F.regexp_replace(F.trim(column), r"^([+-]?\d+)\.0+$", "$1")
@@ -176,7 +196,7 @@ def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
         column = F.when(column == F.floor(column), column.try_cast("decimal(38,0)"))
     elif not isinstance(found, NumericType):
         raise ConfigError(
-            f"input.columns.{name}: found a column of type {found.simpleString()}, which cannot "
+            f"{key}: found a column of type {found.simpleString()}, which cannot "
             "be an id; choose another column"
         )
     converted = column.try_cast(target)
@@ -184,7 +204,7 @@ def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
     if isinstance(found, StringType):
         # What Spark reads for bytes that are no text: different ids would become one.
         invalid = invalid | column.contains("\ufffd")
-    return converted, [(missing, f"{name}_missing"), (invalid, f"{name}_invalid")]
+    return F.when(~missing & ~invalid, converted), missing
 
 
 def _rating(found: DataType, rules: Validation) -> tuple[Column, _Reasons]:
@@ -193,7 +213,7 @@ def _rating(found: DataType, rules: Validation) -> tuple[Column, _Reasons]:
     converted = column.try_cast("double")
     unparsable = converted.isNull()
     if isinstance(found, StringType):
-        missing = missing | column.rlike(_BLANK)
+        missing = missing | column.rlike(BLANK)
         # Java reads 1d and 0x1p3 as numbers. NaN and Infinity are judged as not finite.
         not_plain = column.rlike(r"[^0-9eE+.\s-]") & ~F.isnan(converted)
         unparsable = unparsable | (not_plain & (F.abs(converted) != float("inf")))
@@ -240,7 +260,7 @@ def _timestamp(found: DataType, layout: str) -> tuple[Column, _Reasons]:
             f"or a number with {', '.join(_EPOCH_UNITS)}"
         )
     if isinstance(found, StringType):
-        missing = missing | column.rlike(_BLANK)
+        missing = missing | column.rlike(BLANK)
     # The years 1 to 9999, also where Spark could hold more: readers cannot.
     in_range = F.unix_micros(converted).between(_FIRST_MICROS, _LAST_MICROS)
     converted = F.when(in_range, converted)

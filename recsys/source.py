@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys.columns import RATING, RAW_ITEM, RAW_LINE, RAW_USER, TIMESTAMP
-from recsys.config import Input, digest, redact
-from recsys.errors import InputError, OutputError
+from recsys.config import Input, Source, digest, redact
+from recsys.errors import ConfigError, InputError, OutputError
 from recsys.session import spark_reason
 
 _CORRUPT = "_corrupt_record"
@@ -35,29 +35,60 @@ def read_ratings(spark: SparkSession, source: Input) -> DataFrame:
     Raises:
         InputError: the source does not exist or lacks a column.
     """
-    with reading(source):
-        frame = _read(spark, source)
+    frame = read_source(spark, source)
     mapping = {
         RAW_USER: source.columns.user,
         RAW_ITEM: source.columns.item,
         RATING: source.columns.rating,
         TIMESTAMP: source.columns.timestamp,
     }
-    present = {name.lower(): name for name in frame.columns if name != _CORRUPT}
-    present |= {name: name for name in present.values()}  # an exact match goes first
-    selected = []
-    for name, column in mapping.items():
-        if column is None:
-            continue
-        found = present.get(column) or present.get(column.lower())
-        if found is None:
-            raise InputError(_missing_column(name, column, frame.columns, source))
-        selected.append(_quoted(found).alias(name))
+    selected = [
+        find_column(frame, column, f"input.columns.{name}", source).alias(name)
+        for name, column in mapping.items()
+        if column is not None
+    ]
     line = F.col(_CORRUPT) if _CORRUPT in frame.columns else F.lit(None).cast("string")
     return frame.select(*selected, line.alias(RAW_LINE))
 
 
-def _read(spark: SparkSession, source: Input) -> DataFrame:
+def read_source(
+    spark: SparkSession, source: Source, *, where: str | None = None, key: str = "input"
+) -> DataFrame:
+    """Read any source as it is; of CSV and JSON, `_corrupt_record` has malformed lines as text.
+
+    Args:
+        spark: the session.
+        source: what to read.
+        where: an SQL condition on its columns.
+        key: its place in the configuration, for messages.
+
+    Raises:
+        InputError: it cannot be read.
+        ConfigError: the condition is not one on these columns.
+    """
+    with reading(source):
+        frame = _read(spark, source)
+    try:
+        return frame if where is None else frame.where(where)
+    except PySparkException as error:
+        raise ConfigError(f"{key}.where: {spark_reason(error)}") from error
+
+
+def find_column(frame: DataFrame, column: str, key: str, source: Source) -> Column:
+    """Return a column by its name, whatever characters that has.
+
+    Raises:
+        InputError: there is none; the message has `key`, the nearest and all there are.
+    """
+    present = {name.lower(): name for name in frame.columns if name != _CORRUPT}
+    present |= {name: name for name in present.values()}  # an exact match goes first
+    found = present.get(column) or present.get(column.lower())
+    if found is None:
+        raise InputError(_missing_column(key, column, frame.columns, source))
+    return _quoted(found)
+
+
+def _read(spark: SparkSession, source: Source) -> DataFrame:
     if source.format == "table":
         return spark.table(source.table or "")
     reader = spark.read.format(source.format)
@@ -86,7 +117,7 @@ def _read(spark: SparkSession, source: Input) -> DataFrame:
     )
 
 
-def _own_names(columns: list[str], source: Input) -> list[str]:
+def _own_names(columns: list[str], source: Source) -> list[str]:
     """Undo the names that Spark makes up for columns without one (`_c0`).
 
     The check that every file has the same header compares them with the files' own.
@@ -118,22 +149,19 @@ def _quoted(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
-def _missing_column(role: str, column: str, present: list[str], source: Input) -> str:
+def _missing_column(key: str, column: str, present: list[str], source: Source) -> str:
     present = [name for name in present if name != _CORRUPT]
     if not present:
-        return f"input.columns.{role}: the input has no columns; it is empty or wholly malformed"
+        return f"{key}: the input has no columns; it is empty or wholly malformed"
     close = difflib.get_close_matches(column, present, n=1, cutoff=0.6)
     hint = f"; did you mean {close[0]}?" if close else ""
     if source.format == "csv" and "header" not in map(str.lower, source.options):
-        hint += " (input.options.header is not set, so the columns have no names of their own)"
-    return (
-        f"input.columns.{role}: the input has no column '{column}'{hint}; "
-        f"it has {', '.join(present)}"
-    )
+        hint += " (the option header is not set, so the columns have no names of their own)"
+    return f"{key}: the input has no column '{column}'{hint}; it has {', '.join(present)}"
 
 
 @contextmanager
-def reading(source: Input) -> Iterator[None]:
+def reading(source: Source) -> Iterator[None]:
     """Turn what Spark says when it cannot read the source into an InputError of one line."""
     try:
         yield

@@ -67,7 +67,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
         ("input.path=3", "input.path: found 3 (int)", "string"),
         ("spark=[1]", "spark: found [1] (list)", "a section with keys"),
         ("filters.since=soon", "filters.since: found 'soon' (str)", "a day such as"),
-        ("scoring.cohort=001", "scoring.cohort: found 1 (int)", "a name of a-z"),
+        ("cohort.name=001", "cohort.name: found 1 (int)", "a name of a-z"),
         ("root='a*b'", "root: found 'a*b' (str)", "a path without"),
     ],
 )
@@ -82,7 +82,7 @@ def test_a_wrong_value_names_the_key_and_what_was_found_and_expected(
 @pytest.mark.parametrize("cohort", ["../up", "Upper", "1st", "a/b", "a" * 65, "a\nb", "a.b", "''"])
 def test_a_cohort_name_that_a_reader_or_a_path_could_misread_is_refused(cohort: str) -> None:
     escaped = cohort.replace("\n", "\\n")
-    assert refused(f'scoring.cohort="{escaped}"').startswith("scoring.cohort: found")
+    assert refused(f'cohort.name="{escaped}"').startswith("cohort.name: found")
 
 
 @pytest.mark.parametrize("run_id", ["", "../x", "1", "NaN", "a b", "a:b", "a/b", "x" * 129, "a\n"])

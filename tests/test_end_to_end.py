@@ -52,6 +52,7 @@ def test_the_output_keeps_its_contract(
         ("model_id", "string"),
         ("run_id", "string"),
         ("generated_at", "timestamp"),
+        ("source", "string"),
     ]
     found = table(manifest, "recommendations")
     assert len(found) == 30 * 5 == manifest["outputs"]["recommendations"]["rows"]

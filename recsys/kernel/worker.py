@@ -1,14 +1,17 @@
 """What an executor does with the users that Spark hands it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.kernel.topk import ItemMatrix, KernelError, top_k
+from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, top_k
+
+# The ways by which a list is made; the column `source` has them.
+MODEL, POPULAR = "model", "popular"
 
 
 @dataclass(frozen=True)
@@ -16,16 +19,20 @@ class Catalogue:
     """The items of one model, broadcast to every executor once.
 
     Attributes:
-        key: names the model in messages and in the worker's cache.
+        key: names the model and what may be recommended, for messages and the worker's cache.
         ids: `(n_items,)` the items' ids in ascending order: int32, int64 or objects (str).
         embeddings: `(n_items, n_components)` float32.
         biases: `(n_items,)` float32.
+        positives: `(n_items,)` int32, how many users liked each.
+        allowed: `(n_items,)` bool, True for what may be recommended; None: all.
     """
 
     key: str
     ids: NDArray[np.generic]
     embeddings: NDArray[np.float32]
     biases: NDArray[np.float32]
+    positives: NDArray[np.int32]
+    allowed: NDArray[np.bool_] | None
 
 
 class Shared(Protocol):
@@ -36,63 +43,111 @@ class Shared(Protocol):
         """The catalogue, fetched once per worker process."""
 
 
-_prepared: dict[str, ItemMatrix] = {}
+@dataclass(frozen=True)
+class Ragged:
+    """Lists laid end to end: list i is `values[indptr[i]:indptr[i + 1]]`."""
+
+    indptr: NDArray[np.int64]
+    values: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, lists: Iterable[Any]) -> "Ragged":
+        """Lay a column of arrays end to end."""
+        parts = [np.asarray(entry, np.int32) for entry in lists]
+        lengths = np.fromiter(map(len, parts), np.int64, len(parts))
+        values = np.concatenate([np.empty(0, np.int32), *parts])
+        return cls(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), values)
 
 
-def _items(catalogue: Catalogue) -> ItemMatrix:
-    """Prepare a catalogue once per worker process, which outlives its tasks."""
+class Lists:
+    """Makes lists; prepared once per worker process, which outlives its tasks."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._items = ItemMatrix(catalogue.embeddings, catalogue.biases, allowed=catalogue.allowed)
+        # Of equally many likes the smaller id comes first.
+        ranked = np.argsort(-catalogue.positives.astype(np.int64), kind="stable")
+        self._popular = ranked if catalogue.allowed is None else ranked[catalogue.allowed[ranked]]
+
+    def by_model(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
+        """Rank for users whom the model knows."""
+        embeddings = np.stack(users["embedding"].to_list()).astype(np.float32, copy=False)
+        biases = users["bias"].to_numpy(np.float32)
+        return top_k(self._items, embeddings, biases, k, left_out.indptr, left_out.values)
+
+    def by_popularity(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
+        """Give users the items that most users liked, of those that they have not seen."""
+        chosen = []
+        for start, stop in zip(left_out.indptr[:-1], left_out.indptr[1:], strict=True):
+            seen = left_out.values[start:stop]
+            head = self._popular[: k + len(seen)]  # even if all that was seen is in it
+            chosen.append(head[~np.isin(head, seen)][:k])
+        lists = Ragged.of(chosen)
+        scores = self.catalogue.positives[lists.values].astype(np.float32)
+        return Ranked(indptr=lists.indptr, items=lists.values, scores=scores)
+
+
+_prepared: dict[str, Lists] = {}
+
+
+def _lists(catalogue: Catalogue) -> Lists:
     if catalogue.key not in _prepared:
         _prepared.clear()
-        _prepared[catalogue.key] = ItemMatrix(catalogue.embeddings, catalogue.biases)
+        _prepared[catalogue.key] = Lists(catalogue)
     return _prepared[catalogue.key]
 
 
 def score(
     batches: Iterator[pd.DataFrame], shared: Shared, k: int, exclude_seen: bool
 ) -> Iterator[pd.DataFrame]:
-    """Rank the catalogue for every user of every batch.
+    """Rank the catalogue for every user of every batch, by the way that the user came with.
 
     Args:
-        batches: `user_id`, `embedding` (list of float32), `bias`, `seen` (list of item rows).
+        batches: `user_id`, `source`, `seen` (item rows), and for users of the model `embedding`
+            (list of float32) and `bias`.
         shared: the broadcast catalogue.
         k: length of a list.
         exclude_seen: whether to leave out what is in `seen`.
 
     Yields:
-        `user_id`, `rank` (1...), `item_id`, `score`; users in the order in which they came.
+        `user_id`, `rank` (1...), `item_id`, `score`, `source`; users in the order in which they
+        came.
     """
-    catalogue = shared.value
-    items = _items(catalogue)
+    lists = _lists(shared.value)
+    ways = {MODEL: lists.by_model, POPULAR: lists.by_popularity}
     for users in batches:
-        if len(users) == 0:
-            continue
-        indptr, seen = _ragged(users["seen"]) if exclude_seen else (None, None)
-        try:
-            ranked = top_k(
-                items,
-                np.stack(users["embedding"].to_list()).astype(np.float32, copy=False),
-                users["bias"].to_numpy(np.float32),
-                k,
-                indptr,
-                seen,
-            )
-        except KernelError as error:
-            whose = "" if error.row is None else f" of user {users['user_id'].iloc[error.row]}"
-            raise KernelError(f"model {catalogue.key}: {error}{whose}", error.row) from error
-        lengths = np.diff(ranked.indptr)
-        first = np.repeat(ranked.indptr[:-1], lengths)
-        yield pd.DataFrame(
-            {
-                "user_id": np.repeat(users["user_id"].to_numpy(), lengths),
-                "rank": (np.arange(len(ranked.items)) - first + 1).astype(np.int32),
-                "item_id": catalogue.ids[ranked.items],
-                "score": ranked.scores,
-            }
-        )
+        parts = []
+        for way, rank in ways.items():
+            positions = np.flatnonzero((users["source"] == way).to_numpy())
+            if len(positions):
+                part = _ranked(users.iloc[positions], rank, k, exclude_seen, lists.catalogue)
+                parts.append(part.assign(source=way, position=positions[part["position"]]))
+        if parts:
+            together = pd.concat(parts).sort_values(["position", "rank"])
+            yield together.drop(columns="position")
 
 
-def _ragged(lists: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Lay lists end to end; list i is `values[indptr[i]:indptr[i + 1]]`."""
-    lengths = np.fromiter((len(entry) for entry in lists), np.int64, len(lists))
-    values = np.concatenate(lists.to_numpy()) if len(lists) else np.empty(0, np.int32)
-    return np.concatenate([[0], np.cumsum(lengths)]), values.astype(np.int32, copy=False)
+def _ranked(
+    users: pd.DataFrame,
+    rank: Callable[[pd.DataFrame, int, Ragged], Ranked],
+    k: int,
+    exclude_seen: bool,
+    catalogue: Catalogue,
+) -> pd.DataFrame:
+    left_out = Ragged.of(users["seen"] if exclude_seen else [()] * len(users))
+    try:
+        ranked = rank(users, k, left_out)
+    except KernelError as error:
+        whose = "" if error.row is None else f" (user {users['user_id'].iloc[error.row]})"
+        raise KernelError(f"model {catalogue.key}: {error}{whose}", error.row) from error
+    lengths = np.diff(ranked.indptr)
+    first = np.repeat(ranked.indptr[:-1], lengths)
+    return pd.DataFrame(
+        {
+            "position": np.repeat(np.arange(len(users)), lengths),
+            "user_id": np.repeat(users["user_id"].to_numpy(), lengths),
+            "rank": (np.arange(len(ranked.items)) - first + 1).astype(np.int32),
+            "item_id": catalogue.ids[ranked.items],
+            "score": ranked.scores,
+        }
+    )

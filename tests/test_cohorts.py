@@ -1,0 +1,184 @@
+"""Who gets what: cohorts, item lists and statuses, on small data with known answers."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.errors import ConfigError, InputError
+from recsys.kernel.topk import KernelError
+from recsys.kernel.worker import Catalogue, score
+from tests.conftest import csv_input, table
+
+Run = Callable[..., dict[str, Any]]
+
+# Ids are numbers. Items 1-6; 7 was only ever disliked, so the model does not know it. User 9 liked
+# nothing, so the model does not know them either. Likes: item 1 by six users, 2 by five, ...
+LIKES = [(u, i) for i in range(1, 7) for u in range(1, 8 - i)]
+DISLIKES = [(9, 7), (9, 1), (9, 2), (3, 7)]
+ROWS = [[u, i, 5, 1] for u, i in LIKES] + [[u, i, 1, 1] for u, i in DISLIKES]
+
+
+@pytest.fixture
+def job(run: Run, ratings_csv: Callable[..., str], tmp_path: Path) -> Run:
+    """Train on the data above, then score a cohort."""
+    source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})
+    trained = run("train", run_id="t", input=source, filters={"rating_threshold": 4.0})
+
+    numbers = itertools.count()
+
+    def execute(**sections: Any) -> dict[str, Any]:
+        return run("score", run_id=f"s{next(numbers)}", model_id=trained["model_id"], **sections)
+
+    return execute
+
+
+def listed(tmp_path: Path, name: str, text: str, column: str, **more: Any) -> dict[str, Any]:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return {"path": str(path), "options": {"header": True}, "column": column, **more}
+
+
+def statuses(manifest: dict[str, Any]) -> dict[Any, tuple[Any, ...]]:
+    rows = table(manifest, "status")
+    return {
+        None if pd.isna(row.requested) else row.requested: (
+            None if pd.isna(row.user_id) else int(row.user_id),
+            row.times_requested,
+            row.status,
+            row.n_items,
+            row.reason,
+        )
+        for row in rows.itertuples()
+    }
+
+
+def lists(manifest: dict[str, Any]) -> dict[int, list[int]]:
+    rows = table(manifest, "recommendations").sort_values(["user_id", "rank"])
+    return {user: list(group["item_id"]) for user, group in rows.groupby("user_id")}
+
+
+def test_everyone_of_the_interactions_gets_a_status_and_a_way(job: Run) -> None:
+    manifest = job(scoring={"k": 3})
+    found = statuses(manifest)
+    assert set(found) == {"1", "2", "3", "4", "5", "6", "9"}
+    # User 1 has seen all six items.
+    assert found["1"] == (1, 1, "empty", 0, "nothing left after the filters")
+    assert found["2"] == (2, 1, "scored", 1, "scored with the model")
+    assert found["6"] == (6, 1, "scored", 3, "scored with the model")
+    assert found["9"] == (9, 1, "fell_back", 3, "not in the model: popular items")
+    rows = table(manifest, "recommendations")
+    assert set(rows.loc[rows["user_id"] != 9, "source"]) == {"model"}
+    popular = rows[rows["user_id"] == 9].sort_values("rank")
+    # The most liked that user 9 has not interacted with, and how many liked each.
+    assert list(popular["item_id"]) == [3, 4, 5]
+    assert list(popular["score"]) == [4.0, 3.0, 2.0]
+    assert set(popular["source"]) == {"popular"}
+    assert manifest["outputs"]["status"]["by_status"] == {"empty": 1, "fell_back": 1, "scored": 5}
+
+
+def test_a_list_with_unknown_null_repeated_and_malformed_ids_loses_none_of_them(
+    job: Run, tmp_path: Path
+) -> None:
+    text = 'user_id,n\n2,1\n2,2\n02,3\n77,4\n,5\n" ",6\nabc,7\n99999999999,8\n3.0,9\n9,10\n'
+    manifest = job(
+        cohort={"name": "mixed", "users": listed(tmp_path, "users.csv", text, "user_id")},
+        scoring={"k": 2},
+    )
+    found = statuses(manifest)
+    assert sum(row[1] for row in found.values()) == 10
+    assert found == {
+        "2": (2, 2, "scored", 1, "scored with the model"),
+        "02": (2, 1, "scored", 1, "scored with the model"),
+        "77": (77, 1, "fell_back", 2, "not in the model: popular items"),
+        None: (None, 1, "invalid", 0, "invalid id: there is none"),
+        " ": (None, 1, "invalid", 0, "invalid id: there is none"),
+        "abc": (None, 1, "invalid", 0, "invalid id: not of the type int"),
+        "99999999999": (None, 1, "invalid", 0, "invalid id: not of the type int"),
+        "3.0": (3, 1, "scored", 2, "scored with the model"),
+        "9": (9, 1, "fell_back", 2, "not in the model: popular items"),
+    }
+    assert lists(manifest)[77] == [1, 2]
+    # Asked for three times under two names, user 2 has one list.
+    rows = table(manifest, "recommendations")
+    assert not rows.duplicated(["user_id", "rank"]).any()
+    assert "cohort=mixed" in manifest["outputs"]["recommendations"]["uri"]
+
+
+def test_an_sql_condition_on_a_user_table_makes_a_cohort(job: Run, tmp_path: Path) -> None:
+    text = "id,country,age\n2,DE,20\n3,DE,17\n4,FR,40\n9,DE,30\n"
+    users = listed(tmp_path, "users.csv", text, "id", where="country = 'DE' and age >= 18")
+    assert set(statuses(job(cohort={"users": users}))) == {"2", "9"}
+    for where, complaint in (("no_column = 1", "no_column"), ("country =", "Syntax error|PARSE")):
+        with pytest.raises(ConfigError, match=rf"cohort\.users\.where: .*({complaint})"):
+            job(cohort={"users": {**users, "where": where}})
+
+
+def test_a_sample_is_of_the_size_asked_for_and_the_same_for_the_same_seed(job: Run) -> None:
+    first = job(cohort={"sample": 3})
+    assert len(statuses(first)) == 3
+    draws = {
+        seed: tuple(sorted(statuses(job(cohort={"sample": 3, "seed": seed}))))
+        for seed in (42, 43, 44)
+    }
+    assert draws[42] == tuple(sorted(statuses(first)))
+    assert len(set(draws.values())) > 1
+
+
+def test_without_a_fallback_unknown_users_get_a_status_and_no_list(job: Run) -> None:
+    manifest = job(scoring={"fallback": "none"})
+    assert statuses(manifest)["9"] == (
+        9,
+        1,
+        "none",
+        0,
+        "not in the model, and scoring.fallback is none",
+    )
+    assert 9 not in lists(manifest)
+
+
+def test_allow_and_deny_lists_of_items_hold_for_every_way(job: Run, tmp_path: Path) -> None:
+    text = "sku,stock,country\n3,1,DE\n4,0,DE\n5,9,DE\n6,9,FR\n6,9,DE\n7,9,DE\nx,9,DE\n"
+    allow = listed(tmp_path, "a.csv", text, "sku", where="stock > 0 and country = 'DE'")
+    deny = listed(tmp_path, "d.csv", "item_id\n5\n", "item_id")
+    manifest = job(items={"allow": allow, "deny": deny}, scoring={"exclude_seen": False})
+    assert {tuple(sorted(items)) for items in lists(manifest).values()} == {(3, 6)}
+    assert lists(manifest)[9] == [3, 6]  # the popular ones
+    nothing = listed(tmp_path, "n.csv", "item_id\n77\n", "item_id")
+    with pytest.raises(InputError, match="leave none of the model's 6 items"):
+        job(items={"allow": nothing})
+    with pytest.raises(InputError, match=r"items\.deny\.column: the input has no column 'itm'"):
+        job(items={"deny": {**deny, "column": "itm"}})
+    with pytest.raises(ConfigError, match=r"items\.deny\.format is csv: set items\.deny\.path"):
+        job(items={"deny": {}})
+
+
+def test_a_vector_that_is_not_finite_is_an_error_that_names_the_user() -> None:
+    class Broadcast:
+        value = Catalogue(
+            key="m",
+            ids=np.array([1, 2]),
+            embeddings=np.ones((2, 2), np.float32),
+            biases=np.zeros(2, np.float32),
+            positives=np.ones(2, np.int32),
+            allowed=None,
+        )
+
+    users = pd.DataFrame(
+        {
+            "user_id": ["fine", "pop", "broken"],
+            "source": ["model", "popular", "model"],
+            "embedding": [np.ones(2, np.float32), None, np.array([1, np.nan], np.float32)],
+            "bias": [0.0, None, 0.0],
+            "seen": [[], [], []],
+        }
+    )
+    with pytest.raises(KernelError, match=r"model m: .*\(user broken\)"):
+        list(score(iter([users]), Broadcast(), 1, True))
+    good = pd.concat(score(iter([users.iloc[[0, 1]]]), Broadcast(), 1, True))
+    assert list(good["user_id"]) == ["fine", "pop"]
+    assert list(good["item_id"]) == [1, 1]
