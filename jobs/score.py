@@ -44,6 +44,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
     with run.stage("cohort"):
         pairs = open_pairs(store, model)
         asked = _staged_requests(job, model, pairs)
+        n_asked = asked.count()
         routed = cohorts.ways(
             asked,
             model.users,
@@ -59,7 +60,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
             routed.where(F.col(SOURCE) != cohorts.NONE),
             k=config.scoring.k,
             exclude_seen=config.scoring.exclude_seen,
-            users_per_file=config.scoring.users_per_file,
+            tasks=max(1, -(-n_asked // config.scoring.users_per_file)),
             allowed=allowed,
         )
         stamped = {
@@ -75,7 +76,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
         counts = _verify(written, config.scoring.k)
         statuses = cohorts.statuses(asked, routed, written, model.user_type).coalesce(1)
         status = store.write_table(statuses, staged_status, status_schema)
-        by_status = _by_status(store.read_table(staged_status, status_schema), asked.count())
+        by_status = _by_status(store.read_table(staged_status, status_schema), n_asked)
         # Who has a list also has a status, at every moment: the statuses go first.
         store.publish(staged_status, store.uri("status", *partition))
         store.publish(staged, store.uri("recommendations", *partition))

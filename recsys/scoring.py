@@ -60,7 +60,7 @@ def recommend(
     *,
     k: int,
     exclude_seen: bool,
-    users_per_file: int,
+    tasks: int,
     allowed: NDArray[np.bool_] | None = None,
 ) -> DataFrame:
     """Rank a model's items for users.
@@ -74,7 +74,7 @@ def recommend(
         users: `user_id`, `source`, `embedding`, `bias` and `seen`, one row a user.
         k: length of a list; shorter where fewer items are left.
         exclude_seen: leave out what the user has interacted with.
-        users_per_file: users per task, and so per file when this is written.
+        tasks: how many parts to score, and so files when this is written.
         allowed: `(n_items,)`; what may be recommended, default all.
 
     Returns:
@@ -92,7 +92,6 @@ def recommend(
             allowed=allowed,
         )
     )
-    tasks = max(1, -(-users.count() // users_per_file))
     ordered = users.repartitionByRange(tasks, USER).sortWithinPartitions(USER)
     score: partial[Iterator[pd.DataFrame]] = partial(
         worker.score, shared=catalogue, k=k, exclude_seen=exclude_seen
