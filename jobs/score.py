@@ -45,6 +45,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
         pairs = open_pairs(store, model)
         asked = _staged_requests(job, model, pairs)
         n_asked = asked.count()
+        tasks = max(1, -(-n_asked // config.scoring.users_per_file))
         routed = cohorts.ways(
             asked,
             model.users,
@@ -60,7 +61,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
             routed.where(F.col(SOURCE) != cohorts.NONE),
             k=config.scoring.k,
             exclude_seen=config.scoring.exclude_seen,
-            tasks=max(1, -(-n_asked // config.scoring.users_per_file)),
+            tasks=tasks,
             allowed=allowed,
         )
         stamped = {
@@ -74,7 +75,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
     with run.stage("publish"):
         written = store.read_table(staged, schema)
         counts = _verify(written, config.scoring.k)
-        statuses = cohorts.statuses(asked, routed, written, model.user_type).coalesce(1)
+        statuses = cohorts.statuses(asked, routed, written, model.user_type).coalesce(tasks)
         status = store.write_table(statuses, staged_status, status_schema)
         by_status = _by_status(store.read_table(staged_status, status_schema), n_asked)
         # Who has a list also has a status, at every moment: the statuses go first.
