@@ -13,7 +13,8 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from recsys import lifecycle, session
-from recsys.config import Config, load_config
+from recsys.config import Config
+from recsys.config_file import load_config
 from recsys.errors import RecsysError, Terminated
 from recsys.manifest import Run, new_run
 from recsys.runs import RunRecord, recorded_date

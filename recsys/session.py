@@ -20,7 +20,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 import recsys
-from recsys.config import redact
+from recsys.redaction import redact
 
 log = logging.getLogger(__name__)
 

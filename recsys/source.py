@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys.columns import RATING, RAW_ITEM, RAW_LINE, RAW_USER, TIMESTAMP
-from recsys.config import Input, Source, digest, redact
+from recsys.config import Input, Source, digest
 from recsys.errors import ConfigError, InputError, OutputError
+from recsys.redaction import redact
 from recsys.session import spark_reason
 
 _CORRUPT = "_corrupt_record"

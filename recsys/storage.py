@@ -18,9 +18,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from recsys.config import redact
 from recsys.errors import OutputError
 from recsys.files import local_files
+from recsys.redaction import redact
 from recsys.session import spark_reason
 
 STAGING = "_staging"

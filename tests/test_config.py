@@ -5,7 +5,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from recsys.config import Config, load_config
+from recsys.config import Config
+from recsys.config_file import load_config
 from recsys.errors import ConfigError
 from recsys.manifest import new_run
 from tests.conftest import ROOT

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys.config import POLICIES, POLICIES_BY_TIME, Deduplication, load_config
+from recsys.config import POLICIES, POLICIES_BY_TIME, Deduplication
+from recsys.config_file import load_config
 from recsys.errors import TooManyRejectsError
 from recsys.model import load_items, load_users
 from recsys.ratings import accepted, deduplicate, validate
