@@ -51,7 +51,9 @@ def score(job: Job, model: Model) -> dict[str, Any]:
             model.users,
             pairs,
             index_frame(job.spark, model.items.ids, ITEM, ITEM_INDEX),
-            config.scoring.fallback,
+            fold_in=config.scoring.fold_in,
+            fallback=config.scoring.fallback,
+            threshold=model.manifest["configuration"]["filters"]["rating_threshold"],
         )
         allowed = allowed_items(job.spark, model, config.items)
     with run.stage("score"):

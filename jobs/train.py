@@ -4,8 +4,10 @@ import logging
 import sys
 from typing import Any
 
+import numpy as np
+
 from jobs.runtime import Job, Options, execute
-from recsys import memory, training
+from recsys import foldin, memory, training
 from recsys.config import digest
 from recsys.files import MANIFEST
 from recsys.interactions import collect
@@ -42,6 +44,16 @@ def train(job: Job) -> Model:
         embeddings = training.train(
             interactions.labels, config.training, threads=threads, ratings=interactions.ratings
         )
+    with run.stage("fold-in"):
+        liked = (interactions.labels > 0).tocsr()
+        fold_in, fold_in_report = foldin.fit(
+            embeddings.user_embeddings,
+            embeddings.item_embeddings,
+            embeddings.item_biases,
+            liked.indptr.astype(np.int64),
+            liked.indices.astype(np.int32),
+            seed=config.training.seed,
+        )
     with run.stage("write model"):
         staged = f"{job.staging}/model"
         write_model(
@@ -50,6 +62,7 @@ def train(job: Job) -> Model:
             staged,
             interactions=interactions,
             embeddings=embeddings,
+            fold_in=fold_in,
             pairs=prepared.pairs,
             types=prepared.types,
             rows_per_file=config.scoring.users_per_file,
@@ -70,6 +83,7 @@ def train(job: Job) -> Model:
                     "openmp": training.has_openmp(),
                     "seed": config.training.seed,
                 },
+                "fold_in": fold_in_report,
                 "versions": versions(),
                 "timings_seconds": run.timings,
             },

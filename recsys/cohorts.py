@@ -2,13 +2,16 @@
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, NumericType
 
 from recsys.columns import (
     BIAS,
     EMBEDDING,
     ITEM,
     ITEM_INDEX,
+    LIKED,
     N_ITEMS,
+    RATING,
     REASON,
     REQUESTED,
     SEEN,
@@ -17,21 +20,29 @@ from recsys.columns import (
     STATUS_SCHEMA,
     TIMES_REQUESTED,
     USER,
+    WEIGHTS,
     names,
 )
 from recsys.config import Cohort, UserList
-from recsys.kernel.worker import MODEL, POPULAR
+from recsys.errors import ConfigError
+from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
 from recsys.ratings import BLANK, convert_id
 from recsys.source import find_column, read_source
 
 NONE = "none"
 
-REQUESTS_SCHEMA = "requested string, user_id {user}, times_requested bigint"
-_STATUS = {MODEL: "scored", POPULAR: "fell_back", NONE: "none"}
+REQUESTS_SCHEMA = (
+    "requested string, user_id {user}, times_requested bigint, "
+    "liked array<struct<item_id:string,weight:double>>"
+)
+_LIKES = "array<struct<item_id:string,weight:double>>"
+_WEIGHT = "weight"
+_STATUS = {MODEL: "scored", FOLD_IN: "folded_in", POPULAR: "fell_back", NONE: "none"}
 _REASONS = {
     MODEL: "scored with the model",
-    POPULAR: "not in the model: popular items",
-    NONE: "not in the model, and scoring.fallback is none",
+    FOLD_IN: "folded in from what the user likes",
+    POPULAR: "not in the model, nothing to fold in: popular items",
+    NONE: "not in the model, and neither scoring.fold_in nor scoring.fallback has a way",
 }
 
 
@@ -46,7 +57,7 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
 
     Returns:
         `requested`: the id as given, text, null where it was; `user_id`: null where that is no id
-        of the type; `times_requested`.
+        of the type; `times_requested`; `liked`: what the list says that they like, in no order.
 
     Raises:
         InputError: the list cannot be read or lacks the column.
@@ -55,7 +66,8 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
     if cohort.users is None:
         once = F.lit(1).cast("bigint").alias(TIMES_REQUESTED)
         users = pairs.select(USER).distinct()
-        asked = users.select(F.col(USER).cast("string").alias(REQUESTED), USER, once)
+        nothing = F.lit(None).cast(_LIKES).alias(LIKED)
+        asked = users.select(F.col(USER).cast("string").alias(REQUESTED), USER, once, nothing)
     else:
         asked = _listed(spark, cohort.users, user_type)
     if cohort.sample is None:
@@ -68,15 +80,45 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
 def _listed(spark: SparkSession, users: UserList, user_type: str) -> DataFrame:
     frame = read_source(spark, users, where=users.where, key="cohort.users")
     column = find_column(frame, users.column, "cohort.users.column", users)
-    raw = frame.select(column.alias(REQUESTED))
+    likes = F.lit(None).cast(_LIKES) if users.liked is None else _likes(frame, users)
+    raw = frame.select(column.alias(REQUESTED), likes.alias(LIKED))
     user, _ = convert_id(
         F.col(REQUESTED), raw.schema[REQUESTED].dataType, user_type, "cohort.users.column"
     )
     return (
-        raw.select(F.col(REQUESTED).cast("string"), user.alias(USER))
+        raw.select(F.col(REQUESTED).cast("string"), user.alias(USER), LIKED)
         .groupBy(REQUESTED, USER)
-        .agg(F.count(F.lit(1)).alias(TIMES_REQUESTED))
+        .agg(
+            F.count(F.lit(1)).alias(TIMES_REQUESTED),
+            F.flatten(F.collect_list(LIKED)).cast(_LIKES).alias(LIKED),
+        )
     )
+
+
+def _likes(frame: DataFrame, users: UserList) -> Column:
+    """Pair the ids of a list's liked items with their weights, ones where it has none."""
+    liked = find_column(frame, users.liked or "", "cohort.users.liked", users)
+    _expect_array(frame, liked, "cohort.users.liked", DataType, "item ids")
+    items = liked.cast("array<string>")
+    if users.liked_weights is None:
+        return F.transform(items, lambda item: _like(item, F.lit(1.0)))
+    weights = find_column(frame, users.liked_weights, "cohort.users.liked_weights", users)
+    _expect_array(frame, weights, "cohort.users.liked_weights", NumericType, "numbers")
+    return F.zip_with(items, weights.cast("array<double>"), _like)
+
+
+def _like(item: Column, weight: Column) -> Column:
+    return F.struct(item.alias(ITEM), weight.alias(_WEIGHT))
+
+
+def _expect_array(
+    frame: DataFrame, column: Column, key: str, element: type[DataType], what: str
+) -> None:
+    found = frame.select(column).schema[0].dataType
+    if not (isinstance(found, ArrayType) and isinstance(found.elementType, element)):
+        raise ConfigError(
+            f"{key}: found a column of type {found.simpleString()}, expected an array of {what}"
+        )
 
 
 def ways(
@@ -84,42 +126,92 @@ def ways(
     model_users: DataFrame,
     pairs: DataFrame,
     item_index: DataFrame,
+    *,
+    fold_in: str,
     fallback: str,
+    threshold: float | None,
 ) -> DataFrame:
     """Decide for each user by which way a list is made, and bring together what that needs.
 
     Args:
         asked: what `requests` returned.
         model_users: the model's users table.
-        pairs: the interactions: what users have seen whom the model does not know.
+        pairs: the interactions: what users have done whom the model does not know.
         item_index: `item_id` and `item_index` of the model's items.
+        fold_in: `new`, `all` or `none`.
         fallback: `popular` or `none`.
+        threshold: ratings from here on are likes; None: all are.
 
     Returns:
         One row a user with a valid id: `user_id`, `source`, `embedding` and `bias` (null outside
-        of the model), `seen`.
+        of the model), `seen`, `liked` and `weights` (null where nothing is known to be liked).
     """
-    users = asked.where(F.col(USER).isNotNull()).select(USER).distinct()
+    valid = asked.where(F.col(USER).isNotNull())
+    users = valid.select(USER).distinct()
     known = model_users.select(USER, EMBEDDING, BIAS, SEEN)
-    unknown = users.join(known, on=USER, how="left_anti")
-    history = (
-        pairs.select(USER, ITEM)
-        .join(unknown, on=USER, how="left_semi")
-        .join(item_index, on=ITEM, how="inner")
-        .groupBy(USER)
-        .agg(F.sort_array(F.collect_list(ITEM_INDEX)).alias("history"))
-    )
+    done = _history(valid, users, known, pairs, item_index, fold_in == "all", threshold)
     way = F.when(F.col(EMBEDDING).isNotNull(), MODEL)
+    if fold_in == "all":
+        way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(F.col(EMBEDDING).isNotNull(), MODEL)
+    elif fold_in == "new":
+        way = way.when(F.col(LIKED).isNotNull(), FOLD_IN)
+    nothing = F.array().cast("array<int>")
     return (
         users.join(known, on=USER, how="left")
-        .join(history, on=USER, how="left")
+        .join(done, on=USER, how="left")
         .select(
             USER,
             way.otherwise(POPULAR if fallback == "popular" else NONE).alias(SOURCE),
             EMBEDDING,
             BIAS,
-            F.coalesce(SEEN, "history", F.array().cast("array<int>")).alias(SEEN),
+            F.array_union(F.coalesce(SEEN, nothing), F.coalesce("done", nothing)).alias(SEEN),
+            LIKED,
+            WEIGHTS,
         )
+    )
+
+
+def _history(
+    valid: DataFrame,
+    users: DataFrame,
+    known: DataFrame,
+    pairs: DataFrame,
+    item_index: DataFrame,
+    everyone: bool,
+    threshold: float | None,
+) -> DataFrame:
+    """Return what users have done beside the model: `user_id`, `done`, `liked`, `weights`.
+
+    Of the interactions only those of unknown users, or everyone's; of the cohort's list always.
+    """
+    kind = item_index.schema[ITEM].dataType.simpleString()
+    like = F.explode(LIKED).alias("like")
+    given = valid.select(USER, like).select(
+        USER, F.col(f"like.{ITEM}").try_cast(kind).alias(ITEM), F.col(f"like.{_WEIGHT}")
+    )
+    wanted = users if everyone else users.join(known, on=USER, how="left_anti")
+    positive = F.lit(True) if threshold is None else F.col(RATING) >= threshold
+    found = pairs.join(wanted, on=USER, how="left_semi").select(
+        USER, ITEM, F.when(positive, 1.0).alias(_WEIGHT)
+    )
+    weight = F.max(F.when((F.col(_WEIGHT) > 0) & (F.col(_WEIGHT) < float("inf")), F.col(_WEIGHT)))
+    per_item = (
+        given.unionByName(found)
+        .join(item_index, on=ITEM, how="inner")
+        .groupBy(USER, ITEM_INDEX)
+        .agg(weight.alias(_WEIGHT))
+    )
+    likes = F.collect_list(F.when(F.col(_WEIGHT).isNotNull(), F.struct(ITEM_INDEX, _WEIGHT)))
+    gathered = per_item.groupBy(USER).agg(
+        F.sort_array(F.collect_list(ITEM_INDEX)).alias("done"),
+        F.sort_array(likes).alias("likes"),
+    )
+    some = F.size("likes") > 0
+    return gathered.select(
+        USER,
+        "done",
+        F.when(some, F.col(f"likes.{ITEM_INDEX}")).alias(LIKED),
+        F.when(some, F.col(f"likes.{_WEIGHT}")).alias(WEIGHTS),
     )
 
 

@@ -34,6 +34,9 @@ TIMES_REQUESTED = "times_requested"
 STATUS = "status"
 N_ITEMS = "n_items"
 
+LIKED = "liked"
+WEIGHTS = "weights"
+
 # Recommendations
 RANK = "rank"
 SCORE = "score"
@@ -51,6 +54,9 @@ REJECTS_SCHEMA = (
 )
 ITEMS_SCHEMA = "item_index int, item_id {item}, positives int, bias float, embedding array<float>"
 USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
+FOLD_IN_SCHEMA = (
+    "kind string, matrix array<float>, intercept array<float>, bias_scale double, shrinkage double"
+)
 RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
 RECOMMENDATIONS_SCHEMA = (
     "user_id {user}, rank int, item_id {item}, score float, model_id string, run_id string, "

@@ -166,6 +166,8 @@ class UserList(Source):
 
     column: NonEmpty = "user_id"
     where: NonEmpty | None = None
+    liked: NonEmpty | None = None
+    liked_weights: NonEmpty | None = None
 
 
 class ItemList(Source):
@@ -196,6 +198,7 @@ class Scoring(_Section):
 
     k: PositiveInt = 10
     exclude_seen: bool = True
+    fold_in: Literal["new", "all", "none"] = "new"
     fallback: Literal["popular", "none"] = "popular"
     users_per_file: PositiveInt = 25_000
 

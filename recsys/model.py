@@ -1,11 +1,12 @@
 """A model as arrays, and how it lies on disk.
 
-A model is a directory of two Parquet tables and a manifest, all written through Spark (see
+A model is a directory of three Parquet tables and a manifest, all written through Spark (see
 `recsys.model_store`):
 
 - `items`: `item_index`, `item_id`, `positives` (how many users liked it), `bias`, `embedding`
 - `users`: `user_index`, `user_id`, `bias`, `embedding`, `seen` (indices of the items that the user
   has interacted with, ascending)
+- `fold_in`: one row, the map that makes vectors of new users (see `recsys.kernel.foldin`)
 - `manifest.json`: configuration, input, versions, timings, shapes, size and SHA-256 of the files
 
 On a local path pyarrow alone can read it: `load_items` and `load_users` need no Spark.
@@ -25,9 +26,10 @@ from numpy.typing import NDArray
 from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, USER, USER_INDEX
 from recsys.errors import ModelError
 from recsys.files import MANIFEST, compare_files, local_files
+from recsys.kernel.foldin import FoldIn
 from recsys.manifest import FORMAT_VERSION
 
-ITEMS, USERS = "items", "users"
+ITEMS, USERS, FOLD_IN = "items", "users", "fold_in"
 _NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
 
 
@@ -61,6 +63,43 @@ def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
     lists = pa.LargeListArray.from_arrays(offsets, values)
     columns[EMBEDDING] = lists.cast(pa.list_(pa.float32()))
     return pa.table(columns)
+
+
+def fold_in_to_table(fold_in: FoldIn) -> pa.Table:
+    """Return a fold-in map as a table of one row (FOLD_IN_SCHEMA)."""
+    numbers = pa.list_(pa.float32())
+    return pa.table(
+        {
+            "kind": pa.array([fold_in.kind]),
+            "matrix": pa.array([fold_in.matrix.reshape(-1)], numbers),
+            "intercept": pa.array([fold_in.intercept], numbers),
+            "bias_scale": pa.array([float(fold_in.bias_scale)]),
+            "shrinkage": pa.array([float(fold_in.shrinkage)]),
+        }
+    )
+
+
+def fold_in_from_table(table: pa.Table, manifest: Mapping[str, Any]) -> FoldIn:
+    """Turn a table of one row into a fold-in map.
+
+    Raises:
+        ModelError: its shape is not the manifest's, or a value is not finite.
+    """
+    width = manifest["no_components"]
+    try:
+        row = table.to_pylist()[0]
+        return FoldIn(
+            kind=row["kind"],
+            matrix=np.array(row["matrix"], np.float32).reshape(width, width),
+            intercept=np.array(row["intercept"], np.float32),
+            bias_scale=row["bias_scale"],
+            shrinkage=row["shrinkage"],
+        )
+    except (IndexError, ValueError) as error:
+        raise ModelError(
+            f"model {manifest['model_id']} is damaged: {FOLD_IN} is no map of size {width} "
+            f"({error}); train again"
+        ) from error
 
 
 _MANIFEST_KEYS = (
@@ -134,6 +173,17 @@ def load_items(folder: Path) -> Vectors:
     return _load_local(folder, ITEMS)
 
 
+def load_fold_in(folder: Path) -> FoldIn:
+    """Load a model's fold-in map from a local directory with pyarrow alone.
+
+    Raises:
+        ModelError: the table does not fit the manifest.
+    """
+    manifest, expected = _checked(folder, FOLD_IN)
+    parts = [pq.read_table(folder / FOLD_IN / file["path"]) for file in expected]
+    return fold_in_from_table(pa.concat_tables(parts), manifest)
+
+
 def load_users(folder: Path) -> Vectors:
     """Load a model's users from a local directory with pyarrow alone.
 
@@ -143,7 +193,8 @@ def load_users(folder: Path) -> Vectors:
     return _load_local(folder, USERS)
 
 
-def _load_local(folder: Path, kind: str) -> Vectors:
+def _checked(folder: Path, kind: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a model's manifest and the files of one of its tables, all found as they should be."""
     name = f"model {folder.name}"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -154,6 +205,11 @@ def _load_local(folder: Path, kind: str) -> Vectors:
     check_manifest(manifest, name)
     expected = manifest["tables"][kind]["files"]
     compare_files(name, kind, expected, local_files(folder / kind))
+    return manifest, expected
+
+
+def _load_local(folder: Path, kind: str) -> Vectors:
+    manifest, expected = _checked(folder, kind)
     index_name, id_name = _NAMES[kind]
     columns = [index_name, id_name, BIAS, EMBEDDING] + ([POSITIVES] if kind == ITEMS else [])
     parts = [pq.read_table(folder / kind / file["path"], columns=columns) for file in expected]

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from recsys.columns import (
     BIAS,
     EMBEDDING,
+    FOLD_IN_SCHEMA,
     ITEM,
     ITEM_INDEX,
     ITEMS_SCHEMA,
@@ -22,8 +23,19 @@ from recsys.columns import (
 from recsys.errors import ModelError
 from recsys.files import MANIFEST, compare_files
 from recsys.interactions import Interactions, index_frame
+from recsys.kernel.foldin import FoldIn
 from recsys.manifest import FORMAT_VERSION
-from recsys.model import ITEMS, USERS, Vectors, check_manifest, vectors_from_table, vectors_to_table
+from recsys.model import (
+    FOLD_IN,
+    ITEMS,
+    USERS,
+    Vectors,
+    check_manifest,
+    fold_in_from_table,
+    fold_in_to_table,
+    vectors_from_table,
+    vectors_to_table,
+)
 from recsys.storage import Store
 from recsys.training import Embeddings
 
@@ -37,6 +49,7 @@ class Model:
     manifest: Mapping[str, Any]
     items: Vectors
     users: DataFrame
+    fold_in: FoldIn
 
     @property
     def user_type(self) -> str:
@@ -56,6 +69,7 @@ def write_model(
     *,
     interactions: Interactions,
     embeddings: Embeddings,
+    fold_in: FoldIn,
     pairs: DataFrame,
     types: Mapping[str, str],
     rows_per_file: int,
@@ -69,6 +83,7 @@ def write_model(
         uri: the directory to write, which does not exist yet.
         interactions: ids in order of their indices.
         embeddings: what was learned.
+        fold_in: makes vectors of users who were not there.
         pairs: all pairs (INTERACTIONS_SCHEMA), whatever their label: the seen items.
         types: Spark's names of the `user` and `item` ids' types.
         rows_per_file: users per file.
@@ -110,12 +125,17 @@ def write_model(
         EMBEDDING,
         F.coalesce(SEEN, F.array().cast("array<int>")).alias(SEEN),
     )
-    schemas = {ITEMS: ITEMS_SCHEMA.format(**types), USERS: USERS_SCHEMA.format(**types)}
+    schemas = {
+        ITEMS: ITEMS_SCHEMA.format(**types),
+        USERS: USERS_SCHEMA.format(**types),
+        FOLD_IN: FOLD_IN_SCHEMA,
+    }
     frames = {
         ITEMS: items.coalesce(1).sortWithinPartitions(ITEM_INDEX),
         USERS: users.repartitionByRange(
             -(-n_users // rows_per_file), USER_INDEX
         ).sortWithinPartitions(USER_INDEX),
+        FOLD_IN: spark.createDataFrame(fold_in_to_table(fold_in)).coalesce(1),
     }
     tables = {
         name: store.write_table(frame, f"{uri}/{name}", schemas[name])
@@ -143,7 +163,7 @@ def load_model(spark: SparkSession, store: Store, uri: str) -> Model:
     """
     manifest = _read_manifest(store, uri)
     name = f"model {manifest['model_id']}"
-    for table in (ITEMS, USERS):
+    for table in (ITEMS, USERS, FOLD_IN):
         place = f"{uri}/{table}"
         found = store.files(place) if store.exists(place) else []
         compare_files(name, table, manifest["tables"][table]["files"], found)
@@ -151,7 +171,9 @@ def load_model(spark: SparkSession, store: Store, uri: str) -> Model:
     items = store.read_table(f"{uri}/{ITEMS}", ITEMS_SCHEMA.format(**types))
     users = store.read_table(f"{uri}/{USERS}", USERS_SCHEMA.format(**types))
     vectors = vectors_from_table(items.orderBy(ITEM_INDEX).toArrow(), manifest, ITEMS)
-    return Model(str(manifest["model_id"]), uri, manifest, vectors, users)
+    row = store.read_table(f"{uri}/{FOLD_IN}", FOLD_IN_SCHEMA).toArrow()
+    fold_in = fold_in_from_table(row, manifest)
+    return Model(str(manifest["model_id"]), uri, manifest, vectors, users, fold_in)
 
 
 def _read_manifest(store: Store, uri: str) -> dict[str, Any]:

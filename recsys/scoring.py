@@ -10,7 +10,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, RANKED_SCHEMA, SEEN, SOURCE, USER
+from recsys.columns import (
+    BIAS,
+    EMBEDDING,
+    ITEM,
+    ITEM_INDEX,
+    LIKED,
+    RANKED_SCHEMA,
+    SEEN,
+    SOURCE,
+    USER,
+    WEIGHTS,
+)
 from recsys.config import ItemList, Items, digest
 from recsys.errors import InputError
 from recsys.interactions import index_frame
@@ -71,7 +82,7 @@ def recommend(
     Args:
         spark: the session.
         model: whose items are ranked.
-        users: `user_id`, `source`, `embedding`, `bias` and `seen`, one row a user.
+        users: what `cohorts.ways` returns.
         k: length of a list; shorter where fewer items are left.
         exclude_seen: leave out what the user has interacted with.
         tasks: how many parts to score, and so files when this is written.
@@ -90,6 +101,7 @@ def recommend(
             biases=items.biases,
             positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
             allowed=allowed,
+            fold_in=model.fold_in,
         )
     )
     ordered = users.repartitionByRange(tasks, USER).sortWithinPartitions(USER)
@@ -97,7 +109,8 @@ def recommend(
         worker.score, shared=catalogue, k=k, exclude_seen=exclude_seen
     )
     schema = RANKED_SCHEMA.format(user=model.user_type, item=model.item_type)
-    return ordered.select(USER, SOURCE, EMBEDDING, BIAS, SEEN).mapInPandas(score, schema)
+    columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, LIKED, WEIGHTS)
+    return ordered.select(*columns).mapInPandas(score, schema)
 
 
 def ids_for_pandas(ids: pa.Array) -> NDArray[np.generic]:

@@ -1,5 +1,6 @@
 """Who gets what: cohorts, item lists and statuses, on small data with known answers."""
 
+import datetime as dt
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -10,24 +11,33 @@ import pandas as pd
 import pytest
 
 from recsys.errors import ConfigError, InputError
+from recsys.kernel.foldin import fold_in, plain_mean
 from recsys.kernel.topk import KernelError
 from recsys.kernel.worker import Catalogue, score
+from recsys.model import load_fold_in, load_items
 from tests.conftest import csv_input, table
 
 Run = Callable[..., dict[str, Any]]
 
 # Ids are numbers. Items 1-6; 7 was only ever disliked, so the model does not know it. User 9 liked
-# nothing, so the model does not know them either. Likes: item 1 by six users, 2 by five, ...
+# nothing, and user 10 liked 1 and 4 after the last day that training looked at, so the model does
+# not know them either. Likes: item 1 by six users, 2 by five, ...
 LIKES = [(u, i) for i in range(1, 7) for u in range(1, 8 - i)]
 DISLIKES = [(9, 7), (9, 1), (9, 2), (3, 7)]
-ROWS = [[u, i, 5, 1] for u, i in LIKES] + [[u, i, 1, 1] for u, i in DISLIKES]
+LATER = [(10, 1, 5), (10, 4, 5), (10, 2, 1)]
+ROWS = (
+    [[u, i, 5, 1] for u, i in LIKES]
+    + [[u, i, 1, 1] for u, i in DISLIKES]
+    + [[u, i, rating, 90_000] for u, i, rating in LATER]
+)
 
 
 @pytest.fixture
 def job(run: Run, ratings_csv: Callable[..., str], tmp_path: Path) -> Run:
     """Train on the data above, then score a cohort."""
     source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})
-    trained = run("train", run_id="t", input=source, filters={"rating_threshold": 4.0})
+    filters = {"rating_threshold": 4.0, "until": dt.date(1970, 1, 1)}
+    trained = run("train", run_id="t", input=source, filters=filters)
 
     numbers = itertools.count()
 
@@ -65,20 +75,28 @@ def lists(manifest: dict[str, Any]) -> dict[int, list[int]]:
 def test_everyone_of_the_interactions_gets_a_status_and_a_way(job: Run) -> None:
     manifest = job(scoring={"k": 3})
     found = statuses(manifest)
-    assert set(found) == {"1", "2", "3", "4", "5", "6", "9"}
+    assert set(found) == {"1", "2", "3", "4", "5", "6", "9", "10"}
     # User 1 has seen all six items.
     assert found["1"] == (1, 1, "empty", 0, "nothing left after the filters")
     assert found["2"] == (2, 1, "scored", 1, "scored with the model")
     assert found["6"] == (6, 1, "scored", 3, "scored with the model")
-    assert found["9"] == (9, 1, "fell_back", 3, "not in the model: popular items")
+    assert found["9"][1:4] == (1, "fell_back", 3)
+    assert found["9"][4] == "not in the model, nothing to fold in: popular items"
+    assert found["10"] == (10, 1, "folded_in", 3, "folded in from what the user likes")
     rows = table(manifest, "recommendations")
-    assert set(rows.loc[rows["user_id"] != 9, "source"]) == {"model"}
+    assert set(rows.loc[rows["user_id"] < 9, "source"]) == {"model"}
+    assert set(rows.loc[rows["user_id"] == 10, "source"]) == {"fold_in"}
     popular = rows[rows["user_id"] == 9].sort_values("rank")
     # The most liked that user 9 has not interacted with, and how many liked each.
     assert list(popular["item_id"]) == [3, 4, 5]
     assert list(popular["score"]) == [4.0, 3.0, 2.0]
     assert set(popular["source"]) == {"popular"}
-    assert manifest["outputs"]["status"]["by_status"] == {"empty": 1, "fell_back": 1, "scored": 5}
+    assert manifest["outputs"]["status"]["by_status"] == {
+        "empty": 1,
+        "fell_back": 1,
+        "folded_in": 1,
+        "scored": 5,
+    }
 
 
 def test_a_list_with_unknown_null_repeated_and_malformed_ids_loses_none_of_them(
@@ -94,13 +112,13 @@ def test_a_list_with_unknown_null_repeated_and_malformed_ids_loses_none_of_them(
     assert found == {
         "2": (2, 2, "scored", 1, "scored with the model"),
         "02": (2, 1, "scored", 1, "scored with the model"),
-        "77": (77, 1, "fell_back", 2, "not in the model: popular items"),
+        "77": (77, 1, "fell_back", 2, "not in the model, nothing to fold in: popular items"),
         None: (None, 1, "invalid", 0, "invalid id: there is none"),
         " ": (None, 1, "invalid", 0, "invalid id: there is none"),
         "abc": (None, 1, "invalid", 0, "invalid id: not of the type int"),
         "99999999999": (None, 1, "invalid", 0, "invalid id: not of the type int"),
         "3.0": (3, 1, "scored", 2, "scored with the model"),
-        "9": (9, 1, "fell_back", 2, "not in the model: popular items"),
+        "9": (9, 1, "fell_back", 2, "not in the model, nothing to fold in: popular items"),
     }
     assert lists(manifest)[77] == [1, 2]
     # Asked for three times under two names, user 2 has one list.
@@ -130,15 +148,56 @@ def test_a_sample_is_of_the_size_asked_for_and_the_same_for_the_same_seed(job: R
 
 
 def test_without_a_fallback_unknown_users_get_a_status_and_no_list(job: Run) -> None:
-    manifest = job(scoring={"fallback": "none"})
-    assert statuses(manifest)["9"] == (
-        9,
-        1,
-        "none",
-        0,
-        "not in the model, and scoring.fallback is none",
+    manifest = job(scoring={"fallback": "none", "fold_in": "none"})
+    found = statuses(manifest)
+    for user in ("9", "10"):
+        assert found[user][1:4] == (1, "none", 0)
+        assert found[user][4].startswith("not in the model, and neither")
+        assert int(user) not in lists(manifest)
+
+
+def test_likes_of_the_cohorts_own_table_are_folded_in_and_left_out(
+    job: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.json"
+    path.write_text(
+        '{"id":"50","likes":["1","4","4","x","7"],"w":[1.0,2.0,1.0,1.0,1.0]}\n'
+        '{"id":"51","likes":["7"],"w":[1.0]}\n'
+        '{"id":"2","likes":["6"],"w":[1.0]}\n'
     )
-    assert 9 not in lists(manifest)
+    users = {"format": "json", "path": str(path), "column": "id", "liked": "likes"}
+    manifest = job(cohort={"users": {**users, "liked_weights": "w"}})
+    found = {user: row[2] for user, row in statuses(manifest).items()}
+    # 51 likes only what the model does not know; 2 is in the model.
+    assert found == {"50": "folded_in", "51": "fell_back", "2": "empty"}
+    folder = Path(manifest["outputs"]["recommendations"]["uri"].removeprefix("file:"))
+    model = folder.parents[3] / "models" / manifest["model_id"]
+    items, fitted = load_items(model), load_fold_in(model)
+    rows = table(manifest, "recommendations")
+    rows = rows[rows["user_id"] == 50].sort_values("rank")
+    vector = fold_in(
+        fitted,
+        items.embeddings,
+        np.array([0, 2]),
+        np.array([0, 3], np.int32),
+        np.array([1.0, 2.0], np.float32),
+    )[0]
+    scores = items.embeddings @ vector + fitted.bias_scale * items.biases
+    order = [i for i in np.argsort(-scores, kind="stable") if i not in (0, 3)]
+    assert list(rows["item_id"]) == [i + 1 for i in order]
+    np.testing.assert_allclose(rows["score"], scores[order], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"cohort\.users\.liked: found a column of type string"):
+        job(cohort={"users": {**users, "liked": "id"}})
+
+
+def test_known_users_are_folded_in_on_request(job: Run) -> None:
+    manifest = job(scoring={"fold_in": "all"})
+    found = {user: row[2] for user, row in statuses(manifest).items()}
+    assert found["2"] == found["10"] == "folded_in"
+    assert found["9"] == "fell_back"
+    seen = {(u, i) for u, i, *_ in ROWS}
+    rows = table(manifest, "recommendations")
+    assert not seen & set(zip(rows["user_id"], rows["item_id"], strict=True))
 
 
 def test_allow_and_deny_lists_of_items_hold_for_every_way(job: Run, tmp_path: Path) -> None:
@@ -166,6 +225,7 @@ def test_a_vector_that_is_not_finite_is_an_error_that_names_the_user() -> None:
             biases=np.zeros(2, np.float32),
             positives=np.ones(2, np.int32),
             allowed=None,
+            fold_in=plain_mean(2),
         )
 
     users = pd.DataFrame(
@@ -175,6 +235,8 @@ def test_a_vector_that_is_not_finite_is_an_error_that_names_the_user() -> None:
             "embedding": [np.ones(2, np.float32), None, np.array([1, np.nan], np.float32)],
             "bias": [0.0, None, 0.0],
             "seen": [[], [], []],
+            "liked": [None, None, None],
+            "weights": [None, None, None],
         }
     )
     with pytest.raises(KernelError, match=r"model m: .*\(user broken\)"):

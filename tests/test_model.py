@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys.errors import ModelError
-from recsys.model import load_items, load_users
+from recsys.model import load_fold_in, load_items, load_users
 from recsys.model_store import load_model
 from recsys.storage import Store
 from tests.conftest import csv_input, small_ratings, table
@@ -97,6 +97,10 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
     assert {"prepare", "collect", "train"} <= set(manifest["timings_seconds"])
 
 
+def load_locally(copy: Path) -> tuple[Any, ...]:
+    return load_items(copy), load_users(copy), load_fold_in(copy)
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -116,14 +120,17 @@ def add(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, remove, add])
-@pytest.mark.parametrize("name", ["items", "users"])
+@pytest.mark.parametrize("name", ["items", "users", "fold_in"])
 def test_a_damaged_table_is_refused_by_the_name_of_its_file(
     spark: SparkSession, copy: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     path = next((copy / name).glob("*.parquet"))
     damage(path)
     named = f"{name}/{'part-99999.parquet' if damage is add else path.name}"
-    for read in (lambda: load(spark, copy), lambda: (load_items(copy), load_users(copy))):
+    for read in (
+        lambda: load(spark, copy),
+        lambda: (load_items(copy), load_users(copy), load_fold_in(copy)),
+    ):
         with pytest.raises(ModelError) as caught:
             read()
         assert f"model {copy.name}" in str(caught.value)

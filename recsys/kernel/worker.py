@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recsys.kernel.foldin import FoldIn, fold_in
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, top_k
 
 # The ways by which a list is made; the column `source` has them.
-MODEL, POPULAR = "model", "popular"
+MODEL, FOLD_IN, POPULAR = "model", "fold_in", "popular"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Catalogue:
         biases: `(n_items,)` float32.
         positives: `(n_items,)` int32, how many users liked each.
         allowed: `(n_items,)` bool, True for what may be recommended; None: all.
+        fold_in: makes vectors of users whom the model does not know.
     """
 
     key: str
@@ -33,6 +35,7 @@ class Catalogue:
     biases: NDArray[np.float32]
     positives: NDArray[np.int32]
     allowed: NDArray[np.bool_] | None
+    fold_in: FoldIn
 
 
 class Shared(Protocol):
@@ -64,16 +67,34 @@ class Lists:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._items = ItemMatrix(catalogue.embeddings, catalogue.biases, allowed=catalogue.allowed)
+        self._items: dict[float, ItemMatrix] = {}
         # Of equally many likes the smaller id comes first.
         ranked = np.argsort(-catalogue.positives.astype(np.int64), kind="stable")
         self._popular = ranked if catalogue.allowed is None else ranked[catalogue.allowed[ranked]]
+
+    def _matrix(self, bias_scale: float) -> ItemMatrix:
+        """Return the items with their biases scaled, prepared when first needed."""
+        if bias_scale not in self._items:
+            biases = (self.catalogue.biases * np.float32(bias_scale)).astype(np.float32)
+            self._items[bias_scale] = ItemMatrix(
+                self.catalogue.embeddings, biases, allowed=self.catalogue.allowed
+            )
+        return self._items[bias_scale]
 
     def by_model(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
         """Rank for users whom the model knows."""
         embeddings = np.stack(users["embedding"].to_list()).astype(np.float32, copy=False)
         biases = users["bias"].to_numpy(np.float32)
-        return top_k(self._items, embeddings, biases, k, left_out.indptr, left_out.values)
+        return top_k(self._matrix(1.0), embeddings, biases, k, left_out.indptr, left_out.values)
+
+    def by_fold_in(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
+        """Rank for users of whom it is known what they like."""
+        fitted, liked = self.catalogue.fold_in, Ragged.of(users["liked"])
+        weights = np.concatenate([np.asarray(entry, np.float32) for entry in users["weights"]])
+        vectors = fold_in(fitted, self.catalogue.embeddings, liked.indptr, liked.values, weights)
+        biases = np.zeros(len(users), np.float32)  # of the user: nothing is known
+        items = self._matrix(fitted.bias_scale)
+        return top_k(items, vectors, biases, k, left_out.indptr, left_out.values)
 
     def by_popularity(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
         """Give users the items that most users liked, of those that they have not seen."""
@@ -103,8 +124,8 @@ def score(
     """Rank the catalogue for every user of every batch, by the way that the user came with.
 
     Args:
-        batches: `user_id`, `source`, `seen` (item rows), and for users of the model `embedding`
-            (list of float32) and `bias`.
+        batches: `user_id`, `source`, `seen` (item rows); for users of the model `embedding` (list
+            of float32) and `bias`; for users to be folded in `liked` (item rows) and `weights`.
         shared: the broadcast catalogue.
         k: length of a list.
         exclude_seen: whether to leave out what is in `seen`.
@@ -114,7 +135,11 @@ def score(
         came.
     """
     lists = _lists(shared.value)
-    ways = {MODEL: lists.by_model, POPULAR: lists.by_popularity}
+    ways = {
+        MODEL: lists.by_model,
+        FOLD_IN: lists.by_fold_in,
+        POPULAR: lists.by_popularity,
+    }
     for users in batches:
         parts = []
         for way, rank in ways.items():
