@@ -18,6 +18,7 @@ from recsys.columns import (
     MODEL_ID,
     RANK,
     RECOMMENDATIONS_SCHEMA,
+    REQUESTS_SCHEMA,
     RUN_ID,
     SOURCE,
     STATUS,
@@ -92,7 +93,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
 def _staged_requests(job: Job, model: Model, pairs: DataFrame) -> DataFrame:
     """Write down who is asked for: lists and statuses must be about the same, whatever happens."""
     place = f"{job.staging}/requests"
-    schema = cohorts.REQUESTS_SCHEMA.format(user=model.user_type)
+    schema = REQUESTS_SCHEMA.format(user=model.user_type)
     asked = cohorts.requests(job.spark, job.config.cohort, model.user_type, pairs)
     job.store.write_table(asked, place, schema)
     return job.store.read_table(place, schema)

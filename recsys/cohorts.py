@@ -10,6 +10,7 @@ from recsys.columns import (
     ITEM,
     ITEM_INDEX,
     LIKED,
+    LIKES_TYPE,
     N_ITEMS,
     RATING,
     REASON,
@@ -20,6 +21,7 @@ from recsys.columns import (
     STATUS_SCHEMA,
     TIMES_REQUESTED,
     USER,
+    WEIGHT,
     WEIGHTS,
     names,
 )
@@ -31,12 +33,6 @@ from recsys.source import find_column, read_source
 
 NONE = "none"
 
-REQUESTS_SCHEMA = (
-    "requested string, user_id {user}, times_requested bigint, "
-    "liked array<struct<item_id:string,weight:double>>"
-)
-_LIKES = "array<struct<item_id:string,weight:double>>"
-_WEIGHT = "weight"
 _STATUS = {MODEL: "scored", FOLD_IN: "folded_in", POPULAR: "fell_back", NONE: "none"}
 _REASONS = {
     MODEL: "scored with the model",
@@ -66,7 +62,7 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
     if cohort.users is None:
         once = F.lit(1).cast("bigint").alias(TIMES_REQUESTED)
         users = pairs.select(USER).distinct()
-        nothing = F.lit(None).cast(_LIKES).alias(LIKED)
+        nothing = F.lit(None).cast(LIKES_TYPE).alias(LIKED)
         asked = users.select(F.col(USER).cast("string").alias(REQUESTED), USER, once, nothing)
     else:
         asked = _listed(spark, cohort.users, user_type)
@@ -80,7 +76,7 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
 def _listed(spark: SparkSession, users: UserList, user_type: str) -> DataFrame:
     frame = read_source(spark, users, where=users.where, key="cohort.users")
     column = find_column(frame, users.column, "cohort.users.column", users)
-    likes = F.lit(None).cast(_LIKES) if users.liked is None else _likes(frame, users)
+    likes = F.lit(None).cast(LIKES_TYPE) if users.liked is None else _likes(frame, users)
     raw = frame.select(column.alias(REQUESTED), likes.alias(LIKED))
     user, _ = convert_id(
         F.col(REQUESTED), raw.schema[REQUESTED].dataType, user_type, "cohort.users.column"
@@ -90,7 +86,7 @@ def _listed(spark: SparkSession, users: UserList, user_type: str) -> DataFrame:
         .groupBy(REQUESTED, USER)
         .agg(
             F.count(F.lit(1)).alias(TIMES_REQUESTED),
-            F.flatten(F.collect_list(LIKED)).cast(_LIKES).alias(LIKED),
+            F.flatten(F.collect_list(LIKED)).cast(LIKES_TYPE).alias(LIKED),
         )
     )
 
@@ -108,7 +104,7 @@ def _likes(frame: DataFrame, users: UserList) -> Column:
 
 
 def _like(item: Column, weight: Column) -> Column:
-    return F.struct(item.alias(ITEM), weight.alias(_WEIGHT))
+    return F.struct(item.alias(ITEM), weight.alias(WEIGHT))
 
 
 def _expect_array(
@@ -187,21 +183,21 @@ def _history(
     kind = item_index.schema[ITEM].dataType.simpleString()
     like = F.explode(LIKED).alias("like")
     given = valid.select(USER, like).select(
-        USER, F.col(f"like.{ITEM}").try_cast(kind).alias(ITEM), F.col(f"like.{_WEIGHT}")
+        USER, F.col(f"like.{ITEM}").try_cast(kind).alias(ITEM), F.col(f"like.{WEIGHT}")
     )
     wanted = users if everyone else users.join(known, on=USER, how="left_anti")
     positive = F.lit(True) if threshold is None else F.col(RATING) >= threshold
     found = pairs.join(wanted, on=USER, how="left_semi").select(
-        USER, ITEM, F.when(positive, 1.0).alias(_WEIGHT)
+        USER, ITEM, F.when(positive, 1.0).alias(WEIGHT)
     )
-    weight = F.max(F.when((F.col(_WEIGHT) > 0) & (F.col(_WEIGHT) < float("inf")), F.col(_WEIGHT)))
+    weight = F.max(F.when((F.col(WEIGHT) > 0) & (F.col(WEIGHT) < float("inf")), F.col(WEIGHT)))
     per_item = (
         given.unionByName(found)
         .join(item_index, on=ITEM, how="inner")
         .groupBy(USER, ITEM_INDEX)
-        .agg(weight.alias(_WEIGHT))
+        .agg(weight.alias(WEIGHT))
     )
-    likes = F.collect_list(F.when(F.col(_WEIGHT).isNotNull(), F.struct(ITEM_INDEX, _WEIGHT)))
+    likes = F.collect_list(F.when(F.col(WEIGHT).isNotNull(), F.struct(ITEM_INDEX, WEIGHT)))
     gathered = per_item.groupBy(USER).agg(
         F.sort_array(F.collect_list(ITEM_INDEX)).alias("done"),
         F.sort_array(likes).alias("likes"),
@@ -211,7 +207,7 @@ def _history(
         USER,
         "done",
         F.when(some, F.col(f"likes.{ITEM_INDEX}")).alias(LIKED),
-        F.when(some, F.col(f"likes.{_WEIGHT}")).alias(WEIGHTS),
+        F.when(some, F.col(f"likes.{WEIGHT}")).alias(WEIGHTS),
     )
 
 

@@ -35,6 +35,7 @@ STATUS = "status"
 N_ITEMS = "n_items"
 
 LIKED = "liked"
+WEIGHT = "weight"
 WEIGHTS = "weights"
 
 # Recommendations
@@ -54,6 +55,8 @@ REJECTS_SCHEMA = (
 )
 ITEMS_SCHEMA = "item_index int, item_id {item}, positives int, bias float, embedding array<float>"
 USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
+LIKES_TYPE = "array<struct<item_id:string,weight:double>>"
+REQUESTS_SCHEMA = f"requested string, user_id {{user}}, times_requested bigint, liked {LIKES_TYPE}"
 FOLD_IN_SCHEMA = (
     "kind string, matrix array<float>, intercept array<float>, bias_scale double, shrinkage double"
 )
