@@ -1,6 +1,7 @@
 """Score a cohort with a model: `spark-submit jobs/score.py --config conf/x.yaml --model ID`."""
 
 import datetime as dt
+import logging
 import re
 import sys
 from functools import partial
@@ -10,17 +11,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime import Job, Options, execute
-from recsys import cohorts
+from recsys import cohorts, scoring
+from recsys.candidates import read_candidates
 from recsys.columns import (
     GENERATED_AT,
     ITEM,
     ITEM_INDEX,
     MODEL_ID,
+    PROBABILITY,
     RANK,
     RECOMMENDATIONS_SCHEMA,
     REQUESTS_SCHEMA,
+    ROUTED_SCHEMA,
     RUN_ID,
-    SOURCE,
     STATUS,
     STATUS_SCHEMA,
     USER,
@@ -30,7 +33,8 @@ from recsys.errors import ConfigError, OutputError
 from recsys.interactions import index_frame
 from recsys.model_store import Model, load_model
 from recsys.preparation import open_pairs
-from recsys.scoring import allowed_items, recommend
+
+log = logging.getLogger(__name__)
 
 
 def score(job: Job, model: Model) -> dict[str, Any]:
@@ -46,28 +50,23 @@ def score(job: Job, model: Model) -> dict[str, Any]:
         pairs = open_pairs(store, model)
         asked = _staged_requests(job, model, pairs)
         n_asked = asked.count()
-        tasks = max(1, -(-n_asked // config.scoring.users_per_file))
-        routed = cohorts.ways(
-            asked,
-            model.users,
-            pairs,
-            index_frame(job.spark, model.items.ids, ITEM, ITEM_INDEX),
-            fold_in=config.scoring.fold_in,
-            fallback=config.scoring.fallback,
-            threshold=model.manifest["configuration"]["filters"]["rating_threshold"],
-        )
-        allowed = allowed_items(job.spark, model, config.items)
+        cores = job.spark.sparkContext.defaultParallelism
+        tasks = scoring.n_tasks(n_asked, config.scoring.users_per_file, cores)
+        routed, candidates = _staged_ways(job, model, asked, pairs, tasks)
+        allowed = scoring.allowed_items(job.spark, model, config.items)
     with run.stage("score"):
-        ranked = recommend(
+        ranked = scoring.recommend(
             job.spark,
             model,
-            routed.where(F.col(SOURCE) != cohorts.NONE),
+            routed,
             k=config.scoring.k,
             exclude_seen=config.scoring.exclude_seen,
             tasks=tasks,
             allowed=allowed,
+            only_candidates=bool(candidates),
         )
         stamped = {
+            PROBABILITY: scoring.probability(model.manifest["configuration"]["training"]["loss"]),
             MODEL_ID: F.lit(model.model_id),
             RUN_ID: F.lit(run.run_id),
             GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
@@ -78,15 +77,22 @@ def score(job: Job, model: Model) -> dict[str, Any]:
     with run.stage("publish"):
         written = store.read_table(staged, schema)
         counts = _verify(written, config.scoring.k)
-        statuses = cohorts.statuses(asked, routed, written, model.user_type).coalesce(tasks)
-        status = store.write_table(statuses, staged_status, status_schema)
+        statuses = cohorts.statuses(
+            asked, routed, written, model.user_type, only_candidates=bool(candidates)
+        )
+        status = store.write_table(statuses.coalesce(tasks), staged_status, status_schema)
         by_status = _by_status(store.read_table(staged_status, status_schema), n_asked)
         # Who has a list also has a status, at every moment: the statuses go first.
         store.publish(staged_status, store.uri("status", *partition))
         store.publish(staged, store.uri("recommendations", *partition))
     return {
         "status": {"uri": store.uri("status", *partition), **status, "by_status": by_status},
-        "recommendations": {"uri": store.uri("recommendations", *partition), **lists, **counts},
+        "recommendations": {
+            "uri": store.uri("recommendations", *partition),
+            **lists,
+            **counts,
+            **candidates,
+        },
     }
 
 
@@ -94,9 +100,40 @@ def _staged_requests(job: Job, model: Model, pairs: DataFrame) -> DataFrame:
     """Write down who is asked for: lists and statuses must be about the same, whatever happens."""
     place = f"{job.staging}/requests"
     schema = REQUESTS_SCHEMA.format(user=model.user_type)
-    asked = cohorts.requests(job.spark, job.config.cohort, model.user_type, pairs)
+    asked = cohorts.requests(
+        job.spark, job.config.cohort, model.user_type, pairs, job.config.items.candidates
+    )
     job.store.write_table(asked, place, schema)
     return job.store.read_table(place, schema)
+
+
+def _staged_ways(
+    job: Job, model: Model, asked: DataFrame, pairs: DataFrame, tasks: int
+) -> tuple[DataFrame, dict[str, Any]]:
+    """Write down by which way each user is served, for lists and statuses to agree on."""
+    wanted, settings = job.config.items.candidates, job.config.scoring
+    types = {"user": model.user_type, "item": model.item_type}
+    item_index = index_frame(job.spark, model.items.ids, ITEM, ITEM_INDEX)
+    candidates, counts = None, {}
+    if wanted is not None:
+        candidates, found = read_candidates(
+            job.spark, wanted, item_index, user_type=types["user"], item_type=types["item"]
+        )
+        counts = {"candidates": found}
+        log.info("candidates: %s", ", ".join(f"{n:,} {name}" for name, n in found.items()))
+    routed = cohorts.ways(
+        asked,
+        model.users,
+        pairs,
+        item_index,
+        fold_in=settings.fold_in,
+        fallback=settings.fallback,
+        threshold=model.manifest["configuration"]["filters"]["rating_threshold"],
+        candidates=candidates,
+    )
+    place, schema = f"{job.staging}/ways", ROUTED_SCHEMA.format(**types)
+    job.store.write_table(scoring.split(routed, tasks), place, schema)
+    return job.store.read_table(place, schema), counts
 
 
 def _verify(lists: DataFrame, k: int) -> dict[str, int]:

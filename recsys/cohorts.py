@@ -5,17 +5,17 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, NumericType
 
 from recsys.columns import (
-    BIAS,
-    EMBEDDING,
+    CANDIDATES,
+    DONE,
     ITEM,
     ITEM_INDEX,
+    KNOWN,
     LIKED,
     LIKES_TYPE,
     N_ITEMS,
     RATING,
     REASON,
     REQUESTED,
-    SEEN,
     SOURCE,
     STATUS,
     STATUS_SCHEMA,
@@ -25,7 +25,7 @@ from recsys.columns import (
     WEIGHTS,
     names,
 )
-from recsys.config import Cohort, UserList
+from recsys.config import CandidateList, Cohort, UserList
 from recsys.errors import ConfigError
 from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
 from recsys.ratings import BLANK, convert_id
@@ -42,7 +42,13 @@ _REASONS = {
 }
 
 
-def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFrame) -> DataFrame:
+def requests(
+    spark: SparkSession,
+    cohort: Cohort,
+    user_type: str,
+    pairs: DataFrame,
+    candidates: CandidateList | None = None,
+) -> DataFrame:
     """Return one row for each id that is asked for, valid or not (REQUESTS_SCHEMA).
 
     Args:
@@ -50,6 +56,7 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
         cohort: a list, or everyone; and how many of them.
         user_type: Spark's name of the type of the model's user ids.
         pairs: the interactions, for everyone.
+        candidates: who is asked for where the cohort has no list.
 
     Returns:
         `requested`: the id as given, text, null where it was; `user_id`: null where that is no id
@@ -59,13 +66,17 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
         InputError: the list cannot be read or lacks the column.
         ConfigError: the condition or the column's type cannot be used.
     """
-    if cohort.users is None:
-        once = F.lit(1).cast("bigint").alias(TIMES_REQUESTED)
-        users = pairs.select(USER).distinct()
-        nothing = F.lit(None).cast(LIKES_TYPE).alias(LIKED)
-        asked = users.select(F.col(USER).cast("string").alias(REQUESTED), USER, once, nothing)
+    if cohort.users is not None:
+        asked = _listed(spark, cohort.users, user_type, "cohort.users", "column")
+    elif candidates is not None:
+        about = candidates.model_dump(exclude={"user", "item"})
+        users = UserList(column=candidates.user, **about)
+        asked = _listed(spark, users, user_type, "items.candidates", "user")
     else:
-        asked = _listed(spark, cohort.users, user_type)
+        once = F.lit(1).cast("bigint").alias(TIMES_REQUESTED)
+        everyone = pairs.select(USER).distinct()
+        nothing = F.lit(None).cast(LIKES_TYPE).alias(LIKED)
+        asked = everyone.select(F.col(USER).cast("string").alias(REQUESTED), USER, once, nothing)
     if cohort.sample is None:
         return asked
     # By a hash of the id, so that the draw does not depend on where a row lies.
@@ -73,13 +84,15 @@ def requests(spark: SparkSession, cohort: Cohort, user_type: str, pairs: DataFra
     return asked.orderBy(drawn, REQUESTED).limit(cohort.sample)
 
 
-def _listed(spark: SparkSession, users: UserList, user_type: str) -> DataFrame:
-    frame = read_source(spark, users, where=users.where, key="cohort.users")
-    column = find_column(frame, users.column, "cohort.users.column", users)
+def _listed(
+    spark: SparkSession, users: UserList, user_type: str, key: str, column_key: str
+) -> DataFrame:
+    frame = read_source(spark, users, where=users.where, key=key)
+    column = find_column(frame, users.column, f"{key}.{column_key}", users)
     likes = F.lit(None).cast(LIKES_TYPE) if users.liked is None else _likes(frame, users)
     raw = frame.select(column.alias(REQUESTED), likes.alias(LIKED))
     user, _ = convert_id(
-        F.col(REQUESTED), raw.schema[REQUESTED].dataType, user_type, "cohort.users.column"
+        F.col(REQUESTED), raw.schema[REQUESTED].dataType, user_type, f"{key}.{column_key}"
     )
     return (
         raw.select(F.col(REQUESTED).cast("string"), user.alias(USER), LIKED)
@@ -126,8 +139,9 @@ def ways(
     fold_in: str,
     fallback: str,
     threshold: float | None,
+    candidates: DataFrame | None = None,
 ) -> DataFrame:
-    """Decide for each user by which way a list is made, and bring together what that needs.
+    """Decide for each user by which way a list is made, and gather what the model has not.
 
     Args:
         asked: what `requests` returned.
@@ -137,34 +151,34 @@ def ways(
         fold_in: `new`, `all` or `none`.
         fallback: `popular` or `none`.
         threshold: ratings from here on are likes; None: all are.
+        candidates: `user_id` and `candidates` (item indices), where users have some of their own.
 
     Returns:
-        One row a user with a valid id: `user_id`, `source`, `embedding` and `bias` (null outside
-        of the model), `seen`, `liked` and `weights` (null where nothing is known to be liked).
+        ROUTED_SCHEMA but for `part`, one row a user with a valid id. `known`: whether the model has
+        the user. `done`: what they have
+        interacted with that the model may not know of; `liked` and `weights`: null where nothing is
+        known to be liked.
     """
     valid = asked.where(F.col(USER).isNotNull())
     users = valid.select(USER).distinct()
-    known = model_users.select(USER, EMBEDDING, BIAS, SEEN)
+    known = model_users.select(USER, F.lit(True).alias(KNOWN))
     done = _history(valid, users, known, pairs, item_index, fold_in == "all", threshold)
-    way = F.when(F.col(EMBEDDING).isNotNull(), MODEL)
+    known_to_model = F.coalesce(KNOWN, F.lit(False)).alias(KNOWN)
+    way = F.when(known_to_model, MODEL)
     if fold_in == "all":
-        way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(F.col(EMBEDDING).isNotNull(), MODEL)
+        way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(known_to_model, MODEL)
     elif fold_in == "new":
         way = way.when(F.col(LIKED).isNotNull(), FOLD_IN)
-    nothing = F.array().cast("array<int>")
-    return (
-        users.join(known, on=USER, how="left")
-        .join(done, on=USER, how="left")
-        .select(
-            USER,
-            way.otherwise(POPULAR if fallback == "popular" else NONE).alias(SOURCE),
-            EMBEDDING,
-            BIAS,
-            F.array_union(F.coalesce(SEEN, nothing), F.coalesce("done", nothing)).alias(SEEN),
-            LIKED,
-            WEIGHTS,
-        )
-    )
+    routed = users.join(known, on=USER, how="left").join(done, on=USER, how="left")
+    if candidates is None:
+        routed = routed.withColumn(CANDIDATES, F.lit(None).cast("array<int>"))
+    else:
+        routed = routed.join(candidates, on=USER, how="left")
+    source = way.otherwise(POPULAR if fallback == "popular" else NONE).alias(SOURCE)
+    # Spark knows that the arrays hold no nulls, which a schema as text cannot say.
+    items = [F.col(name).cast("array<int>").alias(name) for name in (DONE, LIKED, CANDIDATES)]
+    weights = F.col(WEIGHTS).cast("array<double>").alias(WEIGHTS)
+    return routed.select(USER, source, known_to_model, *items, weights)
 
 
 def _history(
@@ -176,7 +190,7 @@ def _history(
     everyone: bool,
     threshold: float | None,
 ) -> DataFrame:
-    """Return what users have done beside the model: `user_id`, `done`, `liked`, `weights`.
+    """Return what users have done: `user_id`, `done`, `liked`, `weights`.
 
     Of the interactions only those of unknown users, or everyone's; of the cohort's list always.
     """
@@ -199,19 +213,26 @@ def _history(
     )
     likes = F.collect_list(F.when(F.col(WEIGHT).isNotNull(), F.struct(ITEM_INDEX, WEIGHT)))
     gathered = per_item.groupBy(USER).agg(
-        F.sort_array(F.collect_list(ITEM_INDEX)).alias("done"),
+        F.sort_array(F.collect_list(ITEM_INDEX)).alias(DONE),
         F.sort_array(likes).alias("likes"),
     )
     some = F.size("likes") > 0
     return gathered.select(
         USER,
-        "done",
+        DONE,
         F.when(some, F.col(f"likes.{ITEM_INDEX}")).alias(LIKED),
         F.when(some, F.col(f"likes.{WEIGHT}")).alias(WEIGHTS),
     )
 
 
-def statuses(asked: DataFrame, routed: DataFrame, ranked: DataFrame, user_type: str) -> DataFrame:
+def statuses(
+    asked: DataFrame,
+    routed: DataFrame,
+    ranked: DataFrame,
+    user_type: str,
+    *,
+    only_candidates: bool = False,
+) -> DataFrame:
     """Say of every request what became of it.
 
     Args:
@@ -219,6 +240,7 @@ def statuses(asked: DataFrame, routed: DataFrame, ranked: DataFrame, user_type: 
         routed: what `ways` returned.
         ranked: the lists that were written.
         user_type: Spark's name of the type of the model's user ids.
+        only_candidates: whether users have candidates of their own.
 
     Returns:
         STATUS_SCHEMA, as many rows as `asked`.
@@ -228,13 +250,14 @@ def statuses(asked: DataFrame, routed: DataFrame, ranked: DataFrame, user_type: 
     source = F.col(SOURCE)
     invalid = F.col(USER).isNull()
     empty = (n_items == 0) & (source != NONE)
+    without = empty & F.lit(only_candidates) & F.col(CANDIDATES).isNull()
     no_id = F.col(REQUESTED).isNull() | F.col(REQUESTED).rlike(BLANK)
 
     def told(texts: dict[str, str]) -> Column:
         return F.coalesce(*[F.when(source == way, text) for way, text in texts.items()])
 
     return (
-        asked.join(routed.select(USER, SOURCE), on=USER, how="left")
+        asked.join(routed.select(USER, SOURCE, CANDIDATES), on=USER, how="left")
         .join(lengths, on=USER, how="left")
         .select(
             REQUESTED,
@@ -244,6 +267,7 @@ def statuses(asked: DataFrame, routed: DataFrame, ranked: DataFrame, user_type: 
             n_items.alias(N_ITEMS),
             F.when(invalid & no_id, "invalid id: there is none")
             .when(invalid, f"invalid id: not of the type {user_type}")
+            .when(without, "no candidates: none of the model's items was given")
             .when(empty, "nothing left after the filters")
             .otherwise(told(_REASONS))
             .alias(REASON),

@@ -37,10 +37,15 @@ N_ITEMS = "n_items"
 LIKED = "liked"
 WEIGHT = "weight"
 WEIGHTS = "weights"
+DONE = "done"
+KNOWN = "known"
+CANDIDATES = "candidates"
+PART = "part"
 
 # Recommendations
 RANK = "rank"
 SCORE = "score"
+PROBABILITY = "probability"
 SOURCE = "source"
 MODEL_ID = "model_id"
 RUN_ID = "run_id"
@@ -60,10 +65,14 @@ REQUESTS_SCHEMA = f"requested string, user_id {{user}}, times_requested bigint, 
 FOLD_IN_SCHEMA = (
     "kind string, matrix array<float>, intercept array<float>, bias_scale double, shrinkage double"
 )
+ROUTED_SCHEMA = (
+    "user_id {user}, source string, known boolean, done array<int>, liked array<int>, "
+    "candidates array<int>, weights array<double>, part int"
+)
 RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
 RECOMMENDATIONS_SCHEMA = (
     "user_id {user}, rank int, item_id {item}, score float, model_id string, run_id string, "
-    "generated_at timestamp, source string"
+    "generated_at timestamp, source string, probability float"
 )
 
 STATUS_SCHEMA = (

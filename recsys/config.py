@@ -177,6 +177,14 @@ class ItemList(Source):
     where: NonEmpty | None = None
 
 
+class CandidateList(Source):
+    """Pairs of a user and an item: what may be recommended to whom."""
+
+    user: NonEmpty = "user_id"
+    item: NonEmpty = "item_id"
+    where: NonEmpty | None = None
+
+
 class Cohort(_Section):
     """Who gets recommendations."""
 
@@ -191,6 +199,7 @@ class Items(_Section):
 
     allow: ItemList | None = None
     deny: ItemList | None = None
+    candidates: CandidateList | None = None
 
 
 class Scoring(_Section):
@@ -261,6 +270,7 @@ class Config(_Section):
             "cohort.users": self.cohort.users,
             "items.allow": self.items.allow,
             "items.deny": self.items.deny,
+            "items.candidates": self.items.candidates,
         }
         yield "input", self.input
         yield from ((place, source) for place, source in lists.items() if source is not None)

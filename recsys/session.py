@@ -30,6 +30,10 @@ DEFAULTS = {
     "spark.master": "local[*]",
     "spark.sql.session.timeZone": "UTC",
     "spark.ui.showConsoleProgress": "false",
+    # After each row, Spark adds up the whole Arrow batch so far to see whether it is too large:
+    # with lists in the rows most of the time of a stage. Batches are limited by their rows alone.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
 }
 
 # A JVM that already runs cannot take these any more.
@@ -93,6 +97,7 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     _ship_kernel(spark)
+    _pin_blas(spark)
     return spark
 
 
@@ -129,6 +134,18 @@ def describe(spark: SparkSession, settings: Mapping[str, object]) -> dict[str, A
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _pin_blas(spark: SparkSession) -> None:
+    """Give the BLAS of a Python worker as many threads as its task has cores.
+
+    Spark itself says so to OpenMP alone, and an OPENBLAS_NUM_THREADS of the executor's machine
+    would win over that: two tasks would then fight for the same cores. What the configuration sets
+    as spark.executorEnv stays.
+    """
+    cores = spark.sparkContext.getConf().get("spark.task.cpus", "1")
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        spark.sparkContext.environment.setdefault(name, cores)
 
 
 def _ship_kernel(spark: SparkSession) -> None:

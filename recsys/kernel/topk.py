@@ -109,12 +109,7 @@ def top_k(
     Raises KernelError: a wrong shape, type or k; NaN or infinity in a user, or a score in a list
     that float32 cannot hold (`row` is the position of the user); a seen row out of range.
     """
-    _check_vectors("user", embeddings, biases)
-    n, d = embeddings.shape
-    if d != items.n_components:
-        raise KernelError(f"users have {d} components, items {items.n_components}: not one model")
-    if k < 1:
-        raise KernelError(f"k is {k}, but must be at least 1")
+    n = _check_users(items, embeddings, biases, k)
     indptr, seen = _check_seen(items, n, seen_indptr, seen_items)
 
     batch_size = min(BATCH, max(1, _PAIRS_IN_BATCH // nominee_limit(k)))
@@ -138,6 +133,57 @@ def top_k(
         items=np.concatenate([np.empty(0, np.int32), *found_items]),
         scores=np.concatenate([np.empty(0, np.float32), *found_scores]),
     )
+
+
+def rank(
+    items: ItemMatrix,
+    embeddings: F32,
+    biases: F32,
+    k: int,
+    indptr: I64,
+    candidates: NDArray[np.int32],
+    seen_indptr: I64 | None = None,
+    seen_items: NDArray[np.int32] | None = None,
+) -> Ranked:
+    """The k best of each user's own candidates: the order and the scores, bit for bit, of `top_k`.
+
+    indptr, candidates: in the form of seen_indptr and seen_items, the items to rank for each user,
+    in any order; repeats count once, and items that are not allowed or seen are left out. The other
+    arguments, the result and what is raised are those of `top_k`.
+    """
+    n = _check_users(items, embeddings, biases, k)
+    indptr, own = _check_ragged("candidate", items, n, indptr, candidates)
+    seen_indptr, seen = _check_seen(items, n, seen_indptr, seen_items)
+    vectors = np.column_stack([embeddings, np.ones(n, np.float32)])
+    counts, parts = np.zeros(n, np.int64), []
+    start = 0
+    while start < n:  # so many users that their pairs fit, and at least one
+        stop = int(np.searchsorted(indptr, indptr[start] + _PAIRS_IN_BATCH, side="right")) - 1
+        some = slice(start, max(start + 1, min(stop, n)))
+        wanted = np.unique(_keys(items, indptr, own, some))
+        wanted = wanted[~np.isin(wanted, _keys(items, seen_indptr, seen, some))]
+        users, rows = np.divmod(wanted, items.n_items)
+        places = items._place[rows]
+        users, rows, places = (part[places >= 0] for part in (users, rows, places))
+        scores = _published(vectors[some], biases[some], items._vectors, users, places)
+        users, rows, scores = _best(users, rows, scores, some.stop - start, k)
+        _check_scores(start + users, scores)
+        counts[some] = np.bincount(users, minlength=some.stop - start)
+        parts.append((rows.astype(np.int32), scores))
+        start = some.stop
+    return Ranked(
+        indptr=np.cumsum(np.concatenate([np.zeros(1, np.int64), counts])),
+        items=np.concatenate([np.empty(0, np.int32), *(rows for rows, _ in parts)]),
+        scores=np.concatenate([np.empty(0, np.float32), *(scores for _, scores in parts)]),
+    )
+
+
+def _keys(items: ItemMatrix, indptr: I64, rows: NDArray[np.integer], users: slice) -> I64:
+    """One number for each pair of some users: position among them * n_items + item."""
+    lengths = np.diff(indptr[users.start : users.stop + 1])
+    owner = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    keys: I64 = owner * items.n_items + rows[indptr[users.start] : indptr[users.stop]]
+    return keys
 
 
 class _Batch:
@@ -259,6 +305,16 @@ def _check_vectors(what: str, embeddings: F32, biases: F32) -> None:
         )
 
 
+def _check_users(items: ItemMatrix, embeddings: F32, biases: F32, k: int) -> int:
+    _check_vectors("user", embeddings, biases)
+    n, d = int(embeddings.shape[0]), embeddings.shape[1]
+    if d != items.n_components:
+        raise KernelError(f"users have {d} components, items {items.n_components}: not one model")
+    if k < 1:
+        raise KernelError(f"k is {k}, but must be at least 1")
+    return n
+
+
 def _check_seen(
     items: ItemMatrix, n: int, indptr: I64 | None, seen: NDArray[np.int32] | None
 ) -> tuple[I64, NDArray[np.integer]]:
@@ -266,20 +322,26 @@ def _check_seen(
         if indptr is not None or seen is not None:
             raise KernelError("seen_indptr and seen_items belong together: give both or none")
         return np.zeros(n + 1, np.int64), np.empty(0, np.int64)
-    _check_array("seen_indptr", indptr, np.integer, (n + 1,))
-    _check_array("seen_items", seen, np.integer, (seen.size,))
+    return _check_ragged("seen", items, n, indptr, seen)
+
+
+def _check_ragged(
+    what: str, items: ItemMatrix, n: int, indptr: I64, rows: NDArray[np.integer]
+) -> tuple[I64, NDArray[np.integer]]:
+    _check_array(f"{what}_indptr", indptr, np.integer, (n + 1,))
+    _check_array(f"{what}_items", rows, np.integer, (rows.size,))
     indptr = indptr.astype(np.int64)
-    if indptr[0] != 0 or indptr[-1] != len(seen) or (np.diff(indptr) < 0).any():
+    if indptr[0] != 0 or indptr[-1] != len(rows) or (np.diff(indptr) < 0).any():
         raise KernelError(
-            f"seen_indptr: expected to rise from 0 to {len(seen)}, "
+            f"{what}_indptr: expected to rise from 0 to {len(rows)}, "
             f"found from {indptr[0]} to {indptr[-1]}"
         )
-    outside = np.flatnonzero((seen < 0) | (seen >= items.n_items))
+    outside = np.flatnonzero((rows < 0) | (rows >= items.n_items))
     if len(outside):
         row = int(np.searchsorted(indptr, outside[0], side="right")) - 1
         raise KernelError(
-            f"user at row {row}: seen item {seen[outside[0]]}, "
+            f"user at row {row}: {what} item {rows[outside[0]]}, "
             f"expected rows from 0 to {items.n_items - 1}",
             row,
         )
-    return indptr, seen
+    return indptr, rows

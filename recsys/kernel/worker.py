@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.kernel.foldin import FoldIn, fold_in
-from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, top_k
+from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
 
 # The ways by which a list is made; the column `source` has them.
 MODEL, FOLD_IN, POPULAR = "model", "fold_in", "popular"
@@ -61,6 +61,29 @@ class Ragged:
         values = np.concatenate([np.empty(0, np.int32), *parts])
         return cls(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), values)
 
+    def __getitem__(self, i: int) -> NDArray[np.int32]:
+        """Return list i."""
+        return self.values[self.indptr[i] : self.indptr[i + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        """Go through the lists."""
+        return (self[i] for i in range(len(self.indptr) - 1))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may be in the lists of some users.
+
+    Attributes:
+        k: the length of a list.
+        left_out: for each user, items that may not.
+        candidates: for each user, the only items that may; None: all that are allowed.
+    """
+
+    k: int
+    left_out: Ragged
+    candidates: Ragged | None = None
+
 
 class Lists:
     """Makes lists; prepared once per worker process, which outlives its tasks."""
@@ -81,28 +104,40 @@ class Lists:
             )
         return self._items[bias_scale]
 
-    def by_model(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
+    def by_model(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
         """Rank for users whom the model knows."""
         embeddings = np.stack(users["embedding"].to_list()).astype(np.float32, copy=False)
-        biases = users["bias"].to_numpy(np.float32)
-        return top_k(self._matrix(1.0), embeddings, biases, k, left_out.indptr, left_out.values)
+        return self._ranked(1.0, embeddings, users["bias"].to_numpy(np.float32), choice)
 
-    def by_fold_in(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
+    def by_fold_in(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
         """Rank for users of whom it is known what they like."""
         fitted, liked = self.catalogue.fold_in, Ragged.of(users["liked"])
         weights = np.concatenate([np.asarray(entry, np.float32) for entry in users["weights"]])
         vectors = fold_in(fitted, self.catalogue.embeddings, liked.indptr, liked.values, weights)
         biases = np.zeros(len(users), np.float32)  # of the user: nothing is known
-        items = self._matrix(fitted.bias_scale)
-        return top_k(items, vectors, biases, k, left_out.indptr, left_out.values)
+        return self._ranked(fitted.bias_scale, vectors, biases, choice)
 
-    def by_popularity(self, users: pd.DataFrame, k: int, left_out: Ragged) -> Ranked:
+    def _ranked(
+        self,
+        bias_scale: float,
+        embeddings: NDArray[np.float32],
+        biases: NDArray[np.float32],
+        choice: "Choice",
+    ) -> Ranked:
+        items, seen = self._matrix(bias_scale), (choice.left_out.indptr, choice.left_out.values)
+        if choice.candidates is None:
+            return top_k(items, embeddings, biases, choice.k, *seen)
+        own = (choice.candidates.indptr, choice.candidates.values)
+        return rank(items, embeddings, biases, choice.k, *own, *seen)
+
+    def by_popularity(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
         """Give users the items that most users liked, of those that they have not seen."""
         chosen = []
-        for start, stop in zip(left_out.indptr[:-1], left_out.indptr[1:], strict=True):
-            seen = left_out.values[start:stop]
-            head = self._popular[: k + len(seen)]  # even if all that was seen is in it
-            chosen.append(head[~np.isin(head, seen)][:k])
+        for i, seen in enumerate(choice.left_out):
+            head = self._popular[: choice.k + len(seen)]  # even if all that was seen is in it
+            if choice.candidates is not None:
+                head = self._popular[np.isin(self._popular, choice.candidates[i])]
+            chosen.append(head[~np.isin(head, seen)][: choice.k])
         lists = Ragged.of(chosen)
         scores = self.catalogue.positives[lists.values].astype(np.float32)
         return Ranked(indptr=lists.indptr, items=lists.values, scores=scores)
@@ -119,16 +154,22 @@ def _lists(catalogue: Catalogue) -> Lists:
 
 
 def score(
-    batches: Iterator[pd.DataFrame], shared: Shared, k: int, exclude_seen: bool
+    batches: Iterator[pd.DataFrame],
+    shared: Shared,
+    k: int,
+    exclude_seen: bool,
+    only_candidates: bool = False,
 ) -> Iterator[pd.DataFrame]:
     """Rank the catalogue for every user of every batch, by the way that the user came with.
 
     Args:
         batches: `user_id`, `source`, `seen` (item rows); for users of the model `embedding` (list
-            of float32) and `bias`; for users to be folded in `liked` (item rows) and `weights`.
+            of float32) and `bias`; for users to be folded in `liked` (item rows) and `weights`;
+            with `only_candidates` the column of that name (item rows, or null for none).
         shared: the broadcast catalogue.
         k: length of a list.
         exclude_seen: whether to leave out what is in `seen`.
+        only_candidates: whether users have candidates of their own.
 
     Yields:
         `user_id`, `rank` (1...), `item_id`, `score`, `source`; users in the order in which they
@@ -142,26 +183,31 @@ def score(
     }
     for users in batches:
         parts = []
-        for way, rank in ways.items():
+        for way, ranker in ways.items():
             positions = np.flatnonzero((users["source"] == way).to_numpy())
             if len(positions):
-                part = _ranked(users.iloc[positions], rank, k, exclude_seen, lists.catalogue)
+                some = users.iloc[positions]
+                seen = Ragged.of(some["seen"] if exclude_seen else [()] * len(some))
+                choice = Choice(k, seen, _candidates(some) if only_candidates else None)
+                part = _ranked(some, ranker, choice, lists.catalogue)
                 parts.append(part.assign(source=way, position=positions[part["position"]]))
         if parts:
             together = pd.concat(parts).sort_values(["position", "rank"])
             yield together.drop(columns="position")
 
 
+def _candidates(users: pd.DataFrame) -> Ragged:
+    return Ragged.of(() if own is None else own for own in users["candidates"])
+
+
 def _ranked(
     users: pd.DataFrame,
-    rank: Callable[[pd.DataFrame, int, Ragged], Ranked],
-    k: int,
-    exclude_seen: bool,
+    ranker: Callable[[pd.DataFrame, Choice], Ranked],
+    choice: Choice,
     catalogue: Catalogue,
 ) -> pd.DataFrame:
-    left_out = Ragged.of(users["seen"] if exclude_seen else [()] * len(users))
     try:
-        ranked = rank(users, k, left_out)
+        ranked = ranker(users, choice)
     except KernelError as error:
         whose = "" if error.row is None else f" (user {users['user_id'].iloc[error.row]})"
         raise KernelError(f"model {catalogue.key}: {error}{whose}", error.row) from error
