@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
 from tests.conftest import small_ratings
 from tests.test_command_line import BIN, command
@@ -33,6 +34,27 @@ def bare_interpreter(tmp_path: Path) -> Path:
         f"import sys; open({str(tmp_path / 'started')!r}, 'a').write(sys.executable + '\\n')\n"
     )
     return folder / "bin" / "python"
+
+
+def test_the_blas_of_a_worker_has_as_many_threads_as_its_task_has_cores(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(spark.sparkContext.environment, "WORKER", "a new one")  # not one in reuse
+
+    def threads(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import ctypes
+        import os
+
+        import numpy as np
+
+        folder = Path(np.__file__).parents[1] / "numpy.libs"
+        blas = ctypes.CDLL(str(next(folder.glob("libscipy_openblas*"))))
+        for _ in batches:
+            told = int(os.environ["OPENBLAS_NUM_THREADS"])  # wins over what Spark tells OpenMP
+            yield pd.DataFrame({"told": told, "used": [blas.scipy_openblas_get_num_threads64_()]})
+
+    found = spark.range(2).coalesce(1).mapInPandas(threads, "told int, used int").collect()
+    assert [tuple(row) for row in found] == [(1, 1)]
 
 
 def test_executors_score_with_an_interpreter_that_has_no_lightfm(
