@@ -346,7 +346,7 @@ def _measure(
     click.echo(f"{'':82}{'us a user':>10}{'x matmul':>10}")
     note("matrix product alone, one thread", users, items, product_us * users / 1e6)
 
-    some = min(users, 50_000)
+    some = min(users, 100_000)
     run_mllib = mllib(spark, store, mllib_users, items, factors, k)
     with mock.patch.object(worker, "score", fixed_lists):
         stage(some, k)  # warm-up, and the requests
