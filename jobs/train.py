@@ -37,13 +37,19 @@ def train(job: Job) -> Model:
             job.spark,
             prepared.pairs,
             no_components=config.training.no_components,
-            with_ratings=config.training.sample_weights == "rating",
+            with_ratings=config.training.sample_weights.rating != "none",
+            with_ages=config.training.sample_weights.half_life_days is not None,
             max_share=config.memory.max_share,
         )
     with run.stage("train"):
-        embeddings = training.train(
-            interactions.labels, config.training, threads=threads, ratings=interactions.ratings
+        fitted = training.fit(
+            interactions.labels,
+            config.training,
+            threads=threads,
+            ratings=interactions.ratings,
+            ages=interactions.ages,
         )
+        embeddings = fitted.embeddings
     with run.stage("fold-in"):
         liked = (interactions.labels > 0).tocsr()
         fold_in, fold_in_report = foldin.fit(
@@ -78,7 +84,8 @@ def train(job: Job) -> Model:
                 "counts": prepared.manifest["counts"],
                 "training": {
                     "loss": config.training.loss,
-                    "epochs": config.training.epochs,
+                    "epochs": fitted.epochs,
+                    "early_stopping": fitted.report,
                     "threads": threads,
                     "openmp": training.has_openmp(),
                     "seed": config.training.seed,

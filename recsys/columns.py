@@ -12,6 +12,7 @@ TIMESTAMP = "timestamp"
 LABEL = "label"
 ROWS = "rows"
 CONFLICTING = "conflicting"
+AGE = "age"
 
 # Rejected rows: the values as they were found, as text
 REASON = "reason"

@@ -140,6 +140,30 @@ class Memory(_Section):
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 
+class SampleWeights(_Section):
+    """How much each pair counts in training."""
+
+    rating: Literal["none", "linear", "log", "capped"] = "none"
+    cap: PositiveFloat | None = None
+    half_life_days: PositiveFloat | None = None
+    user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def without_effect(self) -> bool:
+        """Whether every pair counts the same."""
+        return self == SampleWeights(cap=self.cap)
+
+
+class EarlyStopping(_Section):
+    """How the best epoch is found."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    k: PositiveInt = 10
+    patience: PositiveInt = 8
+    max_users: PositiveInt = 2000
+    refit: bool = True
+
+
 class Training(_Section):
     """LightFM's hyperparameters, under its own names, and how it is run."""
 
@@ -155,7 +179,9 @@ class Training(_Section):
     max_sampled: PositiveInt = 10
     k: PositiveInt = 5
     n: PositiveInt = 10
-    sample_weights: Literal["none", "rating"] = "none"
+    sample_weights: SampleWeights = SampleWeights()
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stopping: EarlyStopping | None = EarlyStopping()
     threads: PositiveInt | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     max_embedding_norm: PositiveFloat = 100.0
@@ -256,10 +282,17 @@ class Config(_Section):
                 f"validation.rating_min: found {low}, expected at most validation.rating_max "
                 f"({high})"
             )
-        if self.training.loss == "warp-kos" and self.training.sample_weights != "none":
+        weights = self.training.sample_weights
+        if self.training.loss == "warp-kos" and not weights.without_effect:
             yield (
-                "training.sample_weights: LightFM's warp-kos takes no sample weights; set it to "
-                "none, or choose training.loss warp, bpr or logistic"
+                "training.sample_weights: LightFM's warp-kos takes no sample weights; set rating "
+                "to none, half_life_days to null and user_exponent to 0, or choose training.loss "
+                "warp, bpr or logistic"
+            )
+        if (weights.rating == "capped") != (weights.cap is not None):
+            yield (
+                "training.sample_weights.cap: expected with rating capped, and only there; found "
+                f"rating {weights.rating} and cap {weights.cap}"
             )
         for key in self.spark:
             if not key.startswith("spark."):
@@ -292,6 +325,11 @@ class Config(_Section):
             raise ConfigError(
                 f"deduplication.policy: '{policy}' needs a timestamp, but input.columns.timestamp "
                 f"is not set; set it, or choose one of {others}"
+            )
+        if self.training.sample_weights.half_life_days is not None:
+            raise ConfigError(
+                "training.sample_weights.half_life_days needs a timestamp, but "
+                "input.columns.timestamp is not set; set it, or half_life_days to null"
             )
         if filters.since or filters.until or filters.last_days:
             raise ConfigError(

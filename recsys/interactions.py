@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys.columns import ITEM, ITEM_INDEX, LABEL, RATING, USER, USER_INDEX
+from recsys.columns import (
+    AGE,
+    ITEM,
+    ITEM_INDEX,
+    LABEL,
+    RATING,
+    TIMESTAMP,
+    USER,
+    USER_INDEX,
+)
 from recsys.errors import InputError, MemoryLimitError
 from recsys.memory import check_fits
 
@@ -20,8 +29,8 @@ from recsys.memory import check_fits
 _BYTES_PER_PAIR = 140
 # Parameters, gradients and momentum, float32, and their float64 copies while they are initialised.
 _BYTES_PER_PARAMETER = 24
-# What Spark counts against spark.driver.maxResultSize: two ints, a byte and a double.
-_RESULT_BYTES_PER_PAIR = 17
+# What Spark counts against spark.driver.maxResultSize: two ints, a byte, a double and a float.
+_RESULT_BYTES_PER_PAIR = 21
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,14 @@ class Interactions:
             its index. Arrow arrays of int32, int64 or string.
         labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
         ratings: the ratings of the same pairs in the same order, float32, or None.
+        ages: days before the newest pair, in the same order, float32, or None.
     """
 
     user_ids: pa.Array
     item_ids: pa.Array
     labels: sp.coo_matrix
     ratings: NDArray[np.float32] | None
+    ages: NDArray[np.float32] | None = None
 
 
 def index_ids(pairs: DataFrame, column: str) -> pa.Array:
@@ -63,6 +74,7 @@ def collect(
     no_components: int,
     with_ratings: bool,
     max_share: float,
+    with_ages: bool = False,
 ) -> Interactions:
     """Collect labelled pairs with Arrow into sparse matrices.
 
@@ -72,6 +84,7 @@ def collect(
         no_components: size of the embeddings to come, for the estimate of memory.
         with_ratings: whether the ratings are wanted too.
         max_share: the share of the driver's memory that may be used.
+        with_ages: whether the pairs' ages are wanted too.
 
     Raises:
         InputError: nothing is left to learn from.
@@ -90,6 +103,11 @@ def collect(
     check_collectable(spark, n_pairs, n_users, n_items, no_components, max_share)
     user_ids, item_ids = index_ids(used, USER), index_ids(used, ITEM)
     columns = [USER_INDEX, ITEM_INDEX, LABEL] + ([RATING] if with_ratings else [])
+    if with_ages:
+        newest = used.agg(F.max(TIMESTAMP)).collect()[0][0]
+        seconds = F.unix_seconds(F.lit(newest)) - F.unix_seconds(TIMESTAMP)
+        used = used.withColumn(AGE, (seconds / 86_400).cast("float"))
+        columns.append(AGE)
     table = (
         used.join(index_frame(spark, user_ids, USER, USER_INDEX), on=USER, how="inner")
         .join(index_frame(spark, item_ids, ITEM, ITEM_INDEX), on=ITEM, how="inner")
@@ -109,7 +127,8 @@ def collect(
         shape=shape,
     )
     ratings = table.column(RATING).to_numpy()[order].astype(np.float32) if with_ratings else None
-    return Interactions(user_ids, item_ids, labels, ratings)
+    ages = table.column(AGE).to_numpy()[order] if with_ages else None
+    return Interactions(user_ids, item_ids, labels, ratings, ages)
 
 
 def check_collectable(

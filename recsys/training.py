@@ -1,7 +1,9 @@
 """The training loop round LightFM: the only module that knows it. It runs on the driver."""
 
 import logging
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from tqdm import tqdm
 from recsys.config import Training
 from recsys.errors import TrainingError
 from recsys.lifecycle import interruptible
+from recsys.validation import Validator, hold_out
+from recsys.weights import sample_weights
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,15 @@ class Embeddings:
     user_biases: NDArray[np.float32]
     item_embeddings: NDArray[np.float32]
     item_biases: NDArray[np.float32]
+
+    def copy(self) -> "Embeddings":
+        """Return a copy that further epochs do not change."""
+        return Embeddings(
+            self.user_embeddings.copy(),
+            self.user_biases.copy(),
+            self.item_embeddings.copy(),
+            self.item_biases.copy(),
+        )
 
 
 def has_openmp() -> bool:
@@ -60,22 +73,123 @@ def check_threads(threads: int) -> None:
         )
 
 
-def sample_weights(labels: sp.coo_matrix, ratings: NDArray[np.float32]) -> sp.coo_matrix:
-    """Return each pair's rating as its weight, scaled to a mean of one.
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model and how it came about.
 
-    LightFM multiplies a weight with the learning rate, which the scaling leaves what it is.
+    Attributes:
+        embeddings: what was learned.
+        epochs: how many made it.
+        report: for the manifest, in plain JSON values.
+    """
+
+    embeddings: Embeddings
+    epochs: int
+    report: dict[str, Any]
+
+
+def fit(
+    labels: sp.coo_matrix,
+    settings: Training,
+    *,
+    threads: int,
+    ratings: NDArray[np.float32] | None = None,
+    ages: NDArray[np.float32] | None = None,
+) -> Fitted:
+    """Train for the number of epochs that does best on pairs held out for it.
+
+    Without `early_stopping`, for `settings.epochs`. With it, a first model is trained without a
+    part of the pairs until the nDCG of the rest has not risen for `patience` epochs; the kept epoch
+    is its best one. With `refit` a second model is trained on everything for as many epochs, else
+    the first one's best state is kept, which has not seen the pairs held out.
+
+    Args:
+        labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
+        settings: hyperparameters.
+        threads: CPU threads for the epochs.
+        ratings: `(n_pairs,)` for `sample_weights.rating`.
+        ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
 
     Raises:
-        TrainingError: a weight is not positive; a negative one would turn the gradient round.
+        TrainingError: it cannot run as configured, the model diverged, or nothing can be held out.
     """
-    if len(ratings) and not float(ratings.min()) > 0:
-        raise TrainingError(
-            f"training.sample_weights: found a rating of {float(ratings.min()):g}, expected "
-            "positive ratings only; set filters.rating_threshold or validation.rating_min above 0, "
-            "or sample_weights to none"
+    weights = sample_weights(settings.sample_weights, labels.row, ratings, ages)
+    if settings.early_stopping is None:
+        embeddings = train(labels, settings, threads=threads, weights=weights)
+        return Fitted(embeddings, settings.epochs, {})
+    held_out = hold_out(labels, settings.early_stopping, settings.seed)
+    part, part_weights = labels, None
+    keep = held_out.trained
+    part = sp.coo_matrix(
+        (labels.data[keep], (labels.row[keep], labels.col[keep])), shape=labels.shape
+    )
+    if weights is not None:
+        part_weights = sample_weights(
+            settings.sample_weights,
+            part.row,
+            None if ratings is None else ratings[keep],
+            None if ages is None else ages[keep],
         )
-    scaled = (ratings / np.mean(ratings, dtype=np.float64)).astype(np.float32)
-    return sp.coo_matrix((scaled, (labels.row, labels.col)), shape=labels.shape)
+    search = _Search(Validator(labels, held_out, settings.early_stopping, settings.seed), settings)
+    train(part, settings, threads=threads, weights=part_weights, stop=search)
+    report = search.report()
+    log.info(
+        "validation nDCG@%d %.4f at epoch %d of %d (popularity %.4f)",
+        settings.early_stopping.k,
+        report["ndcg"],
+        search.epoch,
+        len(search.curve),
+        report["popularity_ndcg"],
+    )
+    if search.epoch == settings.epochs:
+        log.warning("the last epoch was the best: training.epochs (%d) is low", settings.epochs)
+    if not settings.early_stopping.refit:
+        assert search.best is not None  # noqa: S101 - there was at least one epoch
+        return Fitted(search.best, search.epoch, report)
+    again = settings.model_copy(update={"epochs": search.epoch})
+    return Fitted(train(labels, again, threads=threads, weights=weights), search.epoch, report)
+
+
+class _Search:
+    """Looks at each epoch: whether it is the best so far, and whether to go on."""
+
+    def __init__(self, validator: Validator, settings: Training) -> None:
+        assert settings.early_stopping is not None  # noqa: S101 - who calls this has looked
+        self._validator, self._settings = validator, settings.early_stopping
+        self.curve: list[float] = []
+        self.epoch = 0
+        self.best: Embeddings | None = None
+        self.seconds = 0.0
+
+    def __call__(self, current: Embeddings) -> bool:
+        """Judge an epoch, and say whether to stop."""
+        start = time.perf_counter()
+        value = self._validator.ndcg(
+            current.user_embeddings,
+            current.user_biases,
+            current.item_embeddings,
+            current.item_biases,
+        )
+        self.curve.append(value)
+        if value > max(self.curve[:-1], default=-1.0):
+            self.epoch = len(self.curve)
+            if not self._settings.refit:
+                self.best = current.copy()
+        self.seconds += time.perf_counter() - start
+        return len(self.curve) - self.epoch >= self._settings.patience
+
+    def report(self) -> dict[str, Any]:
+        """Return the curve and what was kept, in plain JSON values."""
+        return {
+            "metric": f"ndcg@{self._validator.k}",
+            "users": len(self._validator.users),
+            "kept_epoch": self.epoch,
+            "ndcg": self.curve[self.epoch - 1],
+            "popularity_ndcg": self._validator.popularity_ndcg(),
+            "curve": self.curve,
+            "seconds": round(self.seconds, 3),
+            "refitted": self._settings.refit,
+        }
 
 
 def train(
@@ -83,16 +197,23 @@ def train(
     settings: Training,
     *,
     threads: int,
-    ratings: NDArray[np.float32] | None = None,
+    weights: NDArray[np.float32] | None = None,
+    stop: Callable[[Embeddings], bool] | None = None,
 ) -> Embeddings:
-    """Train a LightFM model.
+    """Train a LightFM model for a given number of epochs.
+
+    With `settings.averaging` a, what is returned (and given to `stop`) is the exponential moving
+    average over the epochs, `a` times the one before plus `1 - a` times this epoch's, divided by
+    `1 - a ** epochs`: the weights of stochastic gradient descent circle round better ones (Polyak &
+    Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging").
 
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1; with one thread its order decides,
             with the seed, the result to the last bit.
         settings: LightFM's hyperparameters, epochs and seed.
         threads: CPU threads for the epochs.
-        ratings: of the same pairs, for `sample_weights: rating`.
+        weights: `(n_pairs,)` how much each pair counts.
+        stop: looks at the model after each epoch, and says whether it was the last.
 
     Raises:
         TrainingError: it cannot run as configured, or the model diverged.
@@ -101,11 +222,9 @@ def train(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from lightfm import LightFM
-    weights = None
-    if settings.sample_weights == "rating":
-        if ratings is None:
-            raise TrainingError("training.sample_weights is rating, but there are no ratings")
-        weights = sample_weights(labels, ratings)
+    matrix = None
+    if weights is not None:
+        matrix = sp.coo_matrix((weights, (labels.row, labels.col)), shape=labels.shape)
     model = LightFM(
         no_components=settings.no_components,
         k=settings.k,
@@ -124,18 +243,41 @@ def train(
         log.warning(
             "logistic learns from negatives, and there are none: set filters.rating_threshold"
         )
+    averaged = _Average(settings.averaging)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
-        interruptible(lambda: _run_epoch(model, labels, weights, threads, settings))
+        interruptible(lambda: _run_epoch(model, labels, matrix, threads, settings))
         _check_converging(model, epoch, settings)
+        current = averaged.after(model)
         if progress.disable:  # no terminal to draw on
             log.info("epoch %d of %d", epoch, settings.epochs)
-    return Embeddings(
-        user_embeddings=model.user_embeddings,
-        user_biases=model.user_biases,
-        item_embeddings=model.item_embeddings,
-        item_biases=model.item_biases,
-    )
+        if stop is not None and stop(current):
+            break
+    progress.close()
+    return current
+
+
+class _Average:
+    """The moving average of a model's parameters over its epochs; with a decay of 0 the last."""
+
+    def __init__(self, decay: float) -> None:
+        self._decay = np.float32(decay)
+        self._total: list[NDArray[np.float32]] = []
+        self._epochs = 0
+
+    def after(self, model: Any) -> Embeddings:
+        """Take in an epoch, and return the average up to it."""
+        names = ("user_embeddings", "user_biases", "item_embeddings", "item_biases")
+        now = [getattr(model, name) for name in names]
+        if not self._decay:
+            return Embeddings(*now)
+        self._epochs += 1
+        self._total = self._total or [np.zeros_like(values) for values in now]
+        for total, values in zip(self._total, now, strict=True):
+            total *= self._decay
+            total += (1 - self._decay) * values
+        weight = np.float32(1 - float(self._decay) ** self._epochs)
+        return Embeddings(*[total / weight for total in self._total])
 
 
 def _run_epoch(

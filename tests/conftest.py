@@ -67,7 +67,8 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 def configured(root: Path | str, **sections: Any) -> Config:
     """Make a configuration; one training thread, so that results repeat."""
-    training = {"threads": 1, "epochs": 2, "no_components": 4, **sections.pop("training", {})}
+    small = {"threads": 1, "epochs": 2, "no_components": 4, "early_stopping": None}
+    training = {**small, **sections.pop("training", {})}
     return Config.model_validate({"root": str(root), "training": training, **sections})
 
 

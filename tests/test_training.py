@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from recsys.config import Training
 from recsys.errors import TrainingError
-from recsys.training import Embeddings, has_openmp, sample_weights, train
+from recsys.training import Embeddings, fit, has_openmp, train
 
 LOSSES = ["warp", "bpr", "warp-kos", "logistic"]
 
@@ -75,23 +75,13 @@ def test_a_model_that_is_not_finite_stops_the_job_too() -> None:
         train(checkerboard(), settings(loss="bpr", learning_rate=1e30), threads=1)
 
 
-def test_weights_are_the_ratings_scaled_to_a_mean_of_one() -> None:
-    labels = sp.coo_matrix(([1.0, 1.0, 1.0], ([0, 0, 1], [0, 1, 1])))
-    weights = sample_weights(labels, np.array([1.0, 2.0, 6.0], np.float32))
-    assert weights.data.tolist() == pytest.approx([1 / 3, 2 / 3, 2.0])
-    assert weights.row.tolist() == labels.row.tolist()
-    with pytest.raises(TrainingError, match="found a rating of -2, expected positive"):
-        sample_weights(labels, np.array([1.0, -2.0, 6.0], np.float32))
-
-
 @pytest.mark.parametrize("loss", ["warp", "bpr", "logistic"])
 def test_weights_change_the_model(loss: str) -> None:
     labels = checkerboard()
     ratings = np.where(labels.col < 20, 5.0, 0.5).astype(np.float32)
     plain = train(labels, settings(loss=loss), threads=1)
-    weighted = train(
-        labels, settings(loss=loss, sample_weights="rating"), threads=1, ratings=ratings
-    )
+    linear = settings(loss=loss, sample_weights={"rating": "linear"}, early_stopping=None)
+    weighted = fit(labels, linear, threads=1, ratings=ratings).embeddings
     assert not np.array_equal(plain.item_embeddings, weighted.item_embeddings)
 
 

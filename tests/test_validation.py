@@ -1,0 +1,137 @@
+"""Which epoch is kept, and how much each pair counts."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.config import EarlyStopping, SampleWeights
+from recsys.errors import TrainingError
+from recsys.training import Embeddings, fit, train
+from recsys.validation import Validator, hold_out
+from recsys.weights import sample_weights
+from tests.test_training import checkerboard, settings
+
+USERS = np.array([0, 0, 0, 0, 1], np.int32)
+RATINGS = np.array([1, 3, 7, 0, 1], np.float32)
+AGES = np.array([0, 10, 20, 0, 10], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({"rating": "linear"}, [1, 3, 7, 0, 1]),
+        ({"rating": "log"}, [np.log(2), np.log(4), np.log(8), 0, np.log(2)]),
+        ({"rating": "capped", "cap": 2.0}, [1, 2, 2, 0, 1]),
+        ({"half_life_days": 10.0}, [1, 0.5, 0.25, 1, 0.5]),
+        ({"user_exponent": 0.5}, [0.5, 0.5, 0.5, 0.5, 1]),
+        ({"user_exponent": 1.0}, [0.25, 0.25, 0.25, 0.25, 1]),
+        ({"rating": "linear", "half_life_days": 10.0}, [1, 1.5, 1.75, 0, 0.5]),
+    ],
+)
+def test_each_policy_gives_known_weights_with_a_mean_of_one(
+    policy: dict[str, object], expected: list[float]
+) -> None:
+    weights = sample_weights(SampleWeights.model_validate(policy), USERS, RATINGS, AGES)
+    assert weights is not None
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, np.array(expected) / np.mean(expected), rtol=1e-6)
+
+
+def test_without_a_policy_there_are_no_weights_and_impossible_ones_are_refused() -> None:
+    assert sample_weights(SampleWeights(), USERS) is None
+    linear = SampleWeights(rating="linear")
+    with pytest.raises(TrainingError, match="found a rating of -1, expected none below 0"):
+        sample_weights(linear, USERS, RATINGS - 1)
+    with pytest.raises(TrainingError, match="the mean of the weights is 0"):
+        sample_weights(linear, USERS, RATINGS * 0)
+    with pytest.raises(TrainingError, match="there are no ratings"):
+        sample_weights(linear, USERS)
+    with pytest.raises(TrainingError, match="there are no timestamps"):
+        sample_weights(SampleWeights(half_life_days=1.0), USERS)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.floats(0.05, 0.9),
+    counts=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+)
+def test_each_item_gives_its_share_of_positives_and_keeps_one(
+    seed: int, share: float, counts: list[int]
+) -> None:
+    rows = [u for n in counts for u in range(n)] + [12, 12]
+    cols = [i for i, n in enumerate(counts) for _ in range(n)] + [0, len(counts)]
+    order = np.lexsort((cols, rows))
+    labels = sp.coo_matrix(
+        (np.array([1.0] * sum(counts) + [-1.0, 1.0])[order], (np.array(rows)[order],
+        np.array(cols)[order])), shape=(13, len(counts) + 1),
+    )  # fmt: skip
+    wanted = [n - max(1, round(n * (1 - share))) if n else 0 for n in [*counts, 1]]
+    if not any(wanted):
+        with pytest.raises(TrainingError, match="early_stopping to null"):
+            hold_out(labels, EarlyStopping(share=share), seed)
+        return
+    held_out = hold_out(labels, EarlyStopping(share=share), seed)
+    assert not (held_out.trained & held_out.validation).any()
+    assert (held_out.trained | held_out.validation).all()
+    assert (labels.data[held_out.validation] > 0).all()
+    found = np.bincount(labels.col[held_out.validation], minlength=len(wanted))
+    assert found.tolist() == wanted
+    again = hold_out(labels, EarlyStopping(share=share), seed)
+    assert np.array_equal(again.validation, held_out.validation)
+
+
+def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> None:
+    # User 0 was trained on item 0, to be found are 1 and 3; user 1 on 1, to be found is 0.
+    labels = sp.coo_matrix(
+        (np.ones(5, np.float32), ([0, 0, 0, 1, 1], [0, 1, 3, 0, 1])), shape=(3, 4)
+    )
+    held_out = hold_out(labels, EarlyStopping(share=0.5), 0)
+    object.__setattr__(held_out, "validation", np.array([False, True, True, True, False]))
+    object.__setattr__(held_out, "trained", ~held_out.validation)
+    judge = Validator(labels, held_out, EarlyStopping(k=2), 0)
+    scores = np.array([9, 1, 2, 3], np.float32)  # of the items, for everyone
+    zeros = np.zeros((3, 1), np.float32)
+    found = judge.ndcg(zeros, zeros[:, 0], np.zeros((4, 1), np.float32), scores)
+    # User 0 gets 3, 2: a hit at rank 1 of two. User 1 gets 0, 3: the one to be found comes first.
+    assert found == pytest.approx((1 / (1 + 1 / np.log2(3)) + 1) / 2)
+    # By popularity items 0 and 1 were trained on once: user 0 gets 1, 2; user 1 gets 0, 2.
+    assert judge.popularity_ndcg() == pytest.approx((1 / (1 + 1 / np.log2(3)) + 1) / 2)
+    assert list(Validator(labels, held_out, EarlyStopping(max_users=1), 0).users) in ([0], [1])
+
+
+def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
+    labels = checkerboard()
+    stop = {"patience": 3, "k": 5}
+    given = settings(epochs=60, early_stopping=stop, no_components=4)
+    fitted = fit(labels, given, threads=1)
+    curve = fitted.report["curve"]
+    assert fitted.epochs == fitted.report["kept_epoch"] == int(np.argmax(curve)) + 1
+    assert fitted.report["ndcg"] == max(curve) > fitted.report["popularity_ndcg"]
+    assert len(curve) == min(60, fitted.epochs + 3)
+    plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
+    assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
+    # Without a second training the best epoch's own state is what is kept.
+    given = settings(epochs=60, early_stopping={**stop, "refit": False}, no_components=4)
+    kept = fit(labels, given, threads=1)
+    assert kept.report["curve"] == curve
+    held_out = hold_out(labels, EarlyStopping.model_validate(stop), given.seed)
+    judge = Validator(labels, held_out, EarlyStopping.model_validate(stop), given.seed)
+    found = kept.embeddings
+    assert max(curve) == judge.ndcg(
+        found.user_embeddings, found.user_biases, found.item_embeddings, found.item_biases
+    )
+
+
+def test_averaging_is_the_bias_corrected_moving_average_of_the_epochs() -> None:
+    labels, seen = checkerboard(), []
+
+    def note(current: Embeddings) -> bool:
+        seen.append(current.copy().item_embeddings.astype(np.float64))
+        return False
+
+    train(labels, settings(epochs=4, averaging=0.0), threads=1, stop=note)
+    averaged = train(labels, settings(epochs=4, averaging=0.5), threads=1)
+    expected = sum(0.5 * 0.5 ** (3 - n) * values for n, values in enumerate(seen)) / (1 - 0.5**4)
+    np.testing.assert_allclose(averaged.item_embeddings, expected, rtol=1e-4, atol=1e-6)
