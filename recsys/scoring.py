@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
@@ -26,6 +25,7 @@ from recsys.config import ItemList, Items, digest
 from recsys.errors import InputError
 from recsys.interactions import index_frame
 from recsys.kernel import worker
+from recsys.model import ids_for_pandas
 from recsys.model_store import Model
 from recsys.ratings import convert_id
 from recsys.source import find_column, read_source
@@ -111,9 +111,3 @@ def recommend(
     schema = RANKED_SCHEMA.format(user=model.user_type, item=model.item_type)
     columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, LIKED, WEIGHTS)
     return ordered.select(*columns).mapInPandas(score, schema)
-
-
-def ids_for_pandas(ids: pa.Array) -> NDArray[np.generic]:
-    """Return ids as an array that pandas takes as it is: integers, or str objects."""
-    values: NDArray[np.generic] = ids.to_numpy(zero_copy_only=False)
-    return values
