@@ -115,7 +115,7 @@ class LocalModel:
         given = [1.0] * len(items) if weights is None else [float(weight) for weight in weights]
         if len(given) != len(items):
             raise ConfigError(
-                f"weights: found {len(given)}, expected as many as liked {len(items)}"
+                f"weights: found {len(given)}, expected as many as liked, {len(items)}"
             )
         likes: dict[int, float | None] = {}
         for item, weight in zip(items, given, strict=True):

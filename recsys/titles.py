@@ -143,7 +143,7 @@ def _lines(file: Path, options: Mapping[str, str]) -> Iterator[list[str]]:
     except LookupError as error:
         raise ConfigError(
             f"items.titles.options.encoding: found {encoding!r}, expected the name of an encoding "
-            "such as utf-8 or latin1"
+            "such as utf-8 or iso-8859-1"
         ) from error
     # Python knows a quote within quotes by its doubling alone.
     escaped = re.compile(re.escape(escape) + f"([{re.escape(escape + quote)}])")

@@ -106,7 +106,7 @@ def test_all_items_get_their_nearest_but_themselves_and_what_has_no_direction(jo
         ("cosine", "float"),
         ("model_id", "string"),
         ("run_id", "string"),
-        ("generated_at", "timestamp[us, tz=UTC]"),
+        ("generated_at", "timestamp[ns]"),
     ]
     rows = table(manifest, "similar_items")
     assert set(rows["model_id"]) == {manifest["model_id"]}
@@ -194,15 +194,16 @@ def expected(vectors: np.ndarray, row: int, k: int) -> list[tuple[int, float]]:
 @pytest.mark.parametrize("k", [1, 3, 10, 100])
 def test_neighbours_are_those_of_a_full_sort_also_among_many_equal_directions(k: int) -> None:
     random = np.random.default_rng(3)
-    base = random.normal(size=(12, 5))
-    # Positive and negative multiples of twelve directions, so that rounding leaves [-1, 1].
+    # Multiples of twelve directions. Six components of +-1 have a unit vector that is rounded up;
+    # the others have it once up and once down.
+    base = np.concatenate([random.choice([-1, 1], (6, 6)), random.normal(size=(6, 6))])
     raw = base[random.integers(0, 12, 90)] * random.choice([-3, 0.1, 1, 7], 90)[:, None]
     raw[[5, 60]] = 0
     vectors = unit_vectors(raw.astype(np.float32))
     matrix = candidates(Directions("m", np.arange(90), vectors))
     rows = np.flatnonzero(with_direction(vectors)).astype(np.int32)
     products = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
-    assert (products.astype(np.float32) > 1).any()  # or this would test nothing
+    assert (products.astype(np.float32) > 1).any()  # rounding does leave [-1, 1]
     ranked = nearest(matrix, vectors, rows, k)
     for n, row in enumerate(rows):
         part = slice(ranked.indptr[n], ranked.indptr[n + 1])
