@@ -170,12 +170,12 @@ def test_the_list_is_the_batch_jobs_bit_for_bit(
         run_id="s",
         model_id=trained["model_id"],
         cohort={"users": cohort},
-        scoring={"k": 7},
+        scoring={"k": 40},
     )
     published = table(scored, "recommendations").sort_values(["user_id", "rank"])
     columns = ["rank", "item_id", "score", "source"]
     for user, (liked, weights) in cases.items():
-        found = local.recommend(liked, k=7, weights=weights)
+        found = local.recommend(liked, k=40, weights=weights)
         theirs = published.loc[published["user_id"] == user, columns].reset_index(drop=True)
         pd.testing.assert_frame_equal(found[columns], theirs, check_exact=True)
         assert not set(found["item_id"]) & set(liked)

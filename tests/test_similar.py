@@ -194,10 +194,11 @@ def expected(vectors: np.ndarray, row: int, k: int) -> list[tuple[int, float]]:
 @pytest.mark.parametrize("k", [1, 3, 10, 100])
 def test_neighbours_are_those_of_a_full_sort_also_among_many_equal_directions(k: int) -> None:
     random = np.random.default_rng(3)
-    # Multiples of twelve directions. Six components of +-1 have a unit vector that is rounded up;
-    # the others have it once up and once down.
+    # Multiples of twelve directions, nearly. Six components of +-1 have a unit vector that is
+    # rounded up, so that some of its cosines round to more than 1 and some to 1.
     base = np.concatenate([random.choice([-1, 1], (6, 6)), random.normal(size=(6, 6))])
     raw = base[random.integers(0, 12, 90)] * random.choice([-3, 0.1, 1, 7], 90)[:, None]
+    raw *= 1 + 1e-7 * random.choice([0, 0, 1], raw.shape)
     raw[[5, 60]] = 0
     vectors = unit_vectors(raw.astype(np.float32))
     matrix = candidates(Directions("m", np.arange(90), vectors))
