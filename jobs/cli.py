@@ -1,23 +1,28 @@
-"""The command line: `recsys run|train|score`, and the same for spark-submit."""
+"""The command line: `recsys run|train|score|similar`, the same for spark-submit, and `recommend`.
+
+Each command imports its own job: `recommend` takes about a second because it never loads Spark.
+"""
 
 import datetime as dt
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs import run as run_job
-from jobs import score as score_job
-from jobs import train as train_job
-from jobs.runtime import Options
 from recsys import __version__
 
-_OPTIONS = [
+if TYPE_CHECKING:
+    from jobs.runtime import Options
+
+_CONFIG_OPTIONS = [
     click.option("--config", help="YAML file; conf/base.yaml documents every key."),
     click.option(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a single key."
     ),
+]
+_OPTIONS = [
+    *_CONFIG_OPTIONS,
     click.option(
         "--run-date",
         type=click.DateTime(["%Y-%m-%d"]),
@@ -28,13 +33,21 @@ _OPTIONS = [
 ]
 
 
-def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+_Command = Callable[..., Any]
 
 
-def _options(given: dict[str, Any]) -> Options:
+def _with(options: Sequence[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
+    def add(function: _Command) -> _Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def _options(given: dict[str, Any]) -> "Options":
+    from jobs.runtime import Options
+
     day: dt.datetime | None = given.pop("run_date")
     return Options(**given, run_date=day.date() if day else None)
 
@@ -46,25 +59,54 @@ def main() -> None:
 
 
 @main.command()
-@_with_options
+@_with(_OPTIONS)
 def run(**given: Any) -> None:
     """Prepare, train and score."""
+    from jobs import run as run_job
+
     sys.exit(run_job.main(_options(given)))
 
 
 @main.command()
-@_with_options
+@_with(_OPTIONS)
 def train(**given: Any) -> None:
     """Prepare the ratings and train a model."""
+    from jobs import train as train_job
+
     sys.exit(train_job.main(_options(given)))
 
 
 @main.command()
 @click.option("--model", "model_id", required=True, help="Id of the model, as train printed it.")
-@_with_options
+@_with(_OPTIONS)
 def score(model_id: str, **given: Any) -> None:
     """Score a cohort with a model that was trained before."""
+    from jobs import score as score_job
+
     sys.exit(score_job.main(_options(given), model_id))
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["items", "users"]))
+@click.option("--model", "model_id", required=True, help="Id of the model, as train printed it.")
+@_with(_OPTIONS)
+def similar(kind: str, model_id: str, **given: Any) -> None:
+    """Write the nearest neighbours of items or users, by the cosine of their embeddings."""
+    from jobs import similar as similar_job
+
+    sys.exit(similar_job.main(_options(given), model_id, kind))
+
+
+@main.command()
+@click.option("--model", required=True, help="Id of a model under a local root, or a path to one.")
+@click.option("--liked", required=True, metavar="ID,ID,...", help="Items that someone likes.")
+@click.option("--k", type=click.IntRange(min=1), help="Length of the list; default: scoring.k.")
+@_with(_CONFIG_OPTIONS)
+def recommend(**given: Any) -> None:
+    """Recommend to someone new by what they like, at once and without Spark."""
+    from jobs import recommend as recommend_job
+
+    sys.exit(recommend_job.main(**given))
 
 
 def command(arguments: Sequence[str]) -> None:

@@ -52,6 +52,10 @@ MODEL_ID = "model_id"
 RUN_ID = "run_id"
 GENERATED_AT = "generated_at"
 
+# Neighbours
+NEIGHBOUR = "neighbour_id"
+COSINE = "cosine"
+
 INTERACTIONS_SCHEMA = (
     "user_id {user}, item_id {item}, rating double, timestamp timestamp, "
     "label tinyint, rows bigint, conflicting boolean"
@@ -79,6 +83,16 @@ RECOMMENDATIONS_SCHEMA = (
 STATUS_SCHEMA = (
     "requested string, user_id {user}, times_requested bigint, status string, n_items int, "
     "reason string"
+)
+
+NEIGHBOURS_SCHEMA = "id {id}, rank int, neighbour_id {id}, cosine float"
+SIMILAR_ITEMS_SCHEMA = (
+    "item_id {item}, rank int, neighbour_id {item}, cosine float, model_id string, run_id string, "
+    "generated_at timestamp"
+)
+SIMILAR_USERS_SCHEMA = (
+    "user_id {user}, rank int, neighbour_id {user}, cosine float, model_id string, run_id string, "
+    "generated_at timestamp"
 )
 
 

@@ -23,8 +23,8 @@ RANKING_LOSSES = ("warp", "bpr", "warp-kos")
 COHORT_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 RUN_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,127}$"
 
-# What retries of a run may change: it has no effect on results.
-WITHOUT_EFFECT = frozenset({"spark", "memory"})
+# What retries of a run may change: it has no effect on results. Sections, or keys in them.
+WITHOUT_EFFECT = ("spark", "memory", "items.titles")
 
 # What the job itself says to Spark's readers.
 _OWN_OPTIONS = (
@@ -187,11 +187,16 @@ class Training(_Section):
     max_embedding_norm: PositiveFloat = 100.0
 
 
-class UserList(Source):
-    """Users that are asked for by their ids."""
+class UserIds(Source):
+    """Users chosen from a table."""
 
     column: NonEmpty = "user_id"
     where: NonEmpty | None = None
+
+
+class UserList(UserIds):
+    """Users that are asked for by their ids, and what they like."""
+
     liked: NonEmpty | None = None
     liked_weights: NonEmpty | None = None
 
@@ -220,12 +225,23 @@ class Cohort(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
 
 
+class Titles(_Section):
+    """What items are called, for people; read without Spark."""
+
+    format: Literal["csv", "parquet"] = "csv"
+    path: NonEmpty | None = None
+    options: dict[str, str | int | float | bool] = {}
+    column: NonEmpty = "item_id"
+    title: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] = "title"
+
+
 class Items(_Section):
-    """What may be recommended."""
+    """What may be recommended, and what it is called."""
 
     allow: ItemList | None = None
     deny: ItemList | None = None
     candidates: CandidateList | None = None
+    titles: Titles | None = None
 
 
 class Scoring(_Section):
@@ -236,6 +252,14 @@ class Scoring(_Section):
     fold_in: Literal["new", "all", "none"] = "new"
     fallback: Literal["popular", "none"] = "popular"
     users_per_file: PositiveInt = 25_000
+
+
+class Similar(_Section):
+    """Whose nearest neighbours are looked for, and how many."""
+
+    k: PositiveInt = 10
+    items: ItemList | None = None
+    users: UserIds | None = None
 
 
 class Config(_Section):
@@ -252,6 +276,7 @@ class Config(_Section):
     cohort: Cohort = Cohort()
     items: Items = Items()
     scoring: Scoring = Scoring()
+    similar: Similar = Similar()
     spark: dict[str, str | int | float | bool] = {}
 
     @model_validator(mode="after")
@@ -304,14 +329,23 @@ class Config(_Section):
             "items.allow": self.items.allow,
             "items.deny": self.items.deny,
             "items.candidates": self.items.candidates,
+            "similar.items": self.similar.items,
+            "similar.users": self.similar.users,
         }
         yield "input", self.input
         yield from ((place, source) for place, source in lists.items() if source is not None)
 
     def require_scoring(self) -> None:
         """Raise ConfigError unless all lists that scoring needs say where they are."""
+        self._require("cohort.", "items.")
+
+    def require_similar(self, kind: str) -> None:
+        """Raise ConfigError unless the list of `items` or `users` says where it is."""
+        self._require(f"similar.{kind}")
+
+    def _require(self, *prefixes: str) -> None:
         for place, source in self._sources():
-            if source is not self.input:
+            if place.startswith(prefixes):
                 source.require(place)
 
     def require_input(self) -> None:
@@ -344,8 +378,13 @@ class Config(_Section):
         password does not make another configuration.
         """
         public = self.public()
-        chosen = sections or [name for name in public if name not in WITHOUT_EFFECT]
-        return digest({name: public[name] for name in chosen})
+        for key in WITHOUT_EFFECT:
+            section, _, name = key.partition(".")
+            if name:
+                del public[section][name]
+            else:
+                del public[section]
+        return digest({name: public[name] for name in sections or public})
 
     def public(self) -> dict[str, Any]:
         """Return the configuration as plain JSON values, secrets redacted."""

@@ -105,6 +105,9 @@ _FREE = {
     ("cohort", "users", "options"),
     ("items", "allow", "options"),
     ("items", "deny", "options"),
+    ("items", "titles", "options"),
+    ("similar", "items", "options"),
+    ("similar", "users", "options"),
 }
 
 

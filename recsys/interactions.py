@@ -144,16 +144,13 @@ def check_collectable(
     Raises:
         MemoryLimitError: with the numbers and what to change.
     """
+    check_result(
+        spark,
+        f"{n_pairs:,} interactions",
+        n_pairs * _RESULT_BYTES_PER_PAIR,
+        "raise it, or raise the minimum numbers of interactions in filters",
+    )
     jvm: Any = spark.sparkContext._jvm
-    limit_text = spark.conf.get("spark.driver.maxResultSize", "1g")
-    limit = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(limit_text))
-    result = n_pairs * _RESULT_BYTES_PER_PAIR
-    if 0 < limit < result:
-        raise MemoryLimitError(
-            f"{n_pairs:,} interactions are about {result / 2**20:,.0f} MiB to collect, but "
-            f"spark.driver.maxResultSize is {limit_text}; raise it, or raise the minimum numbers "
-            "of interactions in filters"
-        )
     check_fits(
         what=f"{n_pairs:,} interactions of {n_users:,} users and {n_items:,} items with "
         f"{no_components} components",
@@ -164,3 +161,19 @@ def check_collectable(
         remedy="take a larger machine, lower spark.driver.memory or training.no_components, or "
         "raise the minimum numbers of interactions in filters",
     )
+
+
+def check_result(spark: SparkSession, what: str, n_bytes: int, remedy: str) -> None:
+    """Refuse to collect more than Spark's result limit.
+
+    Raises:
+        MemoryLimitError: with the numbers and what to change.
+    """
+    jvm: Any = spark.sparkContext._jvm
+    limit_text = spark.conf.get("spark.driver.maxResultSize", "1g")
+    limit = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(limit_text))
+    if 0 < limit < n_bytes:
+        raise MemoryLimitError(
+            f"{what} are about {n_bytes / 2**20:,.0f} MiB to collect, but "
+            f"spark.driver.maxResultSize is {limit_text}; {remedy}"
+        )

@@ -50,6 +50,12 @@ class Vectors:
     positives: NDArray[np.int32] | None = None
 
 
+def ids_for_pandas(ids: pa.Array) -> NDArray[np.generic]:
+    """Return ids as an array that pandas takes as it is: integers, or str objects."""
+    values: NDArray[np.generic] = ids.to_numpy(zero_copy_only=False)
+    return values
+
+
 def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
     """Return items or users as a table of index, id, bias and embedding."""
     index_name, id_name = _NAMES[kind]

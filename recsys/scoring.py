@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -32,6 +31,7 @@ from recsys.config import ItemList, Items, digest
 from recsys.errors import InputError
 from recsys.interactions import index_frame
 from recsys.kernel import worker
+from recsys.model import ids_for_pandas
 from recsys.model_store import Model
 from recsys.ratings import convert_id
 from recsys.source import find_column, read_source
@@ -177,9 +177,3 @@ def _with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
     # The kernel minds no repeats.
     seen = F.when(F.col(DONE).isNull(), F.col(SEEN)).otherwise(F.concat(SEEN, DONE))
     return known.unionByName(unknown).withColumn(SEEN, seen)
-
-
-def ids_for_pandas(ids: pa.Array) -> NDArray[np.generic]:
-    """Return ids as an array that pandas takes as it is: integers, or str objects."""
-    values: NDArray[np.generic] = ids.to_numpy(zero_copy_only=False)
-    return values

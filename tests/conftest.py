@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs import run as run_job
 from jobs import score as score_job
+from jobs import similar as similar_job
 from jobs import train as train_job
 from jobs.runtime import run_recorded
 from recsys import session
@@ -59,6 +60,8 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "run": run_job.stages,
             "train": train_job.stages,
             "score": partial(score_job.stages, model_id=model_id),
+            "similar-items": partial(similar_job.stages, model_id=model_id, kind="items"),
+            "similar-users": partial(similar_job.stages, model_id=model_id, kind="users"),
         }[job]
         return run_recorded(job, spark, config, new_run(run_id, RUN_DATE), stages, asked={})
 

@@ -287,22 +287,25 @@ class _Scan:
             self.packing = False
 
     def _refine(self, b: int, passing: Bool) -> int:
-        """Nominate what passes, (n, block), is not seen and reaches the floor in float32."""
+        """Nominate what passes, (n, block), reaches the floor in float32 and is not seen."""
         items = self.items
         users, places = np.divmod(_where(passing), items.block)
-        passed = len(users)
         places += b * items.block
-        lanes = places % LANES
-        seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]]
-        keep = ~_contains(seen, (places - lanes) * self.n + users * LANES + lanes)
-        keep &= places < len(items.vectors)
-        users, places = users[keep], places[keep]
-        products = np.empty(len(users), np.float32)
-        for start in range(0, len(users), _PAIRS_AT_ONCE):
+        if b >= items.n_blocks - 1:  # places behind the last item
+            inside = places < len(items.vectors)
+            users, places = users[inside], places[inside]
+        passed = len(users)
+        products = np.empty(passed, np.float32)
+        for start in range(0, passed, _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
             u, v = self.users.take(users[part], axis=0), items.vectors.take(places[part], axis=0)
             np.vecdot(u, v, out=products[part])
         keep = products >= self.floor[users]
+        users, places, products = users[keep], places[keep], products[keep]
+        # Only now, as it is the dearest test and few are left.
+        lanes = places % LANES
+        seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]]
+        keep = ~_contains(seen, (places - lanes) * self.n + users * LANES + lanes)
         users, places, products = users[keep], places[keep], products[keep]
         np.maximum.at(self.best[:, b % self.best.shape[1]], (users, places % LANES), products)
         self._nominate(users, places, products)

@@ -1,0 +1,153 @@
+"""Nearest neighbours by cosine: the exact top-k of `topk` among the rows of one table.
+
+The cosine of two rows is the sum of products of their unit vectors, added up as `topk` does and cut
+to [-1, 1], which rounding may leave by a hair. Ties go to the smaller row, so to the smaller id.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys.kernel.topk import ItemMatrix, Ranked, top_k
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The rows of one table of a model, broadcast to every executor once.
+
+    Attributes:
+        key: names the model and the table, for the worker's cache.
+        ids: `(n,)` in ascending order: int32, int64 or objects (str).
+        vectors: `(n, d)` float32, what `unit_vectors` returns.
+    """
+
+    key: str
+    ids: NDArray[np.generic]
+    vectors: NDArray[np.float32]
+
+
+class Shared(Protocol):
+    """Spark's broadcast, as far as a worker needs it."""
+
+    @property
+    def value(self) -> Directions:
+        """The directions, fetched once per worker process."""
+
+
+def unit_vectors(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the rows at length 1: `(n, d)` float32; zeros stay zeros, they have no direction."""
+    exact = embeddings.astype(np.float64)  # squares of float32 can neither overflow nor vanish
+    squares = np.zeros(len(exact))
+    for column in exact.T:  # one at a time: the same bits however many rows there are
+        squares += column * column
+    lengths = np.sqrt(squares)[:, None]
+    return np.divide(exact, lengths, out=np.zeros_like(exact), where=lengths > 0).astype(np.float32)
+
+
+def with_direction(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which rows are no zeros, `(n,)`."""
+    return np.asarray(vectors.any(axis=1))
+
+
+def candidates(directions: Directions) -> ItemMatrix:
+    """Prepare the rows that can be a neighbour: those with a direction."""
+    vectors = directions.vectors
+    return ItemMatrix(vectors, np.zeros(len(vectors), np.float32), allowed=with_direction(vectors))
+
+
+def nearest(
+    items: ItemMatrix, vectors: NDArray[np.float32], rows: NDArray[np.int32], k: int
+) -> Ranked:
+    """Return the k nearest other rows of each of some rows, by (cosine descending, row ascending).
+
+    Args:
+        items: what `candidates` returns.
+        vectors: `(n, d)` float32, of unit length.
+        rows: `(m,)` those with a direction whose neighbours are wanted.
+        k: how many for each; fewer where there are no more.
+
+    Raises:
+        KernelError: a shape, a type or k cannot be used.
+    """
+    ranked = _top_k(items, vectors, rows, k)
+    owner = np.repeat(np.arange(len(rows)), np.diff(ranked.indptr))
+    parts = [(owner, ranked.items, ranked.scores)]
+    # Where a list is cut among cosines that rounding took beyond 1, which are ties, the kernel has
+    # ordered them by the rounding. That takes more than k equal directions, so each is done alone.
+    full = np.flatnonzero(np.diff(ranked.indptr) == k)
+    cut = full[np.abs(ranked.scores[ranked.indptr[full + 1] - 1]) >= 1]
+    if len(cut):
+        kept = ~np.isin(owner, cut)
+        parts = [(owner[kept], ranked.items[kept], ranked.scores[kept])]
+    for position in cut:
+        alone = _top_k(items, vectors, rows[position : position + 1], items.n_items)
+        first = _ordered(np.zeros(len(alone.items), np.int64), alone.items, alone.scores)[:k]
+        parts.append((np.full(len(first), position), alone.items[first], alone.scores[first]))
+    whose = np.concatenate([part[0] for part in parts])
+    found = np.concatenate([part[1] for part in parts])
+    cosines = np.concatenate([part[2] for part in parts])
+    order = _ordered(whose, found, cosines)
+    counts = np.bincount(whose, minlength=len(rows))
+    return Ranked(
+        indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+        items=found[order],
+        scores=np.clip(cosines[order], -1, 1),
+    )
+
+
+def _top_k(
+    items: ItemMatrix, vectors: NDArray[np.float32], rows: NDArray[np.int32], k: int
+) -> Ranked:
+    """Rank for rows; each has "seen" itself."""
+    nothing = np.zeros(len(rows), np.float32)
+    return top_k(items, vectors[rows], nothing, k, np.arange(len(rows) + 1), rows)
+
+
+def _ordered(
+    whose: NDArray[np.integer], found: NDArray[np.int32], cosines: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    order: NDArray[np.int64] = np.lexsort((found, -np.clip(cosines, -1, 1), whose))
+    return order
+
+
+_prepared: dict[str, ItemMatrix] = {}
+
+
+def _items(directions: Directions) -> ItemMatrix:
+    """Return the candidates, prepared once per worker process, which outlives its tasks."""
+    if directions.key not in _prepared:
+        _prepared.clear()
+        _prepared[directions.key] = candidates(directions)
+    return _prepared[directions.key]
+
+
+def neighbours(batches: Iterator[pd.DataFrame], shared: Shared, k: int) -> Iterator[pd.DataFrame]:
+    """Find the neighbours of every row of every batch.
+
+    Args:
+        batches: `row` (int): rows of the table, all with a direction.
+        shared: the broadcast directions.
+        k: how many neighbours for each.
+
+    Yields:
+        `id`, `rank` (1...), `neighbour_id`, `cosine`; rows in the order in which they came.
+    """
+    directions = shared.value
+    items = _items(directions)
+    for batch in batches:
+        rows = batch["row"].to_numpy(np.int32)
+        ranked = nearest(items, directions.vectors, rows, k)
+        lengths = np.diff(ranked.indptr)
+        first = np.repeat(ranked.indptr[:-1], lengths)
+        yield pd.DataFrame(
+            {
+                "id": directions.ids[np.repeat(rows, lengths)],
+                "rank": (np.arange(len(ranked.items)) - first + 1).astype(np.int32),
+                "neighbour_id": directions.ids[ranked.items],
+                "cosine": ranked.scores,
+            }
+        )

@@ -1,0 +1,267 @@
+"""Recommendations for someone new without Spark: what is printed, and that a batch job agrees."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from pyspark.sql import SparkSession
+
+from jobs.cli import main
+from recsys.config import Config, Titles
+from recsys.errors import ConfigError, InputError, ModelError
+from recsys.local import LocalModel
+from recsys.titles import read_titles
+from tests.conftest import csv_input, small_ratings, table
+
+Run = Callable[..., dict[str, Any]]
+
+# Items 1-6, the smaller the more liked; 7 is in no pair.
+ROWS = [[u, i, 5, 1] for i in range(1, 7) for u in range(1, 8 - i)]
+
+
+@pytest.fixture
+def trained(run: Run, ratings_csv: Callable[..., str]) -> Path:
+    """Train on the data above and return the model's directory."""
+    source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})
+    return folder(run("train", run_id="t", input=source))
+
+
+def folder(manifest: dict[str, Any]) -> Path:
+    return Path(manifest["outputs"]["model"]["uri"].removeprefix("file:"))
+
+
+def recommend(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["recommend", *map(str, arguments)])
+
+
+def refused(status: int, *arguments: object) -> str:
+    result = recommend(*arguments)
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("recsys: error: ")
+    return line.removeprefix("recsys: error: ")
+
+
+def test_a_list_with_titles_stands_in_aligned_columns(trained: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text('sku;name;by\n3;"Three;\n3;Three, "3";A B\n5.0;Five;\n6;;\nx;No id;\n')
+    given = ["--set", f"root={trained.parents[1]}", "--set", f"items.titles.path={names}"]
+    given += ["--set", "items.titles.options={header: true, sep: ;}"]
+    given += ["--set", "items.titles.column=sku", "--set", "items.titles.title=[name, by]"]
+    result = recommend("--model", trained.name, "--liked", "1, 4,77,1", "--k", 9, *given)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "recsys: note: not in the model: 77\n"
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["rank", "item_id", "score", "title"]
+    local = LocalModel.load(trained)
+    found = local.recommend([1, 4], k=9)
+    assert set(found["item_id"]) == {2, 3, 5, 6}
+    assert [line.split()[:3] for line in lines] == [
+        [str(row.rank), str(row.item_id), f"{row.score:.4f}"] for row in found.itertuples()
+    ]
+    # A title begins where the header says; what has none prints its id alone.
+    at = header.index("title")
+    titles = {line.split()[1]: line[at:] for line in lines}
+    assert titles == {"2": "", "3": "Three;", "5": "Five", "6": ""}
+    assert not any(line.endswith(" ") for line in lines)
+
+
+def test_a_path_a_link_and_an_uri_name_a_model_too(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(trained)
+    lists = {
+        recommend("--model", model, "--liked", 1, "--k", 2).stdout
+        for model in (trained, f"{trained}/", tmp_path / "latest", f"file:{trained}")
+    }
+    assert len(lists) == 1
+    assert len(lists.pop().splitlines()) == 3
+
+
+def test_who_likes_nothing_that_is_known_gets_popular_items(trained: Path) -> None:
+    result = recommend("--model", trained, "--liked", "77,78", "--k", 2)
+    assert result.stderr.splitlines() == [
+        "recsys: note: not in the model: 77, 78",
+        "recsys: note: none of the liked items is in the model: these are its popular items",
+    ]
+    assert result.stdout.splitlines() == [
+        "rank  item_id  users",
+        "   1  1            6",
+        "   2  2            5",
+    ]
+    everything = recommend("--model", trained, "--liked", "1,2,3,4,5,6")
+    assert "no item is left to recommend" in everything.stderr
+
+
+def test_what_cannot_be_used_is_one_line(trained: Path, tmp_path: Path) -> None:
+    for ids in ("1,abc", "1,,2", "99999999999", "1.5", "", "٣"):
+        message = refused(2, "--model", trained, "--liked", ids)
+        assert message.startswith("liked: found ")
+        assert message.endswith("expected item ids of the type int")
+    assert "expected a local path" in refused(2, "--model", "s3a://b/m", "--liked", 1)
+    assert "expected the id of a model" in refused(2, "--model", "..", "--liked", 1)
+    assert "is missing or incomplete" in refused(7, "--model", tmp_path / "no", "--liked", 1)
+
+    def with_titles(*overrides: str) -> list[str]:
+        settings = [f"items.titles.{override}" for override in overrides]
+        return ["--model", str(trained), "--liked", "1"] + [
+            part for setting in settings for part in ("--set", setting)
+        ]
+
+    missing = refused(3, *with_titles(f"path={tmp_path}/no.csv"))
+    assert "there is no" in missing
+    assert "--set items.titles=null" in missing
+    assert "set items.titles.path" in refused(2, *with_titles("format=csv"))
+    assert "'csv' or 'parquet'" in refused(2, *with_titles("format=json", "path=x"))
+    assert "expected a local path" in refused(2, *with_titles("path=hdfs://h/x"))
+    names = tmp_path / "names.csv"
+    names.write_text("item_id,nmae\n1,One\n")
+    message = refused(3, *with_titles(f"path={names}", "options.header=true", "title=name"))
+    assert "items.titles.title: " in message
+    assert "did you mean nmae?" in message
+    message = refused(2, *with_titles(f"path={names}", "options.multiLine=true"))
+    assert "one of header, sep, delimiter, quote, escape, encoding" in message
+    for option in ("quote=ab", "escape=ab", "encoding=klingon"):
+        assert "expected" in refused(2, *with_titles(f"path={names}", f"options.{option}"))
+
+
+def test_absent_titles_harm_no_batch_job_and_change_no_id(
+    run: Run, ratings_csv: Callable[..., str]
+) -> None:
+    source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})
+    run("run", run_id="r", input=source, items={"titles": {"path": "/no/such/file"}})
+    plain = Config.model_validate({})
+    titled = Config.model_validate({"items": {"titles": {"path": "x"}}})
+    assert plain.fingerprint() == titled.fingerprint()
+    assert plain.fingerprint("items") == titled.fingerprint("items")
+    denied = Config.model_validate({"items": {"deny": {"path": "x"}}})
+    assert denied.fingerprint() != plain.fingerprint()
+
+
+def test_the_list_is_the_batch_jobs_bit_for_bit(
+    run: Run, ratings_csv: Callable[..., str], tmp_path: Path
+) -> None:
+    trained = run("train", run_id="t", input=csv_input(ratings_csv(small_ratings())))
+    local = LocalModel.load(folder(trained))
+    cases = {
+        "a": (["i003", "i010", "i005"], [1.0, 1.0, 1.0]),
+        "b": (["i020", "i001", "i020", "zz"], [0.3, 2.5, 0.7, 1.0]),
+        "c": (["i007", "i008"], [-1.0, 0.1]),
+        "d": (["i009"], [0.0]),
+        "e": (["zz"], [1.0]),
+    }
+    users = pd.DataFrame(
+        [(user, *case) for user, case in cases.items()], columns=["user_id", "likes", "w"]
+    )
+    users.to_json(tmp_path / "users.json", orient="records", lines=True)
+    cohort = {
+        "format": "json",
+        "path": str(tmp_path / "users.json"),
+        "liked": "likes",
+        "liked_weights": "w",
+    }
+    scored = run(
+        "score",
+        run_id="s",
+        model_id=trained["model_id"],
+        cohort={"users": cohort},
+        scoring={"k": 40},
+    )
+    published = table(scored, "recommendations").sort_values(["user_id", "rank"])
+    columns = ["rank", "item_id", "score", "source"]
+    for user, (liked, weights) in cases.items():
+        found = local.recommend(liked, k=40, weights=weights)
+        theirs = published.loc[published["user_id"] == user, columns].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found[columns], theirs, check_exact=True)
+        assert not set(found["item_id"]) & set(liked)
+    sources = published.groupby("user_id")["source"].first().to_dict()
+    assert sources == {
+        "a": "fold_in",
+        "b": "fold_in",
+        "c": "fold_in",
+        "d": "popular",
+        "e": "popular",
+    }
+
+
+def test_a_notebook_gives_numbers_or_text(trained: Path) -> None:
+    local = LocalModel.load(str(trained))
+    assert local.n_items == 6
+    one = local.recommend(np.array([2, 5]), k=3)
+    pd.testing.assert_frame_equal(one, local.recommend(["2", "5.0"], k=3, weights=[4, 4]))
+    assert list(one.columns) == ["rank", "item_id", "score", "source", "title"]
+    assert one["score"].dtype == np.float32
+    assert local.unknown([2, 9, 7, 9]) == [9, 7]
+    assert len(local.recommend([], k=2)) == 2
+    with pytest.raises(ConfigError, match="weights: found 1, expected as many as liked, 2"):
+        local.recommend([1, 2], weights=[1.0])
+    with pytest.raises(ConfigError, match="liked: found the text '12'"):
+        local.recommend("12")
+    with pytest.raises(ModelError):
+        LocalModel.load(trained.parent)
+
+
+def test_the_command_never_loads_spark(trained: Path) -> None:
+    program = (
+        "import sys; from jobs.cli import main\n"
+        f"main(['recommend', '--model', {str(trained)!r}, '--liked', '1'], standalone_mode=False)\n"
+    )
+    checked = "import atexit, sys; atexit.register(lambda: print('pyspark' in sys.modules))\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", checked + program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == "False", ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, '1,"a, b"\n2,AC\\DC\n3,"say \\"hi\\""\n\n4,he "said" so\n5,"a\\\\"\n6\n7,x,y\n'),
+        ({"escape": '"'}, '1,"a ""b"" c"\n2,"AC\\DC"\n3,"""hi"" he said"\n4, x \n'),
+        ({"sep": "::"}, '1::"Q"\n2::a "b" c\n3::"x::y"\n4::a:::b\n5::é\n'),
+        ({"header": True, "delimiter": "|", "quote": ""}, 'ID|T\n1|"a\n2|b"\n3|\n'),
+        ({"header": "TRUE", "sep": "\\t", "encoding": "iso-8859-1"}, "id\tt\n1\té\n2\tb\tc\n"),
+    ],
+)
+def test_a_csv_file_means_what_it_means_to_spark(
+    spark: SparkSession, tmp_path: Path, options: dict[str, Any], text: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding=options.get("encoding", "utf-8"))
+    header = "header" in options
+    titles = Titles(
+        path=str(path),
+        options=options,
+        column="id" if header else "_c0",
+        title="t" if header else "_c1",
+    )
+    rows = spark.read.options(**options).csv(str(path)).collect()
+    assert read_titles(titles, str) == {row[0]: row[1] for row in rows if row[1] is not None}
+
+
+def test_titles_of_parquet_and_of_a_directory(spark: SparkSession, tmp_path: Path) -> None:
+    frame = spark.createDataFrame(
+        [(1.0, "one"), (2.0, None), (3.0, "three")], "id double, t string"
+    )
+    places = {kind: str(tmp_path / kind) for kind in ("csv", "parquet")}
+    frame.write.option("header", True).csv(places["csv"])
+    frame.write.parquet(places["parquet"])
+
+    def number(text: object) -> int:
+        return int(float(str(text)))
+
+    for kind, options in (("csv", {"header": True}), ("parquet", {})):
+        titles = Titles.model_validate(
+            {"format": kind, "path": places[kind], "options": options, "column": "ID", "title": "t"}
+        )
+        assert read_titles(titles, number) == {1: "one", 3: "three"}
+    with pytest.raises(ConfigError, match="no options for parquet"):
+        read_titles(Titles(format="parquet", path=places["parquet"], options={"a": 1}), number)
+    (tmp_path / "broken").write_text("x")
+    with pytest.raises(InputError, match=r"cannot read .*broken as parquet"):
+        read_titles(Titles(format="parquet", path=str(tmp_path / "broken")), number)
