@@ -13,6 +13,9 @@ LABEL = "label"
 ROWS = "rows"
 CONFLICTING = "conflicting"
 
+# Splits
+FOLD = "fold"
+
 # Rejected rows: the values as they were found, as text
 REASON = "reason"
 RAW_USER = "user"
@@ -55,6 +58,7 @@ INTERACTIONS_SCHEMA = (
     "user_id {user}, item_id {item}, rating double, timestamp timestamp, "
     "label tinyint, rows bigint, conflicting boolean"
 )
+SPLIT_SCHEMA = f"{INTERACTIONS_SCHEMA}, fold string"
 REJECTS_SCHEMA = (
     "reason string, user string, item string, rating string, timestamp string, line string"
 )

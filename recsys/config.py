@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,6 +16,7 @@ from recsys.errors import ConfigError
 from recsys.redaction import redact
 
 POLICIES_BY_TIME = ("last", "first")
+SPLITS_BY_TIME = ("last_n", "time")
 POLICIES = (*POLICIES_BY_TIME, "max", "min", "mean", "sum", "count")
 RANKING_LOSSES = ("warp", "bpr", "warp-kos")
 
@@ -46,6 +48,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 IdType = Literal["source", "string", "int", "long"]
 
 
@@ -212,6 +215,55 @@ class Scoring(_Section):
     users_per_file: PositiveInt = 25_000
 
 
+class Split(_Section):
+    """Which pairs are held out from training, for validation and for the test."""
+
+    kind: Literal["random", "by_user", "by_item", "last_n", "time"] = "by_user"
+    test_share: PartialShare = 0.25
+    validation_share: PartialShare = 0.0
+    last_n: PositiveInt = 10
+    validation_last_n: Annotated[int, Field(ge=0)] = 0
+    test_since: dt.date | None = None
+    validation_since: dt.date | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+
+    @property
+    def wants_validation(self) -> bool:
+        """Whether this kind of split is to have pairs for validation."""
+        if self.kind == "last_n":
+            return self.validation_last_n > 0
+        if self.kind == "time":
+            return self.validation_since is not None
+        return self.validation_share > 0
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the share of train, and that of train and validation together.
+
+        Subtracted as decimals: 1 - 0.2 - 0.1 is 0.7, and half of the pairs is a half.
+        """
+        test, validation = Decimal(str(self.test_share)), Decimal(str(self.validation_share))
+        return float(1 - test - validation), float(1 - test)
+
+    def days(self) -> tuple[dt.date, dt.date]:
+        """Return the first day (UTC) after train, and the first of test, for kind time.
+
+        Raises:
+            ConfigError: `test_since` is not set.
+        """
+        if self.test_since is None:
+            raise ConfigError(
+                "evaluation.split.kind: 'time' needs the first day of test, but "
+                "evaluation.split.test_since is not set; set it, or choose another kind"
+            )
+        return self.validation_since or self.test_since, self.test_since
+
+
+class Evaluation(_Section):
+    """How well lists foretell what was held out."""
+
+    split: Split = Split()
+
+
 class Config(_Section):
     """One run's whole configuration."""
 
@@ -226,6 +278,7 @@ class Config(_Section):
     cohort: Cohort = Cohort()
     items: Items = Items()
     scoring: Scoring = Scoring()
+    evaluation: Evaluation = Evaluation()
     spark: dict[str, str | int | float | bool] = {}
 
     @model_validator(mode="after")
@@ -260,6 +313,18 @@ class Config(_Section):
             yield (
                 "training.sample_weights: LightFM's warp-kos takes no sample weights; set it to "
                 "none, or choose training.loss warp, bpr or logistic"
+            )
+        split = self.evaluation.split
+        if split.bounds()[0] <= 0:
+            yield (
+                f"evaluation.split.test_share: found {split.test_share}, with validation_share "
+                f"{split.validation_share}, expected less than 1 together; lower one of them"
+            )
+        since, until = split.validation_since, split.test_since
+        if since and until and since >= until:
+            yield (
+                f"evaluation.split.validation_since: found {since}, expected a day before "
+                f"evaluation.split.test_since ({until})"
             )
         for key in self.spark:
             if not key.startswith("spark."):
@@ -298,6 +363,18 @@ class Config(_Section):
                 "filters.since, filters.until and filters.last_days need a timestamp, but "
                 "input.columns.timestamp is not set; set it, or remove the date window"
             )
+
+    def require_split(self) -> None:
+        """Raise ConfigError unless pairs can be held out as configured."""
+        split = self.evaluation.split
+        if split.kind in SPLITS_BY_TIME and self.input.columns.timestamp is None:
+            raise ConfigError(
+                f"evaluation.split.kind: '{split.kind}' needs a timestamp, but "
+                "input.columns.timestamp is not set; set it, or choose one of random, by_user, "
+                "by_item"
+            )
+        if split.kind == "time":
+            split.days()
 
     def fingerprint(self, *sections: str) -> str:
         """Return the SHA-256 (hex) of these sections as canonical JSON.
