@@ -1,4 +1,4 @@
-"""The command line: `recsys run|train|score`, and the same for spark-submit."""
+"""The command line: `recsys run|train|score|evaluate`, and the same for spark-submit."""
 
 import datetime as dt
 import sys
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from jobs import evaluate as evaluate_job
 from jobs import run as run_job
 from jobs import score as score_job
 from jobs import train as train_job
@@ -65,6 +66,13 @@ def train(**given: Any) -> None:
 def score(model_id: str, **given: Any) -> None:
     """Score a cohort with a model that was trained before."""
     sys.exit(score_job.main(_options(given), model_id))
+
+
+@main.command()
+@_with_options
+def evaluate(**given: Any) -> None:
+    """Hold pairs out, train on the rest, and measure the lists beside popularity."""
+    sys.exit(evaluate_job.main(_options(given)))
 
 
 def command(arguments: Sequence[str]) -> None:

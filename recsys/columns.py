@@ -16,6 +16,20 @@ CONFLICTING = "conflicting"
 # Splits
 FOLD = "fold"
 
+# Evaluations
+HISTORY = "history"
+SEGMENT = "segment"
+RELEVANT = "relevant"
+OUTSIDE = "outside"
+COMPARED_MODEL = "model"
+CUT = "k"
+LISTED = "items"
+METRIC = "metric"
+VALUE = "value"
+LOW = "low"
+HIGH = "high"
+N_USERS = "n_users"
+
 # Rejected rows: the values as they were found, as text
 REASON = "reason"
 RAW_USER = "user"
@@ -82,6 +96,22 @@ RECOMMENDATIONS_SCHEMA = (
 STATUS_SCHEMA = (
     "requested string, user_id {user}, times_requested bigint, status string, n_items int, "
     "reason string"
+)
+
+EXAM_SCHEMA = (
+    "user_id {user}, source string, known boolean, done array<int>, relevant array<int>, "
+    "outside int, history int, segment string, part int"
+)
+USER_METRICS_SCHEMA = (
+    "user_id {user}, model string, k int, history int, segment string, relevant int, "
+    "precision double, recall double, average_precision double, "
+    "average_precision_truncated double, ndcg double, reciprocal_rank double, hit_rate double, "
+    "novelty double, popular_share double, auc double, full_reciprocal_rank double"
+)
+MEASURED_SCHEMA = f"{USER_METRICS_SCHEMA}, items array<int>"
+METRICS_SCHEMA = (
+    "model string, segment string, metric string, k int, value double, low double, high double, "
+    "n_users bigint"
 )
 
 

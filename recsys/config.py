@@ -258,10 +258,22 @@ class Split(_Section):
         return self.validation_since or self.test_since, self.test_since
 
 
+class UserSegments(Source):
+    """Groups of users, from a table."""
+
+    column: NonEmpty = "user_id"
+    by: NonEmpty = "segment"
+
+
 class Evaluation(_Section):
     """How well lists foretell what was held out."""
 
     split: Split = Split()
+    k: Annotated[list[PositiveInt], Field(min_length=1)] = [10]
+    auc: bool = False
+    bootstrap: PositiveInt = 1000
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    segment: UserSegments | None = None
 
 
 class Config(_Section):
@@ -336,6 +348,7 @@ class Config(_Section):
             "items.allow": self.items.allow,
             "items.deny": self.items.deny,
             "items.candidates": self.items.candidates,
+            "evaluation.segment": self.evaluation.segment,
         }
         yield "input", self.input
         yield from ((place, source) for place, source in lists.items() if source is not None)
@@ -343,7 +356,7 @@ class Config(_Section):
     def require_scoring(self) -> None:
         """Raise ConfigError unless all lists that scoring needs say where they are."""
         for place, source in self._sources():
-            if source is not self.input:
+            if place not in ("input", "evaluation.segment"):
                 source.require(place)
 
     def require_input(self) -> None:
@@ -375,6 +388,13 @@ class Config(_Section):
             )
         if split.kind == "time":
             split.days()
+
+    def require_evaluation(self) -> None:
+        """Raise ConfigError unless an evaluation can be made as configured."""
+        self.require_input()
+        self.require_split()
+        if self.evaluation.segment is not None:
+            self.evaluation.segment.require("evaluation.segment")
 
     def fingerprint(self, *sections: str) -> str:
         """Return the SHA-256 (hex) of these sections as canonical JSON.

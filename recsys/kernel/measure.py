@@ -96,7 +96,7 @@ def measure(
                         **right[k],
                         **known_items[k],
                         **full.get(model, dict.fromkeys(metrics.OF_RANKS, np.nan)),
-                        items=[part[:k] for part in top],
+                        items=pd.Series([part[:k] for part in top], users.index, object),
                     )
                 )
         yield pd.concat(parts)
