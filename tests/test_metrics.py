@@ -263,7 +263,7 @@ def real(request: pytest.FixtureRequest) -> Split:
         rows = pd.read_csv(shared_file("goodbooks/ratings.csv"))
         rows = rows.rename(columns={"user_id": "u", "book_id": "i"}).query("u <= 6000")
     rows = rows.drop_duplicates(["u", "i"])
-    return Split(pd.factorize(rows["u"])[0], pd.factorize(rows["i"])[0], 3)
+    return Split(pd.factorize(rows["u"])[0], pd.factorize(rows["i"])[0], 6)
 
 
 @pytest.mark.parametrize("k", [5, 10])
@@ -271,13 +271,13 @@ def test_precision_and_recall_equal_lightfms(real: Split, k: int) -> None:
     ranked = top_k(ItemMatrix(*real.items), *real.users, k, *real.seen)
     found = metrics.accuracy(ranked.indptr, ranked.items, *real.relevant, [k])[k]
     fine = real.untied[real.evaluated]
-    assert len(fine) > 500
-    assert fine.mean() > 0.8
+    assert len(fine) > 400
+    assert fine.mean() > 0.9
     for name, theirs in (("precision", precision_at_k), ("recall", recall_at_k)):
         expected = theirs(real.model, real.test, real.train, k=k)
         mine = found[name][real.evaluated]
         np.testing.assert_allclose(mine[fine], expected[fine], atol=1e-6, rtol=0)
-        assert expected[fine].mean() > 0.005  # there is something to compare
+        assert np.count_nonzero(expected[fine]) > 20  # there is something to compare
 
 
 def test_auc_and_full_reciprocal_rank_equal_lightfms(real: Split) -> None:
