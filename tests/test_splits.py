@@ -25,16 +25,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def frame(spark: SparkSession, pairs: list[Pair], ids: str = "string") -> DataFrame:
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     rows = [
-        (
-            user,
-            item,
-            1.0,
-            dt.datetime(2020, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=hour),
-            1,
-            1,
-            False,
-        )
+        (user, item, 1.0, start + dt.timedelta(hours=hour), 1, 1, False)
         for user, item, hour in pairs
     ]
     return spark.createDataFrame(rows, INTERACTIONS_SCHEMA.format(user=ids, item=ids))
