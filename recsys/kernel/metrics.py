@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.kernel.popular import distinct
 from recsys.kernel.topk import KernelError
 
 F64 = NDArray[np.float64]
@@ -222,7 +223,7 @@ def _places(indptr: I64) -> tuple[I64, I64]:
 def _keys(indptr: I64, items: Integers, n: int) -> tuple[I64, I64]:
     """Ragged lists as ascending integers without repeats, and how many each user has."""
     users, _ = _places(indptr)
-    keys = np.unique(users << 32 | items.astype(np.int64))
+    keys = distinct(users << 32 | items.astype(np.int64))
     return keys, np.bincount(keys >> 32, minlength=n)
 
 

@@ -33,16 +33,16 @@ class Popularity:
         found = [np.empty(0, np.int32)]
         for start in range(0, n, step):
             indptr = seen_indptr[start : start + step + 1]
-            keys, first = self._seen(indptr, seen_items)
+            # Further down a list cannot reach, even if all that was seen is at the top.
+            keys, first = self._seen(indptr, seen_items, k + np.diff(indptr))
             # The place of the j-th unseen item is j and the number of seen ones before it: those
             # that have at most j unseen ones before themselves.
-            owners = keys >> 32
-            unseen_before = keys - (np.arange(len(keys)) - first[owners])
+            unseen_before = keys - (np.arange(len(keys)) - first[keys >> 32])
             users = np.arange(len(indptr) - 1)[:, None]
             nth = np.arange(k)
             seen_before = np.searchsorted(unseen_before, users << 32 | nth, side="right")
             places = nth + seen_before - first[:-1, None]
-            there = nth < len(self.ranked) - np.diff(first)[:, None]
+            there = places < len(self.ranked)
             counts.append(there.sum(axis=1))
             found.append(self.ranked[places[there]].astype(np.int32))
         return np.cumsum(np.concatenate(counts)), np.concatenate(found)
@@ -57,10 +57,22 @@ class Popularity:
         places = self._place[items]
         return places - (np.searchsorted(keys, users << 32 | places) - first[users])
 
-    def _seen(self, indptr: I64, items: I32) -> tuple[I64, I64]:
-        """Ascending (user, place) of what was seen, and where each user's begin."""
+    def _seen(self, indptr: I64, items: I32, within: I64 | None = None) -> tuple[I64, I64]:
+        """Ascending (user, place) of what was seen, and where each user's begin.
+
+        within: `(n,)`, places from there on are left out.
+        """
         n = len(indptr) - 1
         users = np.repeat(np.arange(n), np.diff(indptr))
         places = self._place[items[indptr[0] : indptr[-1]]]
-        keys = np.unique(users[places >= 0] << 32 | places[places >= 0])
+        wanted = places >= 0
+        if within is not None:
+            wanted &= places < within[users]
+        keys = distinct(users[wanted] << 32 | places[wanted])
         return keys, np.searchsorted(keys, np.arange(n + 1) << 32)
+
+
+def distinct(keys: I64) -> I64:
+    """Return integers in ascending order without repeats; `np.unique` hashes them, and is slower."""
+    rising = np.sort(keys)
+    return rising[np.diff(rising, prepend=rising[:1] - 1) > 0]
