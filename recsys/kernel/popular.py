@@ -73,6 +73,6 @@ class Popularity:
 
 
 def distinct(keys: I64) -> I64:
-    """Return integers in ascending order without repeats; `np.unique` hashes them, and is slower."""
+    """Return integers in ascending order without repeats; `np.unique` hashes, and is slower."""
     rising = np.sort(keys)
     return rising[np.diff(rising, prepend=rising[:1] - 1) > 0]
