@@ -1,4 +1,4 @@
-"""The command line: `recsys run|train|score|similar`, the same for spark-submit, and `recommend`.
+"""The command line: `recsys run|train|score|similar|evaluate`, also for spark-submit, `recommend`.
 
 Each command imports its own job: `recommend` takes about a second because it never loads Spark.
 """
@@ -107,6 +107,15 @@ def recommend(**given: Any) -> None:
     from jobs import recommend as recommend_job
 
     sys.exit(recommend_job.main(**given))
+
+
+@main.command()
+@_with(_OPTIONS)
+def evaluate(**given: Any) -> None:
+    """Hold pairs out, train on the rest, and measure the lists beside popularity."""
+    from jobs import evaluate as evaluate_job
+
+    sys.exit(evaluate_job.main(_options(given)))
 
 
 def command(arguments: Sequence[str]) -> None:

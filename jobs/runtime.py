@@ -131,6 +131,8 @@ def run_recorded(
 def _print_result(manifest: Mapping[str, Any]) -> None:
     for table, place in manifest["outputs"].items():
         print(f"{table:16} {place['uri']}  {place['rows']:,} rows")
+    for line in manifest.get("report", ()):
+        print(line)
 
 
 def _one_line(error: BaseException) -> str:

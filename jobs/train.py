@@ -5,12 +5,13 @@ import sys
 from typing import Any
 
 import numpy as np
+from pyspark.sql import DataFrame
 
 from jobs.runtime import Job, Options, execute
 from recsys import foldin, memory, training
 from recsys.config import digest
 from recsys.files import MANIFEST
-from recsys.interactions import collect
+from recsys.interactions import Interactions, collect
 from recsys.manifest import versions
 from recsys.model_store import Model, load_model, write_model
 from recsys.preparation import interactions_id, prepare
@@ -22,8 +23,7 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> Model:
     """Publish interactions and a model; a retry takes up what its run had finished."""
     config, run, store = job.config, job.run, job.store
-    threads = config.training.threads or min(memory.cpus(), driver_cores(job.spark))
-    training.check_threads(threads)
+    training.check_threads(threads(job))
     model_id = _model_id(job)
     place = store.uri("models", model_id)
     if store.exists(f"{place}/{MANIFEST}"):
@@ -32,24 +32,8 @@ def train(job: Job) -> Model:
 
     with run.stage("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
-    with run.stage("collect"):
-        interactions = collect(
-            job.spark,
-            prepared.pairs,
-            no_components=config.training.no_components,
-            with_ratings=config.training.sample_weights.rating != "none",
-            with_ages=config.training.sample_weights.half_life_days is not None,
-            max_share=config.memory.max_share,
-        )
-    with run.stage("train"):
-        fitted = training.fit(
-            interactions.labels,
-            config.training,
-            threads=threads,
-            ratings=interactions.ratings,
-            ages=interactions.ages,
-        )
-        embeddings = fitted.embeddings
+    interactions, fitted = learn(job, prepared.pairs)
+    embeddings = fitted.embeddings
     with run.stage("fold-in"):
         liked = (interactions.labels > 0).tocsr()
         fold_in, fold_in_report = foldin.fit(
@@ -86,7 +70,7 @@ def train(job: Job) -> Model:
                     "loss": config.training.loss,
                     "epochs": fitted.epochs,
                     "early_stopping": fitted.report,
-                    "threads": threads,
+                    "threads": threads(job),
                     "openmp": training.has_openmp(),
                     "seed": config.training.seed,
                 },
@@ -97,6 +81,34 @@ def train(job: Job) -> Model:
         )
         store.publish(staged, place)
     return load_model(job.spark, store, place)
+
+
+def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
+    """Collect labelled pairs and train on them, for as many epochs as is best."""
+    settings = job.config.training
+    with job.run.stage("collect"):
+        interactions = collect(
+            job.spark,
+            pairs,
+            no_components=settings.no_components,
+            with_ratings=settings.sample_weights.rating != "none",
+            with_ages=settings.sample_weights.half_life_days is not None,
+            max_share=job.config.memory.max_share,
+        )
+    with job.run.stage("train"):
+        fitted = training.fit(
+            interactions.labels,
+            settings,
+            threads=threads(job),
+            ratings=interactions.ratings,
+            ages=interactions.ages,
+        )
+    return interactions, fitted
+
+
+def threads(job: Job) -> int:
+    """Return on how many CPU threads to train."""
+    return job.config.training.threads or min(memory.cpus(), driver_cores(job.spark))
 
 
 def _model_id(job: Job) -> str:

@@ -4,8 +4,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import CANDIDATES, ITEM, ITEM_INDEX, USER
-from recsys.config import CandidateList
 from recsys.ratings import convert_id
+from recsys.sections import CandidateList
 from recsys.source import find_column, read_source
 
 

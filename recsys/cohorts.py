@@ -25,10 +25,10 @@ from recsys.columns import (
     WEIGHTS,
     names,
 )
-from recsys.config import CandidateList, Cohort, UserList
 from recsys.errors import ConfigError
 from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
 from recsys.ratings import BLANK, convert_id
+from recsys.sections import CandidateList, Cohort, UserList
 from recsys.source import find_column, read_source
 
 NONE = "none"

@@ -14,6 +14,23 @@ ROWS = "rows"
 CONFLICTING = "conflicting"
 AGE = "age"
 
+# Splits
+FOLD = "fold"
+
+# Evaluations
+HISTORY = "history"
+SEGMENT = "segment"
+RELEVANT = "relevant"
+OUTSIDE = "outside"
+COMPARED_MODEL = "model"
+CUT = "k"
+LISTED = "items"
+METRIC = "metric"
+VALUE = "value"
+LOW = "low"
+HIGH = "high"
+N_USERS = "n_users"
+
 # Rejected rows: the values as they were found, as text
 REASON = "reason"
 RAW_USER = "user"
@@ -60,6 +77,7 @@ INTERACTIONS_SCHEMA = (
     "user_id {user}, item_id {item}, rating double, timestamp timestamp, "
     "label tinyint, rows bigint, conflicting boolean"
 )
+SPLIT_SCHEMA = f"{INTERACTIONS_SCHEMA}, fold string"
 REJECTS_SCHEMA = (
     "reason string, user string, item string, rating string, timestamp string, line string"
 )
@@ -93,6 +111,21 @@ SIMILAR_ITEMS_SCHEMA = (
 SIMILAR_USERS_SCHEMA = (
     "user_id {user}, rank int, neighbour_id {user}, cosine float, model_id string, run_id string, "
     "generated_at timestamp"
+)
+EXAM_SCHEMA = (
+    "user_id {user}, source string, known boolean, done array<int>, relevant array<int>, "
+    "outside int, history int, segment string, part int"
+)
+USER_METRICS_SCHEMA = (
+    "user_id {user}, model string, k int, history int, segment string, relevant int, "
+    "precision double, recall double, average_precision double, "
+    "average_precision_truncated double, ndcg double, reciprocal_rank double, hit_rate double, "
+    "novelty double, popular_share double, auc double, full_reciprocal_rank double"
+)
+MEASURED_SCHEMA = f"{USER_METRICS_SCHEMA}, items array<int>"
+METRICS_SCHEMA = (
+    "model string, segment string, metric string, k int, value double, low double, high double, "
+    "n_users bigint"
 )
 
 

@@ -1,27 +1,32 @@
-"""The configuration: YAML in, typed and frozen models out.
+"""The whole configuration: YAML in, a typed and frozen model out, whose sections agree."""
 
-`conf/base.yaml` documents every key once, beside its default; a test holds the two together.
-"""
-
-import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from recsys.errors import ConfigError
 from recsys.redaction import redact
-
-POLICIES_BY_TIME = ("last", "first")
-POLICIES = (*POLICIES_BY_TIME, "max", "min", "mean", "sum", "count")
-RANKING_LOSSES = ("warp", "bpr", "warp-kos")
-
-# Not one of these names may look like a number, a date or NaN to a reader that infers the types
-# of partition values, nor leave the directory it is a name in.
-COHORT_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
-RUN_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,127}$"
+from recsys.sections import (
+    POLICIES,
+    POLICIES_BY_TIME,
+    SPLITS_BY_TIME,
+    Cohort,
+    Deduplication,
+    Evaluation,
+    Filters,
+    Input,
+    Items,
+    Memory,
+    Scoring,
+    Section,
+    Similar,
+    Source,
+    Training,
+    Validation,
+)
 
 # What retries of a run may change: it has no effect on results. Sections, or keys in them.
 WITHOUT_EFFECT = ("spark", "memory", "items.titles")
@@ -36,233 +41,7 @@ _OWN_OPTIONS = (
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-NonEmpty = Annotated[str, Field(min_length=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-IdType = Literal["source", "string", "int", "long"]
-
-
-class Columns(_Section):
-    """Which columns of the input are what."""
-
-    user: NonEmpty = "user_id"
-    item: NonEmpty = "item_id"
-    rating: NonEmpty | None = None
-    timestamp: NonEmpty | None = None
-
-
-class IdTypes(_Section):
-    """The types that ids are converted to."""
-
-    user: IdType = "source"
-    item: IdType = "source"
-
-
-class Source(_Section):
-    """Anything that Spark reads."""
-
-    format: Literal["csv", "parquet", "json", "orc", "table"] = "csv"
-    path: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] | None = None
-    table: NonEmpty | None = None
-    options: dict[str, str | int | float | bool] = {}
-
-    @property
-    def paths(self) -> list[str]:
-        """The paths as a list; empty for a table."""
-        if self.path is None:
-            return []
-        return [self.path] if isinstance(self.path, str) else list(self.path)
-
-    def require(self, key: str) -> None:
-        """Raise ConfigError unless this says what to read; `key` is its place in the file."""
-        if self.format == "table":
-            if self.table is None or self.path is not None:
-                raise ConfigError(
-                    f"{key}.format is table: set {key}.table to the table's name and leave "
-                    f"{key}.path unset"
-                )
-        elif self.path is None or self.table is not None:
-            raise ConfigError(
-                f"{key}.format is {self.format}: set {key}.path to what is to be read and leave "
-                f"{key}.table unset"
-            )
-
-
-class Input(Source):
-    """Where the ratings come from."""
-
-    columns: Columns = Columns()
-    id_types: IdTypes = IdTypes()
-    timestamp_format: NonEmpty = "seconds"
-
-
-class Validation(_Section):
-    """Which rows are rejected, and how many may be."""
-
-    rating_min: Finite | None = None
-    rating_max: Finite | None = None
-    max_rejected_share: Share = 0.2
-
-
-class Deduplication(_Section):
-    """What becomes of several rows for the same user and item."""
-
-    policy: Literal["last", "first", "max", "min", "mean", "sum", "count"] = "last"
-
-
-class Filters(_Section):
-    """What training looks at."""
-
-    rating_threshold: Finite | None = None
-    since: dt.date | None = None
-    until: dt.date | None = None
-    last_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    min_user_interactions: PositiveInt = 1
-    min_item_interactions: PositiveInt = 1
-
-    def window(self, run_date: dt.date) -> tuple[dt.date | None, dt.date | None]:
-        """Return the first and the last day (UTC, both included) that training looks at."""
-        if self.last_days is None:
-            return self.since, self.until
-        return run_date - dt.timedelta(days=self.last_days - 1), run_date
-
-
-class Memory(_Section):
-    """What the driver may use."""
-
-    max_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-
-
-class SampleWeights(_Section):
-    """How much each pair counts in training."""
-
-    rating: Literal["none", "linear", "log", "capped"] = "none"
-    cap: PositiveFloat | None = None
-    half_life_days: PositiveFloat | None = None
-    user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @property
-    def without_effect(self) -> bool:
-        """Whether every pair counts the same."""
-        return self == SampleWeights(cap=self.cap)
-
-
-class EarlyStopping(_Section):
-    """How the best epoch is found."""
-
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    k: PositiveInt = 10
-    patience: PositiveInt = 8
-    max_users: PositiveInt = 2000
-    refit: bool = True
-
-
-class Training(_Section):
-    """LightFM's hyperparameters, under its own names, and how it is run."""
-
-    loss: Literal["warp", "bpr", "warp-kos", "logistic"] = "warp"
-    no_components: PositiveInt = 32
-    epochs: PositiveInt = 20
-    learning_schedule: Literal["adagrad", "adadelta"] = "adagrad"
-    learning_rate: PositiveFloat = 0.05
-    rho: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    epsilon: PositiveFloat = 1e-6
-    item_alpha: NonNegativeFloat = 0.0
-    user_alpha: NonNegativeFloat = 0.0
-    max_sampled: PositiveInt = 10
-    k: PositiveInt = 5
-    n: PositiveInt = 10
-    sample_weights: SampleWeights = SampleWeights()
-    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    threads: PositiveInt | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    max_embedding_norm: PositiveFloat = 100.0
-
-
-class UserIds(Source):
-    """Users chosen from a table."""
-
-    column: NonEmpty = "user_id"
-    where: NonEmpty | None = None
-
-
-class UserList(UserIds):
-    """Users that are asked for by their ids, and what they like."""
-
-    liked: NonEmpty | None = None
-    liked_weights: NonEmpty | None = None
-
-
-class ItemList(Source):
-    """Items chosen from a table."""
-
-    column: NonEmpty = "item_id"
-    where: NonEmpty | None = None
-
-
-class CandidateList(Source):
-    """Pairs of a user and an item: what may be recommended to whom."""
-
-    user: NonEmpty = "user_id"
-    item: NonEmpty = "item_id"
-    where: NonEmpty | None = None
-
-
-class Cohort(_Section):
-    """Who gets recommendations."""
-
-    name: Annotated[str, Field(pattern=COHORT_PATTERN)] = "all"
-    users: UserList | None = None
-    sample: PositiveInt | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-
-
-class Titles(_Section):
-    """What items are called, for people; read without Spark."""
-
-    format: Literal["csv", "parquet"] = "csv"
-    path: NonEmpty | None = None
-    options: dict[str, str | int | float | bool] = {}
-    column: NonEmpty = "item_id"
-    title: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] = "title"
-
-
-class Items(_Section):
-    """What may be recommended, and what it is called."""
-
-    allow: ItemList | None = None
-    deny: ItemList | None = None
-    candidates: CandidateList | None = None
-    titles: Titles | None = None
-
-
-class Scoring(_Section):
-    """How the lists are made."""
-
-    k: PositiveInt = 10
-    exclude_seen: bool = True
-    fold_in: Literal["new", "all", "none"] = "new"
-    fallback: Literal["popular", "none"] = "popular"
-    users_per_file: PositiveInt = 25_000
-
-
-class Similar(_Section):
-    """Whose nearest neighbours are looked for, and how many."""
-
-    k: PositiveInt = 10
-    items: ItemList | None = None
-    users: UserIds | None = None
-
-
-class Config(_Section):
+class Config(Section):
     """One run's whole configuration."""
 
     # Hadoop would take these characters for a pattern.
@@ -277,7 +56,8 @@ class Config(_Section):
     items: Items = Items()
     scoring: Scoring = Scoring()
     similar: Similar = Similar()
-    spark: dict[str, str | int | float | bool] = {}
+    evaluation: Evaluation = Evaluation()
+    spark: dict[str, str | int | float | bool] = Field(default={})
 
     @model_validator(mode="after")
     def _agree(self) -> "Config":
@@ -319,6 +99,18 @@ class Config(_Section):
                 "training.sample_weights.cap: expected with rating capped, and only there; found "
                 f"rating {weights.rating} and cap {weights.cap}"
             )
+        split = self.evaluation.split
+        if split.bounds()[0] <= 0:
+            yield (
+                f"evaluation.split.test_share: found {split.test_share}, with validation_share "
+                f"{split.validation_share}, expected less than 1 together; lower one of them"
+            )
+        since, until = split.validation_since, split.test_since
+        if since and until and since >= until:
+            yield (
+                f"evaluation.split.validation_since: found {since}, expected a day before "
+                f"evaluation.split.test_since ({until})"
+            )
         for key in self.spark:
             if not key.startswith("spark."):
                 yield f"spark.{key}: expected Spark's own keys, which begin with 'spark.'"
@@ -331,6 +123,7 @@ class Config(_Section):
             "items.candidates": self.items.candidates,
             "similar.items": self.similar.items,
             "similar.users": self.similar.users,
+            "evaluation.segment": self.evaluation.segment,
         }
         yield "input", self.input
         yield from ((place, source) for place, source in lists.items() if source is not None)
@@ -370,6 +163,25 @@ class Config(_Section):
                 "filters.since, filters.until and filters.last_days need a timestamp, but "
                 "input.columns.timestamp is not set; set it, or remove the date window"
             )
+
+    def require_split(self) -> None:
+        """Raise ConfigError unless pairs can be held out as configured."""
+        split = self.evaluation.split
+        if split.kind in SPLITS_BY_TIME and self.input.columns.timestamp is None:
+            raise ConfigError(
+                f"evaluation.split.kind: '{split.kind}' needs a timestamp, but "
+                "input.columns.timestamp is not set; set it, or choose one of random, by_user, "
+                "by_item"
+            )
+        if split.kind == "time":
+            split.days()
+
+    def require_evaluation(self) -> None:
+        """Raise ConfigError unless an evaluation can be made as configured."""
+        self.require_input()
+        self.require_split()
+        if self.evaluation.segment is not None:
+            self.evaluation.segment.require("evaluation.segment")
 
     def fingerprint(self, *sections: str) -> str:
         """Return the SHA-256 (hex) of these sections as canonical JSON.

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys.config import Titles
 from recsys.errors import ConfigError
 from recsys.kernel.worker import FOLD_IN, POPULAR, Catalogue, Choice, Lists, Ragged
 from recsys.model import Vectors, ids_for_pandas, load_fold_in, load_items
+from recsys.sections import Titles
 from recsys.titles import read_titles
 
 _TYPES = {pa.int32(): ("int", 32), pa.int64(): ("bigint", 64)}

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 
 from recsys import __version__
-from recsys.config import RUN_ID_PATTERN
 from recsys.errors import ConfigError
+from recsys.sections import RUN_ID_PATTERN
 
 FORMAT_VERSION = 1
 

@@ -20,11 +20,12 @@ from recsys.columns import (
     REJECTS_SCHEMA,
     USER,
 )
-from recsys.config import RANKING_LOSSES, Config, digest
+from recsys.config import Config, digest
 from recsys.errors import InputError, ModelError, TooManyRejectsError
 from recsys.files import MANIFEST
 from recsys.manifest import FORMAT_VERSION, Run
 from recsys.model_store import Model
+from recsys.sections import RANKING_LOSSES
 from recsys.storage import Store
 
 PAIRS, REJECTS = "pairs", "rejects"

@@ -40,8 +40,8 @@ from recsys.columns import (
     TIMESTAMP,
     USER,
 )
-from recsys.config import Deduplication, Filters, IdType, Input, Validation
 from recsys.errors import ConfigError, InputError
+from recsys.sections import Deduplication, Filters, IdType, Input, Validation
 
 _EPOCH_UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 # 0001-01-01 and 9999-12-31 in microseconds since 1970: what Spark, pandas' readers and SQL share.

@@ -27,13 +27,14 @@ from recsys.columns import (
     USER,
     WEIGHTS,
 )
-from recsys.config import ItemList, Items, digest
+from recsys.config import digest
 from recsys.errors import InputError
 from recsys.interactions import index_frame
 from recsys.kernel import worker
 from recsys.model import ids_for_pandas
 from recsys.model_store import Model
 from recsys.ratings import convert_id
+from recsys.sections import ItemList, Items
 from recsys.source import find_column, read_source
 
 _FEWEST_USERS = 1000  # in a part: starting a worker costs as much as scoring so many
@@ -102,19 +103,7 @@ def recommend(
     Returns:
         RANKED_SCHEMA; within a partition in order of user and rank.
     """
-    filtered = "" if allowed is None else "-" + digest(np.packbits(allowed).tobytes().hex())[:8]
-    items = model.items
-    catalogue: Any = spark.sparkContext.broadcast(
-        worker.Catalogue(
-            key=model.uri + filtered,
-            ids=ids_for_pandas(items.ids),
-            embeddings=items.embeddings,
-            biases=items.biases,
-            positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
-            allowed=allowed,
-            fold_in=model.fold_in,
-        )
-    )
+    catalogue = broadcast_catalogue(spark, model, allowed)
     score: partial[Iterator[pd.DataFrame]] = partial(
         worker.score,
         shared=catalogue,
@@ -125,7 +114,7 @@ def recommend(
     schema = RANKED_SCHEMA.format(user=model.user_type, item=model.item_type)
     columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, LIKED, WEIGHTS, CANDIDATES)
     return (
-        _with_vectors(users, model.users)
+        with_vectors(users, model.users)
         .repartitionById(tasks, PART)
         .sortWithinPartitions(USER)
         .select(*columns)
@@ -159,8 +148,29 @@ def probability(loss: str) -> Column:
     return F.when(F.col(SOURCE) == worker.MODEL, sigmoid).cast("float")
 
 
-def _with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
-    """Bring users together with what the model has of them.
+def broadcast_catalogue(
+    spark: SparkSession, model: Model, allowed: NDArray[np.bool_] | None = None
+) -> Any:
+    """Send a model's items to the executors once; `allowed` as in `recommend`."""
+    filtered = "" if allowed is None else "-" + digest(np.packbits(allowed).tobytes().hex())[:8]
+    items = model.items
+    return spark.sparkContext.broadcast(
+        worker.Catalogue(
+            key=model.uri + filtered,
+            ids=ids_for_pandas(items.ids),
+            embeddings=items.embeddings,
+            biases=items.biases,
+            positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
+            allowed=allowed,
+            fold_in=model.fold_in,
+        )
+    )
+
+
+def with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
+    """Bring users together with what the model has of them: `embedding`, `bias` and `seen`.
+
+    `users` has `source`, `known` and `done`, as in ROUTED_SCHEMA; other columns are handed on.
 
     Not one left join: the users are small and the vectors large, and Spark can hand out the small
     side of an inner join only.

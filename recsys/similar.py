@@ -14,13 +14,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import BIAS, EMBEDDING, NEIGHBOURS_SCHEMA, USER, USER_INDEX
-from recsys.config import ItemList, UserIds
 from recsys.errors import InputError
 from recsys.interactions import check_result, index_frame
 from recsys.kernel import neighbours as kernel
 from recsys.model import ITEMS, USERS, Vectors, ids_for_pandas, vectors_from_table
 from recsys.model_store import Model
 from recsys.ratings import convert_id
+from recsys.sections import ItemList, UserIds
 from recsys.source import find_column, read_source
 
 log = logging.getLogger(__name__)

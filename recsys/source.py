@@ -17,9 +17,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys.columns import RATING, RAW_ITEM, RAW_LINE, RAW_USER, TIMESTAMP
-from recsys.config import Input, Source, digest
+from recsys.config import digest
 from recsys.errors import ConfigError, InputError, OutputError
 from recsys.redaction import redact
+from recsys.sections import Input, Source
 from recsys.session import spark_reason
 
 _CORRUPT = "_corrupt_record"

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from recsys.config import Titles
 from recsys.errors import ConfigError, InputError
 from recsys.redaction import redact
+from recsys.sections import Titles
 
 _OPTIONS = ("header", "sep", "delimiter", "quote", "escape", "encoding")
 # Stands for a separator of several characters, which Python's csv module does not take.

@@ -12,9 +12,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recsys.config import Training
 from recsys.errors import TrainingError
 from recsys.lifecycle import interruptible
+from recsys.sections import Training
 from recsys.validation import Validator, hold_out
 from recsys.weights import sample_weights
 

@@ -9,9 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.config import EarlyStopping
 from recsys.errors import TrainingError
 from recsys.kernel.topk import ItemMatrix, Ranked, top_k
+from recsys.sections import EarlyStopping
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import SampleWeights
 from recsys.errors import TrainingError
+from recsys.sections import SampleWeights
 
 _Float = NDArray[np.float64]
 

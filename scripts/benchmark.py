@@ -1,4 +1,4 @@
-"""How fast it is, as ratios from one run: `python scripts/benchmark.py kernel|spark [--json FILE]`.
+"""How fast it is, as ratios from one run: `python scripts/benchmark.py evaluate|kernel|spark`.
 
 Machines are noisy, so everything that is compared runs in turns in one run: keep the ratios, not
 the microseconds. Peers that are not installed are skipped, with a reason; `pip install
@@ -13,6 +13,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import click
+from benchmark_evaluate import evaluate_command
 from benchmark_kernel import kernel_command
 from benchmark_spark import spark_command
 
@@ -22,6 +23,7 @@ def main() -> None:
     pass
 
 
+main.add_command(evaluate_command)
 main.add_command(kernel_command)
 main.add_command(spark_command)
 

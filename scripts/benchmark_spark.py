@@ -33,12 +33,12 @@ from recsys.columns import (
     ROUTED_SCHEMA,
     USER,
 )
-from recsys.config import Cohort
 from recsys.interactions import Interactions, index_frame
 from recsys.kernel import worker
 from recsys.kernel.foldin import plain_mean
 from recsys.kernel.topk import Ranked
 from recsys.model_store import Model, load_model, write_model
+from recsys.sections import Cohort
 from recsys.storage import Store
 from recsys.training import Embeddings
 

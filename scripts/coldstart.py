@@ -25,9 +25,9 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.config import Training
 from recsys.foldin import fit
 from recsys.kernel.foldin import FoldIn, fold_in, plain_mean
+from recsys.sections import Training
 from recsys.training import Embeddings, train
 
 SETTINGS = {

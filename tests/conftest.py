@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs import evaluate as evaluate_job
 from jobs import run as run_job
 from jobs import score as score_job
 from jobs import similar as similar_job
@@ -57,6 +58,7 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     ) -> dict[str, Any]:
         config = configured(sections.pop("root", tmp_path / "out"), **sections)
         stages = {
+            "evaluate": evaluate_job.stages,
             "run": run_job.stages,
             "train": train_job.stages,
             "score": partial(score_job.stages, model_id=model_id),

@@ -116,6 +116,14 @@ def test_policies_by_time_are_refused_without_a_timestamp_column(policy: str) ->
             ["input.columns.timestamp=t", "filters.since=2020-01-02", "filters.last_days=3"],
             "one or the other",
         ),
+        (["evaluation.split.test_share=0.9", "evaluation.split.validation_share=0.1"], "less than"),
+        (
+            [
+                "evaluation.split.test_since=2020-01-02",
+                "evaluation.split.validation_since=2020-01-02",
+            ],
+            "a day before evaluation.split.test_since",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

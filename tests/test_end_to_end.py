@@ -11,7 +11,6 @@ import pyarrow.dataset as ds
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys.config import Input
 from recsys.errors import (
     ConfigError,
     InputError,
@@ -19,6 +18,7 @@ from recsys.errors import (
     TooManyRejectsError,
     TrainingError,
 )
+from recsys.sections import Input
 from recsys.source import read_ratings
 from tests.conftest import ROOT, csv_input, small_ratings, table
 

@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 from pyspark.sql import SparkSession
 
 from jobs.cli import main
-from recsys.config import Config, Titles
+from recsys.config import Config
 from recsys.errors import ConfigError, InputError, ModelError
 from recsys.local import LocalModel
+from recsys.sections import Titles
 from recsys.titles import read_titles
 from tests.conftest import csv_input, small_ratings, table
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys.config import POLICIES, Deduplication, Filters, Input, Validation
 from recsys.errors import ConfigError, InputError
 from recsys.ratings import (
     accepted,
@@ -18,6 +17,7 @@ from recsys.ratings import (
     rejects,
     validate,
 )
+from recsys.sections import POLICIES, Deduplication, Filters, Input, Validation
 from tests.conftest import collected
 
 RAW = "user string, item string, rating string, timestamp string, line string"

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys.config import POLICIES, POLICIES_BY_TIME, Deduplication
 from recsys.config_file import load_config
 from recsys.errors import TooManyRejectsError
 from recsys.model import load_items, load_users
 from recsys.ratings import accepted, deduplicate, validate
+from recsys.sections import POLICIES, POLICIES_BY_TIME, Deduplication
 from recsys.source import read_ratings
 from tests.conftest import ROOT, completejourney, shared_file, table
 

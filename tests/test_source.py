@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys.config import Input
 from recsys.errors import InputError
+from recsys.sections import Input
 from recsys.source import identify, read_ratings, reading
 from tests.conftest import collected
 

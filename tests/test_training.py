@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys.config import Training
 from recsys.errors import TrainingError
+from recsys.sections import Training
 from recsys.training import Embeddings, fit, has_openmp, train
 
 LOSSES = ["warp", "bpr", "warp-kos", "logistic"]

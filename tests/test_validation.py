@@ -6,8 +6,8 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.config import EarlyStopping, SampleWeights
 from recsys.errors import TrainingError
+from recsys.sections import EarlyStopping, SampleWeights
 from recsys.training import Embeddings, fit, train
 from recsys.validation import Validator, hold_out
 from recsys.weights import sample_weights

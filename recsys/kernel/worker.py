@@ -1,6 +1,7 @@
 """What an executor does with the users that Spark hands it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.kernel.foldin import FoldIn, fold_in
+from recsys.kernel.popular import Popularity
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
 
 # The ways by which a list is made; the column `source` has them.
@@ -91,9 +93,7 @@ class Lists:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self._items: dict[float, ItemMatrix] = {}
-        # Of equally many likes the smaller id comes first.
-        ranked = np.argsort(-catalogue.positives.astype(np.int64), kind="stable")
-        self._popular = ranked if catalogue.allowed is None else ranked[catalogue.allowed[ranked]]
+        self.popularity = Popularity(catalogue.positives, catalogue.allowed)
 
     def _matrix(self, bias_scale: float) -> ItemMatrix:
         """Return the items with their biases scaled, prepared when first needed."""
@@ -132,13 +132,14 @@ class Lists:
 
     def by_popularity(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
         """Give users the items that most users liked, of those that they have not seen."""
-        chosen = []
-        for i, seen in enumerate(choice.left_out):
-            head = self._popular[: choice.k + len(seen)]  # even if all that was seen is in it
-            if choice.candidates is not None:
-                head = self._popular[np.isin(self._popular, choice.candidates[i])]
-            chosen.append(head[~np.isin(head, seen)][: choice.k])
-        lists = Ragged.of(chosen)
+        seen = choice.left_out
+        if choice.candidates is None:
+            lists = Ragged(*self.popularity.top(choice.k, seen.indptr, seen.values))
+        else:
+            ranked = self.popularity.ranked
+            heads = (ranked[np.isin(ranked, own)] for own in choice.candidates)
+            pairs = zip(heads, seen, strict=True)
+            lists = Ragged.of(head[~np.isin(head, done)][: choice.k] for head, done in pairs)
         scores = self.catalogue.positives[lists.values].astype(np.float32)
         return Ranked(indptr=lists.indptr, items=lists.values, scores=scores)
 
@@ -146,7 +147,8 @@ class Lists:
 _prepared: dict[str, Lists] = {}
 
 
-def _lists(catalogue: Catalogue) -> Lists:
+def prepared(catalogue: Catalogue) -> Lists:
+    """Return what makes lists of a catalogue, from the worker's cache where it is there."""
     if catalogue.key not in _prepared:
         _prepared.clear()
         _prepared[catalogue.key] = Lists(catalogue)
@@ -175,7 +177,7 @@ def score(
         `user_id`, `rank` (1...), `item_id`, `score`, `source`; users in the order in which they
         came.
     """
-    lists = _lists(shared.value)
+    lists = prepared(shared.value)
     ways = {
         MODEL: lists.by_model,
         FOLD_IN: lists.by_fold_in,
@@ -196,6 +198,16 @@ def score(
             yield together.drop(columns="position")
 
 
+@contextmanager
+def naming(users: pd.DataFrame, catalogue: Catalogue) -> Iterator[None]:
+    """Say in an error of the kernel's which model and which of the users it is about."""
+    try:
+        yield
+    except KernelError as error:
+        whose = "" if error.row is None else f" (user {users['user_id'].iloc[error.row]})"
+        raise KernelError(f"model {catalogue.key}: {error}{whose}", error.row) from error
+
+
 def _candidates(users: pd.DataFrame) -> Ragged:
     return Ragged.of(() if own is None else own for own in users["candidates"])
 
@@ -206,11 +218,8 @@ def _ranked(
     choice: Choice,
     catalogue: Catalogue,
 ) -> pd.DataFrame:
-    try:
+    with naming(users, catalogue):
         ranked = ranker(users, choice)
-    except KernelError as error:
-        whose = "" if error.row is None else f" (user {users['user_id'].iloc[error.row]})"
-        raise KernelError(f"model {catalogue.key}: {error}{whose}", error.row) from error
     lengths = np.diff(ranked.indptr)
     first = np.repeat(ranked.indptr[:-1], lengths)
     return pd.DataFrame(
