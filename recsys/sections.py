@@ -133,15 +133,16 @@ class Memory(Section):
 class SampleWeights(Section):
     """How much each pair counts in training."""
 
-    rating: Literal["none", "linear", "log", "capped"] = "none"
+    rating: Literal["none", "linear", "log", "capped"] = "log"
     cap: PositiveFloat | None = None
     half_life_days: PositiveFloat | None = None
-    user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.0
+    user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @property
     def without_effect(self) -> bool:
         """Whether every pair counts the same."""
-        return self == SampleWeights(cap=self.cap)
+        equal = (self.rating, self.half_life_days, self.user_exponent)
+        return equal == ("none", None, 0.0)
 
 
 class EarlyStopping(Section):
@@ -158,19 +159,18 @@ class Training(Section):
     """LightFM's hyperparameters, under its own names, and how it is run."""
 
     loss: Literal["warp", "bpr", "warp-kos", "logistic"] = "warp"
-    no_components: PositiveInt = 32
-    epochs: PositiveInt = 20
+    no_components: PositiveInt = 128
+    epochs: PositiveInt = 60
     learning_schedule: Literal["adagrad", "adadelta"] = "adagrad"
-    learning_rate: PositiveFloat = 0.05
+    learning_rate: PositiveFloat = 0.02
     rho: Annotated[float, Field(gt=0, lt=1)] = 0.95
     epsilon: PositiveFloat = 1e-6
-    item_alpha: NonNegativeFloat = 0.0
-    user_alpha: NonNegativeFloat = 0.0
-    max_sampled: PositiveInt = 10
+    item_alpha: NonNegativeFloat = 1e-5
+    user_alpha: NonNegativeFloat = 1e-5
+    max_sampled: PositiveInt = 50
     k: PositiveInt = 5
     n: PositiveInt = 10
     sample_weights: SampleWeights = SampleWeights()
-    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
     early_stopping: EarlyStopping | None = EarlyStopping()
     threads: PositiveInt | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42

@@ -202,11 +202,6 @@ def train(
 ) -> Embeddings:
     """Train a LightFM model for a given number of epochs.
 
-    With `settings.averaging` a, what is returned (and given to `stop`) is the exponential moving
-    average over the epochs, `a` times the one before plus `1 - a` times this epoch's, divided by
-    `1 - a ** epochs`: the weights of stochastic gradient descent circle round better ones (Polyak &
-    Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging").
-
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1; with one thread its order decides,
             with the seed, the result to the last bit.
@@ -243,41 +238,22 @@ def train(
         log.warning(
             "logistic learns from negatives, and there are none: set filters.rating_threshold"
         )
-    averaged = _Average(settings.averaging)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
         interruptible(lambda: _run_epoch(model, labels, matrix, threads, settings))
         _check_converging(model, epoch, settings)
-        current = averaged.after(model)
+        current = Embeddings(
+            user_embeddings=model.user_embeddings,
+            user_biases=model.user_biases,
+            item_embeddings=model.item_embeddings,
+            item_biases=model.item_biases,
+        )
         if progress.disable:  # no terminal to draw on
             log.info("epoch %d of %d", epoch, settings.epochs)
         if stop is not None and stop(current):
             break
     progress.close()
     return current
-
-
-class _Average:
-    """The moving average of a model's parameters over its epochs; with a decay of 0 the last."""
-
-    def __init__(self, decay: float) -> None:
-        self._decay = np.float32(decay)
-        self._total: list[NDArray[np.float32]] = []
-        self._epochs = 0
-
-    def after(self, model: Any) -> Embeddings:
-        """Take in an epoch, and return the average up to it."""
-        names = ("user_embeddings", "user_biases", "item_embeddings", "item_biases")
-        now = [getattr(model, name) for name in names]
-        if not self._decay:
-            return Embeddings(*now)
-        self._epochs += 1
-        self._total = self._total or [np.zeros_like(values) for values in now]
-        for total, values in zip(self._total, now, strict=True):
-            total *= self._decay
-            total += (1 - self._decay) * values
-        weight = np.float32(1 - float(self._decay) ** self._epochs)
-        return Embeddings(*[total / weight for total in self._total])
 
 
 def _run_epoch(

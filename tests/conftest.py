@@ -72,7 +72,14 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 def configured(root: Path | str, **sections: Any) -> Config:
     """Make a configuration; one training thread, so that results repeat."""
-    small = {"threads": 1, "epochs": 2, "no_components": 4, "early_stopping": None}
+    small = {
+        "threads": 1,
+        "epochs": 2,
+        "no_components": 4,
+        "learning_rate": 0.05,
+        "sample_weights": {"rating": "none", "user_exponent": 0.0},
+        "early_stopping": None,
+    }
     training = {**small, **sections.pop("training", {})}
     return Config.model_validate({"root": str(root), "training": training, **sections})
 

@@ -49,7 +49,12 @@ def config(tmp_path: Path, ratings_csv: Csv) -> Path:
                         "timestamp": "timestamp",
                     },
                 },
-                "training": {"threads": 1, "epochs": 2, "no_components": 4},
+                "training": {
+                    "threads": 1,
+                    "epochs": 2,
+                    "no_components": 4,
+                    "early_stopping": None,
+                },
                 "spark": {
                     "spark.master": "local[2]",
                     "spark.driver.memory": "700m",

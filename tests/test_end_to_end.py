@@ -53,6 +53,7 @@ def test_the_output_keeps_its_contract(
         ("run_id", "string"),
         ("generated_at", "timestamp"),
         ("source", "string"),
+        ("probability", "float"),
     ]
     found = table(manifest, "recommendations")
     assert len(found) == 30 * 5 == manifest["outputs"]["recommendations"]["rows"]
@@ -62,7 +63,8 @@ def test_the_output_keeps_its_contract(
         assert rows["item_id"].is_unique
     assert set(found["model_id"]) == {manifest["model_id"]}
     assert set(found["run_id"]) == {"r1"}
-    assert not found.isna().any().any()
+    assert found["probability"].isna().all()  # by the logistic loss alone
+    assert not found.drop(columns="probability").isna().any().any()
     # A reader of the whole table finds the partition columns, as text and as a date.
     whole = spark.read.parquet(str(tmp_path / "out/recommendations"))
     types = {f.name: f.dataType.simpleString() for f in whole.schema}

@@ -71,7 +71,7 @@ def test_executors_score_with_an_interpreter_that_has_no_lightfm(
         f"root: {tmp_path / 'out'}\n"
         f"input: {{path: {ratings_csv(small_ratings())}, options: {{header: true}}, "
         "columns: {user: user, item: item, rating: rating, timestamp: timestamp}}\n"
-        "training: {threads: 1, epochs: 2, no_components: 4}\n"
+        "training: {threads: 1, epochs: 2, no_components: 4, early_stopping: null}\n"
         "scoring: {users_per_file: 10}\n"
         "spark:\n"
         "  spark.master: local-cluster[2,1,1024]\n"

@@ -22,7 +22,8 @@ def checkerboard(n_users: int = 40, n_items: int = 40, seed: int = 0) -> sp.coo_
 
 
 def settings(**more: object) -> Training:
-    return Training.model_validate({"no_components": 8, "epochs": 10, **more})
+    small = {"no_components": 8, "epochs": 10, "learning_rate": 0.05, "item_alpha": 0.0}
+    return Training.model_validate({**small, "user_alpha": 0.0, "max_sampled": 10, **more})
 
 
 @pytest.mark.parametrize("loss", LOSSES)

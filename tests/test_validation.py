@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import TrainingError
 from recsys.sections import EarlyStopping, SampleWeights
-from recsys.training import Embeddings, fit, train
+from recsys.training import fit, train
 from recsys.validation import Validator, hold_out
 from recsys.weights import sample_weights
 from tests.test_training import checkerboard, settings
@@ -33,14 +33,16 @@ AGES = np.array([0, 10, 20, 0, 10], np.float32)
 def test_each_policy_gives_known_weights_with_a_mean_of_one(
     policy: dict[str, object], expected: list[float]
 ) -> None:
-    weights = sample_weights(SampleWeights.model_validate(policy), USERS, RATINGS, AGES)
+    plain = {"rating": "none", "user_exponent": 0.0}
+    chosen = SampleWeights.model_validate({**plain, **policy})
+    weights = sample_weights(chosen, USERS, RATINGS, AGES)
     assert weights is not None
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, np.array(expected) / np.mean(expected), rtol=1e-6)
 
 
 def test_without_a_policy_there_are_no_weights_and_impossible_ones_are_refused() -> None:
-    assert sample_weights(SampleWeights(), USERS) is None
+    assert sample_weights(SampleWeights(rating="none", user_exponent=0.0), USERS) is None
     linear = SampleWeights(rating="linear")
     with pytest.raises(TrainingError, match="found a rating of -1, expected none below 0"):
         sample_weights(linear, USERS, RATINGS - 1)
@@ -49,7 +51,7 @@ def test_without_a_policy_there_are_no_weights_and_impossible_ones_are_refused()
     with pytest.raises(TrainingError, match="there are no ratings"):
         sample_weights(linear, USERS)
     with pytest.raises(TrainingError, match="there are no timestamps"):
-        sample_weights(SampleWeights(half_life_days=1.0), USERS)
+        sample_weights(SampleWeights(rating="none", half_life_days=1.0), USERS)
 
 
 @given(
@@ -104,7 +106,8 @@ def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> 
 def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     labels = checkerboard()
     stop = {"patience": 3, "k": 5}
-    given = settings(epochs=60, early_stopping=stop, no_components=4)
+    plain = {"rating": "none", "user_exponent": 0.0}
+    given = settings(epochs=60, early_stopping=stop, no_components=4, sample_weights=plain)
     fitted = fit(labels, given, threads=1)
     curve = fitted.report["curve"]
     assert fitted.epochs == fitted.report["kept_epoch"] == int(np.argmax(curve)) + 1
@@ -113,7 +116,7 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
     assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
     # Without a second training the best epoch's own state is what is kept.
-    given = settings(epochs=60, early_stopping={**stop, "refit": False}, no_components=4)
+    given = given.model_copy(update={"early_stopping": EarlyStopping(patience=3, k=5, refit=False)})
     kept = fit(labels, given, threads=1)
     assert kept.report["curve"] == curve
     held_out = hold_out(labels, EarlyStopping.model_validate(stop), given.seed)
@@ -122,16 +125,3 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     assert max(curve) == judge.ndcg(
         found.user_embeddings, found.user_biases, found.item_embeddings, found.item_biases
     )
-
-
-def test_averaging_is_the_bias_corrected_moving_average_of_the_epochs() -> None:
-    labels, seen = checkerboard(), []
-
-    def note(current: Embeddings) -> bool:
-        seen.append(current.copy().item_embeddings.astype(np.float64))
-        return False
-
-    train(labels, settings(epochs=4, averaging=0.0), threads=1, stop=note)
-    averaged = train(labels, settings(epochs=4, averaging=0.5), threads=1)
-    expected = sum(0.5 * 0.5 ** (3 - n) * values for n, values in enumerate(seen)) / (1 - 0.5**4)
-    np.testing.assert_allclose(averaged.item_embeddings, expected, rtol=1e-4, atol=1e-6)
