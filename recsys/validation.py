@@ -75,7 +75,7 @@ class Validator:
         self.users = users
         self.k = settings.k
         seen = _rows(labels, held_out.trained)[users]
-        self._seen = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
+        self.seen = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
         self._wanted = wanted[users]
         self._popularity = np.bincount(
             labels.col[held_out.trained], minlength=labels.shape[1]
@@ -91,19 +91,20 @@ class Validator:
         """Return the mean nDCG@k of the users: what was trained on is left out of their lists."""
         items = ItemMatrix(item_embeddings, item_biases)
         ranked = top_k(
-            items, user_embeddings[self.users], user_biases[self.users], self.k, *self._seen
+            items, user_embeddings[self.users], user_biases[self.users], self.k, *self.seen
         )
-        return self._mean_ndcg(ranked)
+        return self.of_lists(ranked)
 
     def popularity_ndcg(self) -> float:
         """Return what the most popular items reach on the same users."""
         n_items = len(self._popularity)
         items = ItemMatrix(np.zeros((n_items, 1), np.float32), self._popularity)
         nothing = np.zeros((len(self.users), 1), np.float32)
-        ranked = top_k(items, nothing, nothing[:, 0], self.k, *self._seen)
-        return self._mean_ndcg(ranked)
+        ranked = top_k(items, nothing, nothing[:, 0], self.k, *self.seen)
+        return self.of_lists(ranked)
 
-    def _mean_ndcg(self, ranked: Ranked) -> float:
+    def of_lists(self, ranked: Ranked) -> float:
+        """Return the mean nDCG@k of lists, one for each of `users`."""
         n, n_items = self._wanted.shape
         lengths = np.diff(ranked.indptr)
         rows = np.repeat(np.arange(n), lengths)
