@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import re
 import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,7 @@ from recsys.errors import ConfigError, OutputError
 from recsys.interactions import index_frame
 from recsys.model_store import Model, load_model
 from recsys.preparation import open_pairs
+from recsys.source import reading
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
     partition = (f"run_date={run.run_date}", f"cohort={config.cohort.name}", f"run_id={run.run_id}")
 
     with run.stage("cohort"):
-        pairs = open_pairs(store, model)
+        pairs = open_pairs(store, model, config.scoring.interactions)
         asked = _staged_requests(job, model, pairs)
         n_asked = asked.count()
         cores = job.spark.sparkContext.defaultParallelism
@@ -100,10 +102,13 @@ def _staged_requests(job: Job, model: Model, pairs: DataFrame) -> DataFrame:
     """Write down who is asked for: lists and statuses must be about the same, whatever happens."""
     place = f"{job.staging}/requests"
     schema = REQUESTS_SCHEMA.format(user=model.user_type)
+    config = job.config
     asked = cohorts.requests(
-        job.spark, job.config.cohort, model.user_type, pairs, job.config.items.candidates
+        job.spark, config.cohort, model.user_type, model.item_type, pairs, config.items.candidates
     )
-    job.store.write_table(asked, place, schema)
+    listed = config.cohort.users or config.items.candidates
+    with reading(listed) if listed is not None else nullcontext():
+        asked.write.parquet(place)
     return job.store.read_table(place, schema)
 
 
@@ -117,7 +122,12 @@ def _staged_ways(
     candidates, counts = None, {}
     if wanted is not None:
         candidates, found = read_candidates(
-            job.spark, wanted, item_index, user_type=types["user"], item_type=types["item"]
+            job.spark,
+            wanted,
+            item_index,
+            f"{job.staging}/candidates",
+            user_type=types["user"],
+            item_type=types["item"],
         )
         counts = {"candidates": found}
         log.info("candidates: %s", ", ".join(f"{n:,} {name}" for name, n in found.items()))
@@ -130,6 +140,7 @@ def _staged_ways(
         fallback=settings.fallback,
         threshold=model.manifest["configuration"]["filters"]["rating_threshold"],
         candidates=candidates,
+        newer=settings.interactions is not None,
     )
     place, schema = f"{job.staging}/ways", ROUTED_SCHEMA.format(**types)
     job.store.write_table(scoring.split(routed, tasks), place, schema)
@@ -146,11 +157,13 @@ def _verify(lists: DataFrame, k: int) -> dict[str, int]:
     found = per_user.agg(
         F.count(F.lit(1)).alias("users"),
         F.count_if(F.col("n") == k).alias("full_lists"),
-        F.count_if((F.col("n") != F.col("last")) | (F.col("n") != F.col("ranks"))).alias("broken"),
+        F.count_if(
+            (F.col("n") > k) | (F.col("n") != F.col("last")) | (F.col("n") != F.col("ranks"))
+        ).alias("broken"),
     ).collect()[0]
     if found["broken"]:
         raise OutputError(
-            f"{found['broken']:,} lists have a gap or a repeat in their ranks; nothing was "
+            f"{found['broken']:,} lists are too long or have a gap in their ranks; nothing was "
             "published; report this with the run's manifest"
         )
     return {

@@ -6,13 +6,14 @@ from pyspark.sql import functions as F
 from recsys.columns import CANDIDATES, ITEM, ITEM_INDEX, USER
 from recsys.ratings import convert_id
 from recsys.sections import CandidateList
-from recsys.source import find_column, read_source
+from recsys.source import find_column, read_source, reading
 
 
 def read_candidates(
     spark: SparkSession,
     wanted: CandidateList,
     item_index: DataFrame,
+    place: str,
     *,
     user_type: str,
     item_type: str,
@@ -23,6 +24,7 @@ def read_candidates(
         spark: the session.
         wanted: the table of pairs.
         item_index: `item_id` and `item_index` of the model's items.
+        place: where to write them down, so that lists and counts are of the same pairs.
         user_type: Spark's name of the type of the model's user ids.
         item_type: and of its item ids.
 
@@ -43,7 +45,10 @@ def read_candidates(
     )
     user, _ = convert_id(F.col(USER), raw.schema[USER].dataType, user_type, f"{key}.user")
     item, _ = convert_id(F.col(ITEM), raw.schema[ITEM].dataType, item_type, f"{key}.item")
-    rows = raw.select(user.alias(USER), item.alias(ITEM)).join(item_index, on=ITEM, how="left")
+    found_rows = raw.select(user.alias(USER), item.alias(ITEM))
+    with reading(wanted):
+        found_rows.join(item_index, on=ITEM, how="left").write.parquet(place)
+    rows = spark.read.parquet(place)
     no_user, no_item = F.col(USER).isNull(), F.col(ITEM_INDEX).isNull()
     counts = rows.agg(
         F.count(F.lit(1)).alias("rows"),

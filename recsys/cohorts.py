@@ -46,6 +46,7 @@ def requests(
     spark: SparkSession,
     cohort: Cohort,
     user_type: str,
+    item_type: str,
     pairs: DataFrame,
     candidates: CandidateList | None = None,
 ) -> DataFrame:
@@ -55,6 +56,7 @@ def requests(
         spark: the session.
         cohort: a list, or everyone; and how many of them.
         user_type: Spark's name of the type of the model's user ids.
+        item_type: and of its item ids.
         pairs: the interactions, for everyone.
         candidates: who is asked for where the cohort has no list.
 
@@ -67,11 +69,11 @@ def requests(
         ConfigError: the condition or the column's type cannot be used.
     """
     if cohort.users is not None:
-        asked = _listed(spark, cohort.users, user_type, "cohort.users", "column")
+        asked = _listed(spark, cohort.users, user_type, item_type, "cohort.users", "column")
     elif candidates is not None:
         about = candidates.model_dump(exclude={"user", "item"})
         users = UserList(column=candidates.user, **about)
-        asked = _listed(spark, users, user_type, "items.candidates", "user")
+        asked = _listed(spark, users, user_type, item_type, "items.candidates", "user")
     else:
         once = F.lit(1).cast("bigint").alias(TIMES_REQUESTED)
         everyone = pairs.select(USER).distinct()
@@ -85,11 +87,16 @@ def requests(
 
 
 def _listed(
-    spark: SparkSession, users: UserList, user_type: str, key: str, column_key: str
+    spark: SparkSession,
+    users: UserList,
+    user_type: str,
+    item_type: str,
+    key: str,
+    column_key: str,
 ) -> DataFrame:
     frame = read_source(spark, users, where=users.where, key=key)
     column = find_column(frame, users.column, f"{key}.{column_key}", users)
-    likes = F.lit(None).cast(LIKES_TYPE) if users.liked is None else _likes(frame, users)
+    likes = F.lit(None).cast(LIKES_TYPE) if users.liked is None else _likes(frame, users, item_type)
     raw = frame.select(column.alias(REQUESTED), likes.alias(LIKED))
     user, _ = convert_id(
         F.col(REQUESTED), raw.schema[REQUESTED].dataType, user_type, f"{key}.{column_key}"
@@ -104,16 +111,23 @@ def _listed(
     )
 
 
-def _likes(frame: DataFrame, users: UserList) -> Column:
+def _likes(frame: DataFrame, users: UserList, item_type: str) -> Column:
     """Pair the ids of a list's liked items with their weights, ones where it has none."""
-    liked = find_column(frame, users.liked or "", "cohort.users.liked", users)
-    _expect_array(frame, liked, "cohort.users.liked", DataType, "item ids")
-    items = liked.cast("array<string>")
+    key = "cohort.users.liked"
+    liked = find_column(frame, users.liked or "", key, users)
+    element = _expect_array(frame, liked, key, DataType, "item ids")
+
+    def converted(item: Column) -> Column:
+        return convert_id(item, element, item_type, key)[0].cast("string")
+
+    items = F.transform(liked, converted)
+    alike = F.transform(items, lambda item: _like(item, F.lit(1.0)))
     if users.liked_weights is None:
-        return F.transform(items, lambda item: _like(item, F.lit(1.0)))
-    weights = find_column(frame, users.liked_weights, "cohort.users.liked_weights", users)
-    _expect_array(frame, weights, "cohort.users.liked_weights", NumericType, "numbers")
-    return F.zip_with(items, weights.cast("array<double>"), _like)
+        return alike
+    weights = find_column(frame, users.liked_weights, f"{key}_weights", users)
+    _expect_array(frame, weights, f"{key}_weights", NumericType, "numbers")
+    weighed = F.zip_with(items, weights.cast("array<double>"), _like)
+    return F.when(weights.isNull(), alike).otherwise(weighed)
 
 
 def _like(item: Column, weight: Column) -> Column:
@@ -122,12 +136,13 @@ def _like(item: Column, weight: Column) -> Column:
 
 def _expect_array(
     frame: DataFrame, column: Column, key: str, element: type[DataType], what: str
-) -> None:
+) -> DataType:
     found = frame.select(column).schema[0].dataType
     if not (isinstance(found, ArrayType) and isinstance(found.elementType, element)):
         raise ConfigError(
             f"{key}: found a column of type {found.simpleString()}, expected an array of {what}"
         )
+    return found.elementType
 
 
 def ways(
@@ -140,6 +155,7 @@ def ways(
     fallback: str,
     threshold: float | None,
     candidates: DataFrame | None = None,
+    newer: bool = False,
 ) -> DataFrame:
     """Decide for each user by which way a list is made, and gather what the model has not.
 
@@ -151,6 +167,8 @@ def ways(
         fold_in: `new`, `all` or `none`.
         fallback: `popular` or `none`.
         threshold: ratings from here on are likes; None: all are.
+        newer: whether `pairs` are not those that the model learned from, so that they count for
+            users whom it knows, too.
         candidates: `user_id` and `candidates` (item indices), where users have some of their own.
 
     Returns:
@@ -162,7 +180,7 @@ def ways(
     valid = asked.where(F.col(USER).isNotNull())
     users = valid.select(USER).distinct()
     known = model_users.select(USER, F.lit(True).alias(KNOWN))
-    done = _history(valid, users, known, pairs, item_index, fold_in == "all", threshold)
+    done = _history(valid, users, known, pairs, item_index, newer or fold_in == "all", threshold)
     known_to_model = F.coalesce(KNOWN, F.lit(False)).alias(KNOWN)
     way = F.when(known_to_model, MODEL)
     if fold_in == "all":
@@ -204,7 +222,9 @@ def _history(
     found = pairs.join(wanted, on=USER, how="left_semi").select(
         USER, ITEM, F.when(positive, 1.0).alias(WEIGHT)
     )
-    weight = F.max(F.when((F.col(WEIGHT) > 0) & (F.col(WEIGHT) < float("inf")), F.col(WEIGHT)))
+    # As the float that executors work with: a number too small for it is no weight.
+    single = F.col(WEIGHT).cast("float")
+    weight = F.max(F.when((single > 0) & (single < float("inf")), F.col(WEIGHT)))
     per_item = (
         given.unionByName(found)
         .join(item_index, on=ITEM, how="inner")

@@ -122,7 +122,9 @@ class LocalModel:
             if (row := self._rows.get(item)) is None:
                 continue
             before = likes.setdefault(row, None)
-            if math.isfinite(weight) and weight > 0:
+            with np.errstate(over="ignore"):  # as the float that the kernel works with
+                single = float(np.float32(weight))
+            if math.isfinite(single) and single > 0:
                 likes[row] = weight if before is None else max(before, weight)
         return dict(sorted(likes.items()))
 

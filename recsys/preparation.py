@@ -21,7 +21,7 @@ from recsys.columns import (
     USER,
 )
 from recsys.config import Config, digest
-from recsys.errors import InputError, ModelError, TooManyRejectsError
+from recsys.errors import ConfigError, InputError, ModelError, TooManyRejectsError
 from recsys.files import MANIFEST
 from recsys.manifest import FORMAT_VERSION, Run
 from recsys.model_store import Model
@@ -210,12 +210,28 @@ def _schema(types: Mapping[str, str]) -> str:
     return INTERACTIONS_SCHEMA.format(**types)
 
 
-def open_pairs(store: Store, model: Model) -> DataFrame:
-    """Return the interactions that a model learned from (INTERACTIONS_SCHEMA).
+def open_pairs(store: Store, model: Model, newer: str | None = None) -> DataFrame:
+    """Return the interactions that a model learned from, or newer ones (INTERACTIONS_SCHEMA).
 
     Raises:
         ModelError: they are not under this root any more.
+        ConfigError: the newer ones are not there, or have ids of other types.
     """
+    if newer is not None:
+        place = store.uri("interactions", newer)
+        if not store.exists(f"{place}/{MANIFEST}"):
+            raise ConfigError(
+                f"scoring.interactions: found {newer}, expected the id of interactions in "
+                f"{store.uri('interactions')}"
+            )
+        found = _open(store, place)
+        types = {"user": model.user_type, "item": model.item_type}
+        if found.types != types:
+            raise ConfigError(
+                f"scoring.interactions: {newer} has ids of the types {found.types}, expected the "
+                f"model's, {types}"
+            )
+        return found.pairs
     name = str(model.manifest["interactions_id"])
     place = store.uri("interactions", name)
     if not store.exists(f"{place}/{MANIFEST}"):

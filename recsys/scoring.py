@@ -35,7 +35,7 @@ from recsys.model import ids_for_pandas
 from recsys.model_store import Model
 from recsys.ratings import convert_id
 from recsys.sections import ItemList, Items
-from recsys.source import find_column, read_source
+from recsys.source import find_column, read_source, reading
 
 _FEWEST_USERS = 1000  # in a part: starting a worker costs as much as scoring so many
 
@@ -69,7 +69,8 @@ def _listed(spark: SparkSession, model: Model, chosen: ItemList, key: str) -> ND
     index = index_frame(spark, model.items.ids, ITEM, ITEM_INDEX)
     rows = frame.select(ids.alias(ITEM)).distinct().join(index, on=ITEM, how="inner")
     listed = np.zeros(len(model.items.ids), np.bool_)
-    listed[rows.select(ITEM_INDEX).toArrow().column(0).to_numpy()] = True
+    with reading(chosen):
+        listed[rows.select(ITEM_INDEX).toArrow().column(0).to_numpy()] = True
     return listed
 
 

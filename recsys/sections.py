@@ -241,6 +241,7 @@ class Scoring(Section):
     exclude_seen: bool = True
     fold_in: Literal["new", "all", "none"] = "new"
     fallback: Literal["popular", "none"] = "popular"
+    interactions: Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9_.-]{0,160}$")] | None = None
     users_per_file: PositiveInt = 25_000
 
 

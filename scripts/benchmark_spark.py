@@ -125,7 +125,7 @@ class Stage:
         place = self.store.uri("ways", f"{self.model.model_id}-{n_users}")
         schema = ROUTED_SCHEMA.format(**TYPES)
         if not self.store.exists(place):
-            asked = cohorts.requests(self.spark, Cohort(), TYPES["user"], self.pairs)
+            asked = cohorts.requests(self.spark, Cohort(), "int", "int", self.pairs)
             routed = cohorts.ways(
                 asked.where(F.col(USER) < n_users),
                 self.model.users,

@@ -66,6 +66,20 @@ def test_all_items_as_candidates_give_the_list_of_top_k_in_any_batch(
     assert caught.value.row == 1
 
 
+def test_a_great_many_users_are_ranked_as_each_of_them_alone() -> None:
+    n, m, k = 100_000, 50, 3
+    items, item_biases, users, user_biases = model(5, n, m, 2)
+    matrix = ItemMatrix(items, item_biases)
+    indptr = np.arange(n + 1) * 5
+    own = ((np.arange(n)[:, None] * 7 + np.arange(5) * 11) % m).astype(np.int32).reshape(-1)
+    found = rank(matrix, users, user_biases, k, indptr, own)
+    assert (np.diff(found.indptr) == k).all()
+    for i in (0, 511, 512, 70_000, n - 1):
+        some = slice(i, i + 1)
+        alone = rank(matrix, users[some], user_biases[some], k, np.array([0, 5]), own[5 * i :][:5])
+        assert found.items[k * i : k * i + k].tolist() == alone.items.tolist()
+
+
 @pytest.fixture
 def logistic(run: Run, ratings_csv: Callable[..., str]) -> Run:
     source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})

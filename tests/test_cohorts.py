@@ -190,6 +190,57 @@ def test_likes_of_the_cohorts_own_table_are_folded_in_and_left_out(
         job(cohort={"users": {**users, "liked": "id"}})
 
 
+def test_likes_are_converted_like_every_other_id_and_odd_weights_do_no_harm(
+    job: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.json"
+    path.write_text(
+        '{"id":"50","numbers":[1.0,4.0],"texts":["1.0"," 4 "],"w":null}\n'
+        '{"id":"51","numbers":[1.0,4.0],"texts":["1","4"],"w":[1e-50,1e300]}\n'
+    )
+    users = {"format": "json", "path": str(path), "column": "id", "liked_weights": "w"}
+    for liked in ("numbers", "texts"):
+        manifest = job(cohort={"users": {**users, "liked": liked}})
+        # No weights are equal ones; weights that are none leave out, and are no likes.
+        assert {user: row[2] for user, row in statuses(manifest).items()} == {
+            "50": "folded_in",
+            "51": "fell_back",
+        }
+        assert all(set(found) == {2, 3, 5, 6} for found in lists(manifest).values())
+
+
+def test_a_list_that_cannot_be_read_is_an_error_about_the_list(job: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    (folder / "a.csv").write_text("user_id,n\n2,1\n")
+    (folder / "b.csv").write_text("n,user_id\n1,3\n")
+    users = {"path": str(folder), "options": {"header": True}}
+    with pytest.raises(InputError, match=r"cannot read .*lists as csv: .*header"):
+        job(cohort={"users": users})
+    pairs = {"path": str(folder), "options": {"header": True}, "item": "n"}
+    with pytest.raises(InputError, match=r"cannot read .*lists as csv: .*header"):
+        job(items={"candidates": pairs})
+    with pytest.raises(InputError, match=r"cannot read .*lists as csv: .*header"):
+        job(items={"deny": {**users, "column": "n"}})
+
+
+def test_newer_interactions_are_left_out_and_folded_in(
+    run: Run, job: Run, ratings_csv: Callable[..., str]
+) -> None:
+    rows = [*ROWS, [6, 2, 5, 1], [70, 1, 5, 1]]
+    source = csv_input(ratings_csv(rows, "later.csv"), id_types={"user": "int", "item": "int"})
+    filters = {"rating_threshold": 4.0}
+    later = run("train", run_id="later", input=source, filters=filters)
+    name = later["outputs"]["interactions"]["uri"].rsplit("/", 1)[-1]
+    found = job(scoring={"interactions": name})
+    by_user = {user: row[2] for user, row in statuses(found).items()}
+    assert (by_user["6"], by_user["70"]) == ("scored", "folded_in")
+    assert set(lists(found)[6]) == {3, 4, 5, 6}  # 2 is seen since
+    assert set(lists(found)[70]) == {2, 3, 4, 5, 6}
+    with pytest.raises(ConfigError, match=r"scoring\.interactions: found nope, expected the id"):
+        job(scoring={"interactions": "nope"})
+
+
 def test_known_users_are_folded_in_on_request(job: Run) -> None:
     manifest = job(scoring={"fold_in": "all"})
     found = {user: row[2] for user, row in statuses(manifest).items()}

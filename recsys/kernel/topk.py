@@ -159,7 +159,7 @@ def rank(
     start = 0
     while start < n:  # so many users that their pairs fit, and at least one
         stop = int(np.searchsorted(indptr, indptr[start] + _PAIRS_IN_BATCH, side="right")) - 1
-        some = slice(start, max(start + 1, min(stop, n)))
+        some = slice(start, max(start + 1, min(stop, start + BATCH, n)))
         wanted = np.unique(_keys(items, indptr, own, some))
         wanted = wanted[~np.isin(wanted, _keys(items, seen_indptr, seen, some))]
         users, rows = np.divmod(wanted, items.n_items)
@@ -250,6 +250,8 @@ def _best(users: I64, items: I64, scores: F32, n: int, k: int) -> Pairs:
     items, then user and score with the order by item below them. Each integer ends in its position.
     """
     bits = len(users).bit_length()
+    if max(n - 1, 0).bit_length() + 32 + bits > 64:  # the number below would not hold them
+        raise KernelError(f"{len(users):,} pairs of {n:,} users are too many for one batch")
     position = np.arange(len(users), dtype=np.uint64)
     mask = np.uint64((1 << bits) - 1)
     by_item = np.sort(items.astype(np.uint64) << bits | position) & mask
