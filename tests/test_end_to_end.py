@@ -283,7 +283,8 @@ def test_arrow_reads_the_whole_table_as_the_readme_says(
     run: Run, ratings_csv: Csv, tmp_path: Path
 ) -> None:
     run(input=csv_input(ratings_csv(small_ratings())))
-    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+    code = next(block.split("```")[0] for block in blocks if "ds.dataset" in block)
     names: dict[str, Any] = {"root": str(tmp_path / "out")}
     exec(code, names)  # noqa: S102 - our own documentation
     assert isinstance(names["table"], ds.Dataset)

@@ -88,6 +88,7 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
         "threads": 1,
         "openmp": True,
         "seed": 42,
+        "early_stopping": {},
     }
     assert manifest["configuration"]["filters"]["rating_threshold"] == 4.0
     assert len(manifest["configuration_hash"]) == 64
