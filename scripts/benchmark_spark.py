@@ -346,22 +346,21 @@ def _measure(
     click.echo(f"{'':82}{'us a user':>10}{'x matmul':>10}")
     note("matrix product alone, one thread", users, items, product_us * users / 1e6)
 
-    some = min(users, 100_000)
     run_mllib = mllib(spark, store, mllib_users, items, factors, k)
     with mock.patch.object(worker, "score", fixed_lists):
-        stage(some, k)  # warm-up, and the requests
-    stage(some, k)
+        stage(users, k)  # warm-up, and the requests
+    stage(users, k)
     times: dict[str, list[float]] = {"stage": [], "fixed": [], "mllib": []}
     for _ in range(rounds):
-        times["stage"].append(timed(lambda: stage(some, k)))
+        times["stage"].append(timed(lambda: stage(users, k)))
         with mock.patch.object(worker, "score", fixed_lists):
-            times["fixed"].append(timed(lambda: stage(some, k)))
+            times["fixed"].append(timed(lambda: stage(users, k)))
         times["mllib"].append(timed(run_mllib))
     median = {name: float(np.median(values)) for name, values in times.items()}
-    ahead = (median["mllib"] / mllib_users) / (median["stage"] / some)
-    note("stage", some, items, median["stage"])
+    ahead = (median["mllib"] / mllib_users) / (median["stage"] / users)
+    note("stage", users, items, median["stage"])
     share = median["fixed"] / median["stage"]
-    note("stage with fixed lists", some, items, median["fixed"], share_of_stage=share)
+    note("stage with fixed lists", users, items, median["fixed"], share_of_stage=share)
     note("MLlib recommendForUserSubset", mllib_users, items, median["mllib"], times_stage=ahead)
 
     peak = PeakMemory(_jvm_pid(spark))
@@ -371,11 +370,12 @@ def _measure(
             seconds = timed(lambda n=n_users: stage(n, k))  # type: ignore[misc]
         note("stage", n_users, items, seconds, seconds=seconds, **peak.report())
 
+    part = min(users, 100_000)
     for n_items in (items // 4, items // 2):
-        fewer, its_pairs = make_model(spark, store, some, n_items, factors, seen)
+        fewer, its_pairs = make_model(spark, store, part, n_items, factors, seen)
         other = Stage(spark, store, fewer, its_pairs)
-        other(some, k)
-        note("stage", some, n_items, timed(lambda o=other: o(some, k)))  # type: ignore[misc]
+        other(part, k)
+        note("stage", part, n_items, timed(lambda o=other: o(part, k)))  # type: ignore[misc]
     return records
 
 
