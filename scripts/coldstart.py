@@ -36,6 +36,8 @@ SETTINGS = {
     "learning_rate": 0.03,
     "epochs": 30,
     "max_sampled": 30,
+    "item_alpha": 0.0,
+    "user_alpha": 0.0,
 }
 K = 10
 SHARE = 0.2
