@@ -32,8 +32,6 @@ class Model:
     user_biases: F32
     seen_indptr: I64
     seen_items: NDArray[np.int32]
-    lightfm: Any = None
-    user_rows: Any = None  # rows of these users in the LightFM model
 
     @property
     def shape(self) -> str:
@@ -50,8 +48,6 @@ class Model:
             self.user_biases[:n],
             self.seen_indptr[: n + 1],
             self.seen_items[:end],
-            self.lightfm,
-            None if self.user_rows is None else self.user_rows[:n],
         )
 
 
@@ -116,18 +112,23 @@ def trained_model(
     epochs: int,
     n_users: int,
 ) -> Model:
-    """LightFM with WARP on all pairs, then a sample of its users with all they have seen."""
+    """Train as the job does by default, then take a sample of the users with all they have seen."""
     try:
-        from lightfm import LightFM
         from scipy.sparse import coo_matrix
+
+        from recsys.sections import Training
+        from recsys.training import train
+        from recsys.weights import sample_weights
     except ImportError as error:
         raise MissingError(f"{name}: {error}") from error
     users, items = (np.unique(column, return_inverse=True)[1] for column in pairs)
     seen = coo_matrix((np.ones(len(users), np.float32), (users, items))).tocsr()
     seen.data[:] = 1
+    labels = seen.tocoo()
     click.echo(f"training {name}, {n_components} factors, {epochs} epochs ...", err=True)
-    model = LightFM(n_components, loss="warp", learning_rate=0.05, random_state=1)
-    model.fit(seen.tocoo(), epochs=epochs, num_threads=1)
+    settings = Training(no_components=n_components, epochs=epochs)
+    weights = sample_weights(settings.sample_weights, labels.row, labels.data)
+    model = train(labels, settings, threads=1, weights=weights)
     rows = np.random.default_rng(0).permutation(seen.shape[0])[:n_users]
     listed = seen[rows]
     return Model(
@@ -138,8 +139,6 @@ def trained_model(
         model.user_biases[rows],
         listed.indptr.astype(np.int64),
         listed.indices.astype(np.int32),
-        model,
-        rows,
     )
 
 
@@ -262,19 +261,16 @@ def lightfm_predict(model: Model, k: int) -> Contender:
         from scipy.sparse import coo_matrix
     except ImportError as error:
         raise MissingError(f"LightFM: {error}") from error
-    lightfm, rows = model.lightfm, model.user_rows
-    if lightfm is None:
-        lightfm = LightFM(model.items.shape[1])
-        lightfm.fit_partial(coo_matrix((len(model.users), len(model.items))), epochs=0)
-        lightfm.item_embeddings, lightfm.item_biases = model.items, model.item_biases
-        lightfm.user_embeddings, lightfm.user_biases = model.users, model.user_biases
-        rows = np.arange(len(model.users))
+    lightfm = LightFM(model.items.shape[1])
+    lightfm.fit_partial(coo_matrix((len(model.users), len(model.items))), epochs=0)
+    lightfm.item_embeddings, lightfm.item_biases = model.items, model.item_biases
+    lightfm.user_embeddings, lightfm.user_biases = model.users, model.user_biases
     everything = np.arange(len(model.items), dtype=np.int32)
     n = 4
 
     def run() -> None:
         for i in range(n):
-            scores = lightfm.predict(int(rows[i]), everything, num_threads=1)
+            scores = lightfm.predict(i, everything, num_threads=1)
             start, stop = model.seen_indptr[i : i + 2]
             scores[model.seen_items[start:stop]] = -np.inf
             np.argpartition(scores, -k)[-k:]
@@ -348,7 +344,7 @@ def compare(model: Model, ks: tuple[int, ...], rounds: int) -> list[dict[str, An
 @click.option("--seen", type=int, default=150, show_default=True, help="Of the random models.")
 @click.option("--factors", type=int, multiple=True, default=(32, 128), show_default=True)
 @click.option("--trained/--no-trained", default=True, help="Train on real data as well (minutes).")
-@click.option("--epochs", type=int, default=20, show_default=True)
+@click.option("--epochs", type=int, default=9, show_default=True)
 @click.option(
     "--goodbooks", "goodbooks_path", type=click.Path(path_type=Path), default=GOODBOOKS,
     show_default=True,
