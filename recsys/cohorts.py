@@ -173,9 +173,8 @@ def ways(
 
     Returns:
         ROUTED_SCHEMA but for `part`, one row a user with a valid id. `known`: whether the model has
-        the user. `done`: what they have
-        interacted with that the model may not know of; `liked` and `weights`: null where nothing is
-        known to be liked.
+        the user. `done`: what they have interacted with that the model may not know of; `liked` and
+        `weights`: null where nothing is known to be liked.
     """
     valid = asked.where(F.col(USER).isNotNull())
     users = valid.select(USER).distinct()

@@ -118,18 +118,16 @@ def fit(
         embeddings = train(labels, settings, threads=threads, weights=weights)
         return Fitted(embeddings, settings.epochs, {})
     held_out = hold_out(labels, settings.early_stopping, settings.seed)
-    part, part_weights = labels, None
     keep = held_out.trained
     part = sp.coo_matrix(
         (labels.data[keep], (labels.row[keep], labels.col[keep])), shape=labels.shape
     )
-    if weights is not None:
-        part_weights = sample_weights(
-            settings.sample_weights,
-            part.row,
-            None if ratings is None else ratings[keep],
-            None if ages is None else ages[keep],
-        )
+    part_weights = sample_weights(
+        settings.sample_weights,
+        part.row,
+        None if ratings is None else ratings[keep],
+        None if ages is None else ages[keep],
+    )
     search = _Search(Validator(labels, held_out, settings.early_stopping, settings.seed), settings)
     train(part, settings, threads=threads, weights=part_weights, stop=search)
     report = search.report()

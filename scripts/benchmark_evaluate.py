@@ -5,23 +5,19 @@ Measuring makes two lists a user, the model's and the popular one, and writes nu
 lists.
 """
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from benchmark_spark import TYPES, Stage, make_model, timed
+from benchmark_spark import TYPES, Stage, make_model, scratch, timed
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys import evaluation, scoring, session
+from recsys import evaluation, scoring
 from recsys.columns import EXAM_SCHEMA, ITEM, LABEL, USER
 from recsys.kernel import metrics
 from recsys.kernel.measure import Traits
 from recsys.sections import Evaluation
-from recsys.storage import Store
 
 
 @click.command(name="evaluate")
@@ -48,18 +44,7 @@ def evaluate_command(
     driver_memory: str,
 ) -> None:
     """Scoring with and without measuring."""
-    folder = Path(tempfile.mkdtemp(prefix="recsys-benchmark-"))
-    spark = session.start(
-        {
-            "spark.master": master,
-            "spark.driver.memory": driver_memory,
-            "spark.ui.enabled": False,
-            "spark.local.dir": str(folder / "local"),
-            "spark.sql.shuffle.partitions": 8,
-        }
-    )
-    try:
-        store = Store(spark, str(folder))
+    with scratch(master, driver_memory) as (spark, store):
         click.echo("making the model ...", err=True)
         model, pairs = make_model(spark, store, users, items, factors, seen)
         stage = Stage(spark, store, model, pairs)
@@ -97,9 +82,6 @@ def evaluate_command(
         )
         whole = timed(measuring(auc_users, True))
         click.echo(f"whole catalogue    {whole / auc_users * 1e6:10.1f} us a user {whole:8.2f} s")
-    finally:
-        spark.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parts(

@@ -46,6 +46,26 @@ TYPES = {"user": "int", "item": "int"}
 USERS_PER_FILE = 25_000
 
 
+@contextmanager
+def scratch(master: str, driver_memory: str) -> Iterator[tuple[SparkSession, Store]]:
+    """Give a session and a root that both are gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="recsys-benchmark-"))
+    spark = session.start(
+        {
+            "spark.master": master,
+            "spark.driver.memory": driver_memory,
+            "spark.ui.enabled": False,
+            "spark.local.dir": str(folder / "local"),
+            "spark.sql.shuffle.partitions": 8,
+        }
+    )
+    try:
+        yield spark, Store(spark, str(folder))
+    finally:
+        spark.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def random_embeddings(n_users: int, n_items: int, width: int) -> Embeddings:
     """Gaussian: the hardest case for pruning, as nothing stands out."""
     rng = np.random.default_rng(0)
@@ -286,32 +306,19 @@ def spark_command(
     driver_memory: str,
 ) -> None:
     """The Spark stage against MLlib, and how its cost grows with users and items."""
-    folder = Path(tempfile.mkdtemp(prefix="recsys-benchmark-"))
-    spark = session.start(
-        {
-            "spark.master": master,
-            "spark.driver.memory": driver_memory,
-            "spark.ui.enabled": False,
-            "spark.local.dir": str(folder / "local"),
-            "spark.sql.shuffle.partitions": 8,
-        }
-    )
     # The functions of this file go to workers by value: they have no copy of it.
     from pyspark import cloudpickle
 
     cloudpickle.register_pickle_by_value(__import__(__name__))  # type: ignore[no-untyped-call]
-    try:
-        records = _measure(spark, folder, users, items, factors, seen, k, rounds, mllib_users)
-    finally:
-        spark.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch(master, driver_memory) as (spark, store):
+        records = _measure(spark, store, users, items, factors, seen, k, rounds, mllib_users)
     if json_path:
         json_path.write_text(json.dumps(records, indent=1) + "\n")
 
 
 def _measure(
     spark: SparkSession,
-    folder: Path,
+    store: Store,
     users: int,
     items: int,
     factors: int,
@@ -320,7 +327,6 @@ def _measure(
     rounds: int,
     mllib_users: int,
 ) -> list[dict[str, Any]]:
-    store = Store(spark, str(folder))
     records: list[dict[str, Any]] = []
     product_us = _product(items, factors)
 
