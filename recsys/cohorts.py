@@ -13,12 +13,12 @@ from recsys.columns import (
     LIKED,
     LIKES_TYPE,
     N_ITEMS,
+    OUTCOMES_SCHEMA,
     RATING,
     REASON,
     REQUESTED,
     SOURCE,
     STATUS,
-    STATUS_SCHEMA,
     TIMES_REQUESTED,
     USER,
     WEIGHT,
@@ -262,7 +262,7 @@ def statuses(
         only_candidates: whether users have candidates of their own.
 
     Returns:
-        STATUS_SCHEMA, as many rows as `asked`.
+        OUTCOMES_SCHEMA, as many rows as `asked`.
     """
     lengths = ranked.groupBy(USER).agg(F.count(F.lit(1)).cast("int").alias(N_ITEMS))
     n_items = F.coalesce(N_ITEMS, F.lit(0))
@@ -291,5 +291,5 @@ def statuses(
             .otherwise(told(_REASONS))
             .alias(REASON),
         )
-        .select(*names(STATUS_SCHEMA.format(user=user_type)))
+        .select(*names(OUTCOMES_SCHEMA.format(user=user_type)))
     )

@@ -67,6 +67,8 @@ PROBABILITY = "probability"
 SOURCE = "source"
 MODEL_ID = "model_id"
 RUN_ID = "run_id"
+RUN_DATE = "run_date"
+COHORT = "cohort"
 GENERATED_AT = "generated_at"
 
 # Neighbours
@@ -93,15 +95,18 @@ ROUTED_SCHEMA = (
     "candidates array<int>, weights array<double>, part int"
 )
 RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
+# Run date and cohort stand in the rows: Iceberg takes partitions from there, and no reader has to
+# infer types from paths.
 RECOMMENDATIONS_SCHEMA = (
-    "user_id {user}, rank int, item_id {item}, score float, model_id string, run_id string, "
-    "generated_at timestamp, source string, probability float"
+    "run_date date, cohort string, user_id {user}, rank int, item_id {item}, score float, "
+    "probability float, source string, model_id string, run_id string, generated_at timestamp"
 )
 
-STATUS_SCHEMA = (
+OUTCOMES_SCHEMA = (
     "requested string, user_id {user}, times_requested bigint, status string, n_items int, "
     "reason string"
 )
+STATUS_SCHEMA = f"run_date date, cohort string, {OUTCOMES_SCHEMA}, run_id string"
 
 NEIGHBOURS_SCHEMA = "id {id}, rank int, neighbour_id {id}, cosine float"
 SIMILAR_ITEMS_SCHEMA = (

@@ -17,9 +17,11 @@ from recsys.sections import (
     Deduplication,
     Evaluation,
     Filters,
+    Gates,
     Input,
     Items,
     Memory,
+    Publishing,
     Scoring,
     Section,
     Similar,
@@ -29,7 +31,7 @@ from recsys.sections import (
 )
 
 # What retries of a run may change: it has no effect on results. Sections, or keys in them.
-WITHOUT_EFFECT = ("spark", "memory", "items.titles")
+WITHOUT_EFFECT = ("spark", "memory", "items.titles", "gates", "publishing")
 
 # What the job itself says to Spark's readers.
 _OWN_OPTIONS = (
@@ -57,6 +59,8 @@ class Config(Section):
     scoring: Scoring = Scoring()
     similar: Similar = Similar()
     evaluation: Evaluation = Evaluation()
+    gates: Gates = Gates()
+    publishing: Publishing = Publishing()
     spark: dict[str, str | int | float | bool] = Field(default={})
 
     @model_validator(mode="after")

@@ -108,6 +108,7 @@ _FREE = {
     ("items", "titles", "options"),
     ("similar", "items", "options"),
     ("similar", "users", "options"),
+    ("publishing", "iceberg", "properties"),
 }
 
 

@@ -52,6 +52,24 @@ class OutputError(RecsysError):
     exit_code = 8
 
 
+class GateError(RecsysError):
+    """A result was not good enough to be published."""
+
+    exit_code = 9
+
+
+class ConflictError(RecsysError):
+    """Another process works on the same thing at this moment."""
+
+    exit_code = 10
+
+
+class DamageError(RecsysError):
+    """A published version is missing, incomplete or damaged."""
+
+    exit_code = 11
+
+
 class Terminated(BaseException):
     """The run was told to stop (SIGTERM).
 

@@ -312,3 +312,34 @@ class Evaluation(Section):
     bootstrap: PositiveInt = 1000
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     segment: UserSegments | None = None
+
+
+class Gates(Section):
+    """What a result must fulfil before readers see it; None: not asked."""
+
+    min_full_lists: Share | None = 0.9
+    min_coverage: Share | None = 0.01
+    max_top_item: Share | None = 0.9
+    min_overlap: Share | None = 0.05
+    max_overlap: Share | None = 0.999
+    min_to_popularity: NonNegativeFloat | None = 1.0
+    min_to_published: NonNegativeFloat | None = 0.9
+    min_users: PositiveInt = 100
+
+
+class Iceberg(Section):
+    """The catalogue of Iceberg tables, in pyiceberg's terms."""
+
+    catalog: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "recsys"
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "recsys"
+    properties: dict[str, str | int | float | bool] = {}
+
+
+class Publishing(Section):
+    """In what form results are published, and what is kept."""
+
+    format: Literal["parquet", "iceberg"] = "parquet"
+    keep_versions: PositiveInt = 3
+    keep_run_dates: PositiveInt | None = None
+    iceberg: Iceberg = Iceberg()
+    views: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = None

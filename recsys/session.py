@@ -29,6 +29,8 @@ DEFAULTS = {
     "spark.app.name": "recsys",
     "spark.master": "local[*]",
     "spark.sql.session.timeZone": "UTC",
+    # Spark's own default (INT96) is a type that Iceberg does not know, and has no statistics.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.ui.showConsoleProgress": "false",
     # After each row, Spark adds up the whole Arrow batch so far to see whether it is too large:
     # with lists in the rows most of the time of a stage. Batches are limited by their rows alone.

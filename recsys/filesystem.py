@@ -1,0 +1,230 @@
+"""Small files, directories and locks under a root, on POSIX without Spark.
+
+Everything that decides what readers see goes through here: writing a file whole, moving a directory
+into its place, and holding a lock. What each store promises is said at its class.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from recsys.errors import ConfigError, ConflictError, OutputError
+from recsys.redaction import redact
+
+LOCKS = "_locks"
+
+
+class Files(Protocol):
+    """A root; places below it are its URIs, made of names that the callers have checked."""
+
+    root: str
+
+    def uri(self, *parts: str) -> str:
+        """Return the full URI of a place below the root."""
+
+    def exists(self, uri: str) -> bool:
+        """Whether there is a file or directory."""
+
+    def names(self, uri: str) -> list[str]:
+        """Return the names in a directory, sorted; none where there is no directory."""
+
+    def read(self, uri: str) -> bytes:
+        """Read a small file; FileNotFoundError where there is none."""
+
+    def replace(self, uri: str, content: bytes) -> None:
+        """Write a small file, or a new content of it, in one step."""
+
+    def move(self, source: str, target: str) -> None:
+        """Move a directory to where nothing is yet, in one step."""
+
+    def delete(self, uri: str) -> None:
+        """Delete a file, or a directory with all below it; nothing happens where there is none."""
+
+    def lock(self, name: str, *, wait: float = 0.0) -> AbstractContextManager[None]:
+        """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
+
+
+def read_json(files: Files, uri: str) -> Any:
+    """Read a small JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not JSON.
+    """
+    return json.loads(files.read(uri).decode("utf-8"))
+
+
+def write_json(files: Files, uri: str, value: Any) -> str:
+    """Write a small JSON file in one step, and return its SHA-256."""
+    content = json.dumps(value, indent=2, ensure_ascii=False, default=str).encode()
+    files.replace(uri, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the local path of a URI, or None where it is elsewhere.
+
+    Hadoop writes paths as they are: `%20` in one is three characters.
+    """
+    path = uri.removeprefix("file:")
+    return None if path == uri else Path("/" + path.lstrip("/"))
+
+
+def scheme(root: str) -> str:
+    """Return the scheme of a root; `file` where it has none."""
+    return urlsplit(root).scheme or "file"
+
+
+def open_local(root: str) -> "PosixFiles":
+    """Open a local root without Spark.
+
+    Raises:
+        ConfigError: it is elsewhere.
+    """
+    if scheme(root) != "file":
+        raise ConfigError(f"root {redact(root)}: expected a local path, found another store")
+    return PosixFiles(local_path(root) or Path(root).absolute())
+
+
+class PosixFiles:
+    """A local directory.
+
+    `os.replace` and `os.rename` are atomic for readers; what is replaced or moved is on the disk
+    before it is seen. Locks are the kernel's (`flock`): they end with their process, however it
+    ends. On NFS they hold between machines from version 4 on.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.root = f"file:{root}"
+
+    def uri(self, *parts: str) -> str:
+        """Return the full URI of a place below the root."""
+        return "/".join([self.root.rstrip("/"), *parts])
+
+    def path(self, uri: str) -> Path:
+        """Return the local path of a place."""
+        path = local_path(uri)
+        assert path is not None  # noqa: S101 - places are made by uri()
+        return path
+
+    def exists(self, uri: str) -> bool:
+        """Whether there is a file or directory."""
+        return self.path(uri).exists()
+
+    def names(self, uri: str) -> list[str]:
+        """Return the names in a directory, sorted; none where there is no directory."""
+        try:
+            return sorted(path.name for path in self.path(uri).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def read(self, uri: str) -> bytes:
+        """Read a small file; FileNotFoundError where there is none."""
+        return self.path(uri).read_bytes()
+
+    def replace(self, uri: str, content: bytes) -> None:
+        """Write a small file, or a new content of it, in one step."""
+        path = self.path(uri)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with beside.open("wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                beside.replace(path)
+            finally:
+                beside.unlink(missing_ok=True)
+            _sync(path.parent)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+    def move(self, source: str, target: str) -> None:
+        """Move a directory to where nothing is yet, in one step."""
+        old, new = self.path(source), self.path(target)
+        try:
+            for path in [old, *old.rglob("*")]:
+                _sync(path)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            if new.exists():  # rename would put an empty directory away without a word
+                raise OutputError(f"could not move {old} to {new}: there is something already")
+            old.rename(new)
+            _sync(new.parent)
+        except OSError as error:
+            raise OutputError(f"could not move {old} to {new}: {error.strerror}") from error
+
+    def delete(self, uri: str) -> None:
+        """Delete a file, or a directory with all below it; nothing happens where there is none."""
+        path = self.path(uri)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:  # somebody else was quicker
+            return
+        except OSError as error:
+            raise OutputError(f"cannot delete {path}: {error.strerror}") from error
+
+    @contextmanager
+    def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
+        """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
+        path = self._root / LOCKS / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held = _acquire(path, wait)
+        except OSError as error:
+            raise OutputError(f"cannot lock {path}: {error.strerror}") from error
+        try:
+            os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()  # before it is released: who waits for it looks whether it is there
+            os.close(held)
+
+
+def _acquire(path: Path, wait: float) -> int:
+    deadline = time.monotonic() + wait
+    while True:
+        opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its holder may have removed the file that was opened here, and another made a new one.
+            if path.exists() and os.fstat(opened).st_ino == path.stat().st_ino:
+                os.ftruncate(opened, 0)
+                return opened
+            os.close(opened)
+            continue
+        except BlockingIOError:
+            holder = os.read(opened, 200).decode(errors="replace")
+            os.close(opened)
+        except FileNotFoundError:
+            os.close(opened)
+            continue
+        if time.monotonic() >= deadline:
+            raise ConflictError(
+                f"{path.name} is held by {holder or 'another process'}; wait for it to end and run "
+                f"again ({path})"
+            )
+        time.sleep(0.05)
+
+
+def _sync(path: Path) -> None:
+    """Put a file or the names in a directory on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,1 @@
+"""From staged tables to what readers see: versions, the catalogue that names them, retention."""

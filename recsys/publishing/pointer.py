@@ -1,0 +1,122 @@
+"""Plain directories: one small file for each unit names the version that readers see.
+
+`publications/<cohort>/<run_date>/current.json` is written last and replaced in one step, so that a
+reader who follows it sees recommendations, statuses and manifest of one run. On POSIX that is
+promised; HDFS's rename has the same semantics, and was not tried. Object stores without
+compare-and-set are refused (`recsys.publishing.publish.open_catalogue`).
+"""
+
+from typing import Any
+
+from recsys.config import digest
+from recsys.errors import ConflictError, DamageError
+from recsys.filesystem import Files, read_json, write_json
+from recsys.publishing.versions import Unit, Version, place, units_on_disk
+
+POINTER = "current.json"
+FORMAT_VERSION = 1
+
+
+class Pointers:
+    """The catalogue of plain directories; see `Catalogue` for its methods."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def units(self) -> list[Unit]:
+        """Return the units that have something published, sorted."""
+        return [unit for unit in units_on_disk(self._files) if self.current(unit) is not None]
+
+    def current(self, unit: Unit) -> Version | None:
+        """Return what readers see of a unit."""
+        pointer = self._read(unit)
+        if pointer is None:
+            return None
+        return next(v for v in self._versions(unit, pointer) if v.run_id == pointer["run_id"])
+
+    def versions(self, unit: Unit) -> list[Version]:
+        """Return the versions that are kept, in order of publication; `current` is among them."""
+        pointer = self._read(unit)
+        return [] if pointer is None else self._versions(unit, pointer)
+
+    def switch(self, version: Version, *, expected: str | None) -> None:
+        """Let readers see a version in one step; the caller holds the unit's lock."""
+        current = self.current(version.unit)
+        if (current.run_id if current else None) != expected:
+            raise ConflictError(
+                f"{version.unit}: run {current.run_id if current else 'none'} was published "
+                f"meanwhile, expected {expected or 'none'}; run again"
+            )
+        kept = self.versions(version.unit)
+        if version.run_id not in [v.run_id for v in kept]:
+            kept.append(version)
+        self._write(version.unit, version.run_id, kept)
+
+    def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
+        """Forget what is beyond the numbers to keep, and return it."""
+        forgotten = []
+        units = self.units()
+        for unit in units:
+            newer = [u for u in units if u.cohort == unit.cohort and u.run_date > unit.run_date]
+            kept, current = self.versions(unit), self.current(unit)
+            if run_dates is not None and len(newer) >= run_dates:
+                with self._files.lock(lock_name(unit), wait=60):
+                    self._files.delete(self._uri(unit))
+                forgotten += kept
+                continue
+            old = [v for v in kept[:-versions] if v != current]
+            if old and current is not None:
+                with self._files.lock(lock_name(unit), wait=60):
+                    if self.versions(unit) != kept or self.current(unit) != current:
+                        continue  # somebody publishes: the next run's turn
+                    self._write(unit, current.run_id, [v for v in kept if v not in old])
+                forgotten += old
+        return forgotten
+
+    def in_use(self) -> set[tuple[Unit, str]]:
+        """Return units and run ids of the directories that something kept refers to."""
+        return {(unit, v.run_id) for unit in self.units() for v in self.versions(unit)}
+
+    def _uri(self, unit: Unit) -> str:
+        return place(self._files, unit) + f"/{POINTER}"
+
+    def _read(self, unit: Unit) -> dict[str, Any] | None:
+        uri = self._uri(unit)
+        try:
+            pointer: dict[str, Any] = read_json(self._files, uri)
+            checksum = pointer.pop("sha256")
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            checksum, pointer = None, {}
+        if digest(pointer) != checksum or pointer.get("format_version") != FORMAT_VERSION:
+            raise DamageError(
+                f"{unit}: {uri} is damaged or of another format; write it anew with recsys "
+                "rollback --to RUN_ID, or remove it and run again"
+            )
+        return pointer
+
+    def _versions(self, unit: Unit, pointer: dict[str, Any]) -> list[Version]:
+        return [Version(unit, **version) for version in pointer["versions"]]
+
+    def _write(self, unit: Unit, run_id: str, kept: list[Version]) -> None:
+        pointer: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "cohort": unit.cohort,
+            "run_date": unit.run_date.isoformat(),
+            "run_id": run_id,
+            "versions": [
+                {
+                    "run_id": v.run_id,
+                    "published_at": v.published_at,
+                    "manifest_sha256": v.manifest_sha256,
+                }
+                for v in kept
+            ],
+        }
+        write_json(self._files, self._uri(unit), {**pointer, "sha256": digest(pointer)})
+
+
+def lock_name(unit: Unit) -> str:
+    """Name the lock that publishers of a unit hold, one at a time."""
+    return f"publish-{unit.cohort}-{unit.run_date}"

@@ -1,0 +1,173 @@
+"""What is published: versions of a unit, and where they lie.
+
+A unit is one cohort on one run date; a version of it is what one run made: recommendations,
+statuses and a manifest, in one directory that never changes once it is in its place:
+
+    <root>/publications/<cohort>/<run_date>/<run_id>/recommendations/*.parquet
+                                                    /status/*.parquet
+                                                    /manifest.json
+
+Which version readers see is a catalogue's to say: `recsys.publishing.pointer` for plain directories,
+`recsys.publishing.iceberg` for tables.
+"""
+
+import datetime as dt
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from recsys.errors import DamageError
+from recsys.filesystem import Files, read_json
+from recsys.files import MANIFEST
+from recsys.sections import COHORT_PATTERN, RUN_ID_PATTERN
+
+PUBLICATIONS = "publications"
+HELD = "held"
+RECOMMENDATIONS, STATUS = "recommendations", "status"
+TABLES = (STATUS, RECOMMENDATIONS)
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """One cohort on one run date: what a publication replaces, no more and no less."""
+
+    cohort: str
+    run_date: dt.date
+
+    def __str__(self) -> str:
+        """Name it in messages."""
+        return f"cohort {self.cohort} of {self.run_date}"
+
+
+@dataclass(frozen=True, order=True)
+class Version:
+    """What one run published of a unit.
+
+    Attributes:
+        unit: the cohort and the day.
+        run_id: whose it is.
+        published_at: when it first became visible, ISO 8601 in UTC.
+        manifest_sha256: hex; the manifest in turn has the checksums of all files.
+    """
+
+    unit: Unit
+    run_id: str
+    published_at: str
+    manifest_sha256: str
+
+
+class Catalogue(Protocol):
+    """Says which version readers see. It names directories; it neither makes nor deletes them."""
+
+    def units(self) -> list[Unit]:
+        """Return the units that have something published, sorted."""
+
+    def current(self, unit: Unit) -> Version | None:
+        """Return what readers see of a unit."""
+
+    def versions(self, unit: Unit) -> list[Version]:
+        """Return the versions that are kept, in order of publication; `current` is among them."""
+
+    def switch(self, version: Version, *, expected: str | None) -> None:
+        """Let readers see a version, which lies complete in its place, in one step.
+
+        A version that is kept already is returned to, with the time of its first publication.
+
+        Args:
+            version: what is to be seen from now on.
+            expected: the run id that is current, as far as the caller knows; None for none.
+
+        Raises:
+            ConflictError: another run has become current meanwhile; nothing was changed.
+        """
+
+    def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
+        """Forget what is beyond the numbers to keep, and return it.
+
+        Args:
+            versions: of each unit, the latest so many, and always the current one.
+            run_dates: of each cohort, the latest so many; None: all.
+        """
+
+    def in_use(self) -> set[tuple[Unit, str]]:
+        """Return units and run ids of the directories that something kept refers to."""
+
+
+def place(files: Files, unit: Unit, run_id: str | None = None, *more: str) -> str:
+    """Return the URI of a unit's directory, or of one version's."""
+    parts = [PUBLICATIONS, unit.cohort, unit.run_date.isoformat()]
+    return files.uri(*parts, *([] if run_id is None else [run_id]), *more)
+
+
+def placed(files: Files) -> list[tuple[Unit, str]]:
+    """Return units and run ids of all version directories, whether anything refers to them."""
+    found = []
+    for unit in units_on_disk(files):
+        for name in files.names(place(files, unit)):
+            if re.fullmatch(RUN_ID_PATTERN, name) and files.exists(
+                place(files, unit, name, MANIFEST)
+            ):
+                found.append((unit, name))
+    return found
+
+
+def units_on_disk(files: Files) -> list[Unit]:
+    """Return the units that have a directory; names that are none of this project's are passed."""
+    found = []
+    for cohort in files.names(files.uri(PUBLICATIONS)):
+        if not re.fullmatch(COHORT_PATTERN, cohort):
+            continue
+        for day in files.names(files.uri(PUBLICATIONS, cohort)):
+            try:
+                found.append(Unit(cohort, dt.date.fromisoformat(day)))
+            except ValueError:
+                continue
+    return sorted(found)
+
+
+def read_manifest(files: Files, version: Version) -> dict[str, Any]:
+    """Read a version's manifest, and check that it is the one that was published.
+
+    Raises:
+        DamageError: it is missing or another.
+    """
+    uri = place(files, version.unit, version.run_id, MANIFEST)
+    try:
+        content = files.read(uri)
+    except FileNotFoundError:
+        raise DamageError(f"{version.unit}, run {version.run_id}: {uri} is missing") from None
+    if hashlib.sha256(content).hexdigest() != version.manifest_sha256:
+        raise DamageError(
+            f"{version.unit}, run {version.run_id}: {uri} is damaged: its SHA-256 is not that of "
+            "what was published; return to another version with recsys rollback, or run again"
+        )
+    manifest: dict[str, Any] = read_json(files, uri)
+    return manifest
+
+
+def schema_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Return what a reader of the old columns would stumble over: nothing if only columns are new.
+
+    Args:
+        old: types by column name.
+        new: the same of what is to be published.
+    """
+    gone = [f"column {name} is gone" for name in old if name not in new]
+    changed = [
+        f"column {name} was {kind} and is {new[name]}"
+        for name, kind in old.items()
+        if name in new and new[name] != kind
+    ]
+    return gone + changed
+
+
+def columns(schema: str) -> dict[str, str]:
+    """Return types by column name of a schema of `recsys.columns`."""
+    return dict(field.split(" ", 1) for field in schema.split(", "))  # type: ignore[misc]
+
+
+def latest_per_cohort(units: Sequence[Unit]) -> list[Unit]:
+    """Return each cohort's unit of the latest run date."""
+    return sorted({unit.cohort: unit for unit in sorted(units)}.values())
