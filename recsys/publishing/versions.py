@@ -7,7 +7,8 @@ statuses and a manifest, in one directory that never changes once it is in its p
                                                     /status/*.parquet
                                                     /manifest.json
 
-Which version readers see is a catalogue's to say: `recsys.publishing.pointer` for plain directories,
+Which version readers see is a catalogue's to say: `recsys.publishing.pointer` for plain
+directories,
 `recsys.publishing.iceberg` for tables.
 """
 
@@ -19,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from recsys.errors import DamageError
-from recsys.filesystem import Files, read_json
 from recsys.files import MANIFEST
+from recsys.filesystem import Files, read_json
 from recsys.sections import COHORT_PATTERN, RUN_ID_PATTERN
 
 PUBLICATIONS = "publications"
@@ -165,7 +166,7 @@ def schema_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 def columns(schema: str) -> dict[str, str]:
     """Return types by column name of a schema of `recsys.columns`."""
-    return dict(field.split(" ", 1) for field in schema.split(", "))  # type: ignore[misc]
+    return dict(field.split(" ", 1) for field in schema.split(", "))
 
 
 def latest_per_cohort(units: Sequence[Unit]) -> list[Unit]:
