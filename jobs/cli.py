@@ -1,6 +1,6 @@
-"""The command line: `recsys run|train|score|similar|evaluate`, also for spark-submit, `recommend`.
+"""The command line: what spark-submit runs as well, and what needs no Spark.
 
-Each command imports its own job: `recommend` takes about a second because it never loads Spark.
+Each command imports its own job: those without Spark answer within about a second.
 """
 
 import datetime as dt
@@ -13,6 +13,7 @@ import click
 from recsys import __version__
 
 if TYPE_CHECKING:
+    from jobs.manage import Place
     from jobs.runtime import Options
 
 _CONFIG_OPTIONS = [
@@ -32,6 +33,10 @@ _OPTIONS = [
     click.option("--debug", is_flag=True, help="Show tracebacks and Spark's own log."),
 ]
 
+
+_FORCE = click.option(
+    "--force", is_flag=True, help="Publish although a gate fails; the manifest says which."
+)
 
 _Command = Callable[..., Any]
 
@@ -59,7 +64,7 @@ def main() -> None:
 
 
 @main.command()
-@_with(_OPTIONS)
+@_with([*_OPTIONS, _FORCE])
 def run(**given: Any) -> None:
     """Prepare, train and score."""
     from jobs import run as run_job
@@ -78,7 +83,7 @@ def train(**given: Any) -> None:
 
 @main.command()
 @click.option("--model", "model_id", required=True, help="Id of the model, as train printed it.")
-@_with(_OPTIONS)
+@_with([*_OPTIONS, _FORCE])
 def score(model_id: str, **given: Any) -> None:
     """Score a cohort with a model that was trained before."""
     from jobs import score as score_job
@@ -116,6 +121,62 @@ def evaluate(**given: Any) -> None:
     from jobs import evaluate as evaluate_job
 
     sys.exit(evaluate_job.main(_options(given)))
+
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+_DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
+
+
+def _manage(
+    action: Callable[["Place"], None], config: str | None, overrides: Sequence[str], *, debug: bool
+) -> None:
+    from jobs import manage
+
+    sys.exit(manage.execute(action, config, overrides, debug=debug))
+
+
+@main.command()
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def runs(limit: int, **given: Any) -> None:
+    """List the latest runs of a root, with their state."""
+    from jobs import manage
+
+    _manage(lambda place: manage.runs(place, limit), **given)
+
+
+@main.command()
+@click.option("--cohort", required=True, help="Its name.")
+@click.option("--run-date", type=_DAY, required=True, help="The day.")
+@click.option("--to", help="Run id of a version that is kept; default: the one before.")
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -> None:
+    """Let readers see an earlier version again, in one step."""
+    from jobs import manage
+
+    _manage(lambda place: manage.rollback(place, cohort, run_date.date(), to), **given)
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Delete what is shown.")
+@click.option(
+    "--stored", is_flag=True, help="Also models and interactions of which no kept version was made."
+)
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def clean(yes: bool, stored: bool, **given: Any) -> None:
+    """Show what nothing needs any more, and with --yes delete it."""
+    from jobs import manage
+
+    _manage(lambda place: manage.clean(place, yes=yes, stored=stored), **given)
+
+
+@main.command()
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def verify(**given: Any) -> None:
+    """Re-read every published version and every model, and compare with what was written."""
+    from jobs import manage
+
+    _manage(manage.verify, **given)
 
 
 def command(arguments: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ def stages(job: Job) -> dict[str, Any]:
         "model_id": model.model_id,
         "cohort": job.config.cohort.name,
         "counts": model.manifest["counts"],
-        "outputs": {**outputs(job, model), **scored},
+        **scored,
+        "outputs": {**outputs(job, model), **scored["outputs"]},
     }
 
 

@@ -17,8 +17,9 @@ from recsys.config import Config
 from recsys.config_file import load_config
 from recsys.errors import RecsysError, Terminated
 from recsys.manifest import Run, new_run
-from recsys.runs import RunRecord, recorded_date
+from recsys.runs import RunRecord, recorded_date, run_lock
 from recsys.session import spark_reason
+from recsys.steps import step
 from recsys.storage import Store
 
 log = logging.getLogger("recsys")
@@ -33,6 +34,7 @@ class Job:
     config: Config
     run: Run
     staging: str
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Options:
     run_date: dt.date | None
     run_id: str | None
     debug: bool
+    force: bool = False
 
 
 def execute(
@@ -85,7 +88,7 @@ def execute(
             if options.run_date is None:
                 earlier = recorded_date(Store(spark, config.root), run.run_id)
                 run = replace(run, run_date=earlier or run.run_date)
-            run_recorded(name, spark, config, run, stages, asked=asked or {})
+            run_recorded(name, spark, config, run, stages, asked=asked or {}, force=options.force)
         finally:
             spark.stop()
     except (Exception, Terminated, KeyboardInterrupt) as error:
@@ -101,12 +104,30 @@ def run_recorded(
     stages: Callable[[Job], dict[str, Any]],
     *,
     asked: Mapping[str, Any],
+    force: bool = False,
 ) -> dict[str, Any]:
     """Run a job's stages with a record of the run, and return that record.
 
     A run that is complete already is not run again.
+
+    Raises:
+        ConflictError: the same run goes on in another process.
     """
     store = Store(spark, config.root)
+    with store.files.lock(run_lock(run.run_id)):
+        return _run_locked(name, spark, store, config, run, stages, asked, force)
+
+
+def _run_locked(
+    name: str,
+    spark: SparkSession,
+    store: Store,
+    config: Config,
+    run: Run,
+    stages: Callable[[Job], dict[str, Any]],
+    asked: Mapping[str, Any],
+    force: bool,
+) -> dict[str, Any]:
     record = RunRecord(
         store, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
     )
@@ -117,10 +138,12 @@ def run_recorded(
         return finished
     log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
     record.begin()
+    step("begun")
     try:
         with store.staging(run.run_id) as staging:
-            result = stages(Job(spark, store, config, run, staging))
+            result = stages(Job(spark, store, config, run, staging, force))
         complete = record.complete(result)
+        step("recorded")
         _print_result(complete)
         return complete
     except (Exception, Terminated, KeyboardInterrupt) as error:

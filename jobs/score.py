@@ -4,7 +4,9 @@ import datetime as dt
 import logging
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,29 +14,43 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime import Job, Options, execute
-from recsys import cohorts, scoring
+from recsys import cohorts, gates, scoring
 from recsys.candidates import read_candidates
 from recsys.columns import (
+    COHORT,
     GENERATED_AT,
     ITEM,
     ITEM_INDEX,
     MODEL_ID,
     PROBABILITY,
-    RANK,
     RECOMMENDATIONS_SCHEMA,
     REQUESTS_SCHEMA,
     ROUTED_SCHEMA,
+    RUN_DATE,
     RUN_ID,
-    STATUS,
     STATUS_SCHEMA,
-    USER,
     names,
 )
-from recsys.errors import ConfigError, OutputError
+from recsys.errors import ConfigError
 from recsys.interactions import index_frame
+from recsys.manifest import FORMAT_VERSION, versions
 from recsys.model_store import Model, load_model
 from recsys.preparation import open_pairs
+from recsys.publishing.publish import Staged, open_catalogue, publish, published_before, retain
+from recsys.publishing.versions import (
+    RECOMMENDATIONS,
+    STATUS,
+    TABLES,
+    Unit,
+    Version,
+    columns,
+    place,
+    read_manifest,
+)
+from recsys.publishing.views import create_views
 from recsys.source import reading
+from recsys.steps import step
+from recsys.storage import Store
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +59,68 @@ def score(job: Job, model: Model) -> dict[str, Any]:
     """Publish the lists and the statuses of one cohort, and say what they are."""
     config, run, store = job.config, job.run, job.store
     config.require_scoring()
-    types = {"user": model.user_type, "item": model.item_type}
-    schema, status_schema = RECOMMENDATIONS_SCHEMA.format(**types), STATUS_SCHEMA.format(**types)
-    staged, staged_status = f"{job.staging}/recommendations", f"{job.staging}/status"
-    partition = (f"run_date={run.run_date}", f"cohort={config.cohort.name}", f"run_id={run.run_id}")
+    unit = Unit(config.cohort.name, run.run_date)
+    catalogue = open_catalogue(store.files, config.publishing, store.ensure_alive)
+    version = published_before(catalogue, unit, run.run_id)
+    if version is None:
+        staged, judge = _stage(job, model, unit)
+        step("staged")
+        with run.stage("publish"):
+            version = publish(
+                store.files, catalogue, staged, judge, alive=store.ensure_alive, force=job.force
+            )
+    else:
+        log.info("%s is published already: taking it up", unit)
+    manifest = read_manifest(store.files, version)
+    if manifest["configuration_hash"] != config.fingerprint():
+        raise ConfigError(
+            f"--run-id: run {run.run_id} has published {unit} already, with another configuration; "
+            "choose another run id"
+        )
+    if config.publishing.views is not None:
+        create_views(job.spark, store.files, catalogue, config.publishing.views)
+    retain(store.files, catalogue, config.publishing)
+    step("retained")
+    return _outputs(store, unit, manifest)
 
+
+def _outputs(store: Store, unit: Unit, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    tables = {
+        name: {
+            "uri": place(store.files, unit, manifest["run_id"], name),
+            **manifest["tables"][name],
+        }
+        for name in TABLES
+    }
+    return {"outputs": tables, "gates": manifest["gates"], "forced": manifest["forced"]}
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Judges what was staged, by itself once and beside what is published as often as asked."""
+
+    job: Job
+    subject: gates.Subject
+    lists: Sequence[gates.Verdict]
+
+    def verdicts(self, before: Version | None) -> list[gates.Verdict]:
+        compared = None if before is None else _previous(self.job, before)
+        changed = gates.judge_change(self.subject, compared, self.job.config.gates)
+        return [*self.lists, *changed]
+
+    def refuse(self, verdicts: Sequence[Any], held: str) -> None:
+        gates.enforce(verdicts, held=held)
+
+
+def _stage(job: Job, model: Model, unit: Unit) -> tuple[Staged, _Judge]:
+    """Write a version beside the published ones, and say how it is judged."""
+    config, run, store = job.config, job.run, job.store
+    types = {"user": model.user_type, "item": model.item_type}
+    schemas = {
+        RECOMMENDATIONS: RECOMMENDATIONS_SCHEMA.format(**types),
+        STATUS: STATUS_SCHEMA.format(**types),
+    }
+    uri = f"{job.staging}/version"
     with run.stage("cohort"):
         pairs = open_pairs(store, model, config.scoring.interactions)
         asked = _staged_requests(job, model, pairs)
@@ -56,7 +129,26 @@ def score(job: Job, model: Model) -> dict[str, Any]:
         tasks = scoring.n_tasks(n_asked, config.scoring.users_per_file, cores)
         routed, candidates = _staged_ways(job, model, asked, pairs, tasks)
         allowed = scoring.allowed_items(job.spark, model, config.items)
+    stamps = {
+        RUN_DATE: F.lit(run.run_date),
+        COHORT: F.lit(unit.cohort),
+        MODEL_ID: F.lit(model.model_id),
+        RUN_ID: F.lit(run.run_id),
+        GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
+    }
+
+    def write(frame: DataFrame, table: str) -> dict[str, Any]:
+        columns = names(schemas[table])
+        return store.write_table(
+            frame.withColumns(
+                {name: value for name, value in stamps.items() if name in columns}
+            ).select(*columns),
+            f"{uri}/{table}",
+            schemas[table],
+        )
+
     with run.stage("score"):
+        loss = model.manifest["configuration"]["training"]["loss"]
         ranked = scoring.recommend(
             job.spark,
             model,
@@ -67,35 +159,72 @@ def score(job: Job, model: Model) -> dict[str, Any]:
             allowed=allowed,
             only_candidates=bool(candidates),
         )
-        stamped = {
-            PROBABILITY: scoring.probability(model.manifest["configuration"]["training"]["loss"]),
-            MODEL_ID: F.lit(model.model_id),
-            RUN_ID: F.lit(run.run_id),
-            GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
-        }
-        lists = store.write_table(
-            ranked.withColumns(stamped).select(*names(schema)), staged, schema
+        written = write(ranked.withColumn(PROBABILITY, scoring.probability(loss)), RECOMMENDATIONS)
+    with run.stage("judge"):
+        lists = store.read_table(f"{uri}/{RECOMMENDATIONS}", schemas[RECOMMENDATIONS])
+        outcomes = cohorts.statuses(
+            asked, routed, lists, model.user_type, only_candidates=bool(candidates)
         )
-    with run.stage("publish"):
-        written = store.read_table(staged, schema)
-        counts = _verify(written, config.scoring.k)
-        statuses = cohorts.statuses(
-            asked, routed, written, model.user_type, only_candidates=bool(candidates)
+        told = write(outcomes.coalesce(tasks), STATUS)
+        statuses = store.read_table(f"{uri}/{STATUS}", schemas[STATUS])
+        subject = gates.Subject(
+            lists=lists,
+            statuses=statuses,
+            asked=asked,
+            pairs=_seen(job, model, pairs),
+            items=config.items,
+            k=config.scoring.k,
+            exclude_seen=config.scoring.exclude_seen,
+            n_catalogue=len(model.items.ids) if allowed is None else int(allowed.sum()),
+            model=model.manifest,
+            **{f"{kind}_type": name for kind, name in types.items()},
         )
-        status = store.write_table(statuses.coalesce(tasks), staged_status, status_schema)
-        by_status = _by_status(store.read_table(staged_status, status_schema), n_asked)
-        # Who has a list also has a status, at every moment: the statuses go first.
-        store.publish(staged_status, store.uri("status", *partition))
-        store.publish(staged, store.uri("recommendations", *partition))
-    return {
-        "status": {"uri": store.uri("status", *partition), **status, "by_status": by_status},
-        "recommendations": {
-            "uri": store.uri("recommendations", *partition),
-            **lists,
-            **counts,
-            **candidates,
+        judge = _Judge(job, subject, gates.judge_lists(job.spark, subject, config.gates))
+        counts = {row[STATUS]: row["count"] for row in statuses.groupBy(STATUS).count().collect()}
+
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "run_id": run.run_id,
+        "run_date": run.run_date.isoformat(),
+        "cohort": unit.cohort,
+        "model_id": model.model_id,
+        "model": {
+            name: model.manifest.get(name)
+            for name in (
+                "model_id",
+                "interactions_id",
+                "input",
+                "counts",
+                "training",
+                "configuration",
+            )
+        },
+        "configuration": config.public(),
+        "configuration_hash": config.fingerprint(),
+        "versions": versions(),
+        "schemas": {table: columns(schema) for table, schema in schemas.items()},
+        "tables": {
+            RECOMMENDATIONS: {**written, **candidates},
+            STATUS: {**told, "by_status": dict(sorted(counts.items()))},
         },
     }
+    return Staged(unit, run.run_id, uri, manifest), judge
+
+
+def _seen(job: Job, model: Model, pairs: DataFrame) -> list[DataFrame]:
+    """Return all interactions whose items count as seen: the model's, and newer ones."""
+    if job.config.scoring.interactions is None:
+        return [pairs]
+    return [pairs, open_pairs(job.store, model)]
+
+
+def _previous(job: Job, version: Version) -> gates.Previous:
+    """Open what readers see now, to compare with."""
+    files = job.store.files
+    manifest = read_manifest(files, version)
+    schema = ", ".join(f"{k} {v}" for k, v in manifest["schemas"][RECOMMENDATIONS].items())
+    uri = place(files, version.unit, version.run_id, RECOMMENDATIONS)
+    return gates.Previous(version.run_id, job.store.read_table(uri, schema), manifest["model"])
 
 
 def _staged_requests(job: Job, model: Model, pairs: DataFrame) -> DataFrame:
@@ -147,41 +276,6 @@ def _staged_ways(
     return job.store.read_table(place, schema), counts
 
 
-def _verify(lists: DataFrame, k: int) -> dict[str, int]:
-    """Read what was staged; nothing becomes visible that breaks its contract."""
-    per_user = lists.groupBy(USER).agg(
-        F.count(F.lit(1)).alias("n"),
-        F.max(RANK).alias("last"),
-        F.count_distinct(RANK).alias("ranks"),
-    )
-    found = per_user.agg(
-        F.count(F.lit(1)).alias("users"),
-        F.count_if(F.col("n") == k).alias("full_lists"),
-        F.count_if(
-            (F.col("n") > k) | (F.col("n") != F.col("last")) | (F.col("n") != F.col("ranks"))
-        ).alias("broken"),
-    ).collect()[0]
-    if found["broken"]:
-        raise OutputError(
-            f"{found['broken']:,} lists are too long or have a gap in their ranks; nothing was "
-            "published; report this with the run's manifest"
-        )
-    return {
-        "users_with_items": int(found["users"]),
-        "users_with_full_lists": int(found["full_lists"]),
-    }
-
-
-def _by_status(statuses: DataFrame, n_asked: int) -> dict[str, int]:
-    counts = {row[STATUS]: row["count"] for row in statuses.groupBy(STATUS).count().collect()}
-    if sum(counts.values()) != n_asked:
-        raise OutputError(
-            f"{n_asked:,} were asked for, but {sum(counts.values()):,} have a status; nothing was "
-            "published; report this with the run's manifest"
-        )
-    return dict(sorted(counts.items()))
-
-
 def open_model(job: Job, model_id: str) -> Model:
     """Load a model of this root by its id."""
     if not re.fullmatch(r"[a-z][A-Za-z0-9_.-]{0,160}", model_id):
@@ -198,7 +292,7 @@ def stages(job: Job, model_id: str) -> dict[str, Any]:
     return {
         "model_id": model.model_id,
         "cohort": job.config.cohort.name,
-        "outputs": score(job, model),
+        **score(job, model),
     }
 
 

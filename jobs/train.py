@@ -16,6 +16,7 @@ from recsys.manifest import versions
 from recsys.model_store import Model, load_model, write_model
 from recsys.preparation import interactions_id, prepare
 from recsys.session import driver_cores
+from recsys.steps import step
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ def train(job: Job) -> Model:
 
     with run.stage("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
+    step("prepared")
     interactions, fitted = learn(job, prepared.pairs)
+    step("trained")
     embeddings = fitted.embeddings
     with run.stage("fold-in"):
         liked = (interactions.labels > 0).tocsr()
@@ -79,6 +82,8 @@ def train(job: Job) -> Model:
                 "timings_seconds": run.timings,
             },
         )
+        step("model written")
+        store.ensure_alive()
         store.publish(staged, place)
     return load_model(job.spark, store, place)
 

@@ -3,4 +3,15 @@
 Importing this package imports nothing else: executors load it beside `recsys.kernel` alone.
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+__all__ = ["Published", "read_recommendations"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from recsys.publishing import read
+
+        return getattr(read, name)
+    raise AttributeError(f"module 'recsys' has no attribute {name!r}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recsys.errors import ModelError
+from recsys.errors import ModelError, RecsysError
 
 MANIFEST = "manifest.json"
 
@@ -33,29 +33,33 @@ def compare_files(
     table: str,
     expected: Sequence[Mapping[str, Any]],
     found: Sequence[Mapping[str, Any]],
+    *,
+    error: type[RecsysError] = ModelError,
+    advice: str = "train it again",
 ) -> None:
     """Compare the files of a table with what its manifest says.
 
     Raises:
-        ModelError: a file is missing, damaged or not named in the manifest; the message names it.
+        RecsysError: of the kind `error`: a file is missing, damaged or not named in the manifest;
+            the message names it.
     """
     present = {file["path"]: file for file in found}
     for file in expected:
         name = f"{table}/{file['path']}"
         other = present.pop(file["path"], None)
         if other is None:
-            raise ModelError(f"{owner} is incomplete: {name} is missing; train it again")
+            raise error(f"{owner} is incomplete: {name} is missing; {advice}")
         if other["bytes"] != file["bytes"]:
-            raise ModelError(
+            raise error(
                 f"{owner} is damaged: {name} has {other['bytes']} bytes, its manifest says "
-                f"{file['bytes']}; train it again"
+                f"{file['bytes']}; {advice}"
             )
         if other["sha256"] != file["sha256"]:
-            raise ModelError(
-                f"{owner} is damaged: the SHA-256 of {name} is not the manifest's; train it again"
+            raise error(
+                f"{owner} is damaged: the SHA-256 of {name} is not the manifest's; {advice}"
             )
     if present:
-        raise ModelError(
-            f"{owner} has a file that its manifest does not name: {table}/{min(present)}; "
-            "remove it, or train the model again"
+        raise error(
+            f"{owner} has a file that its manifest does not name: {table}/{min(present)}; remove "
+            f"it, or {advice}"
         )

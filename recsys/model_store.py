@@ -165,7 +165,7 @@ def load_model(spark: SparkSession, store: Store, uri: str) -> Model:
     name = f"model {manifest['model_id']}"
     for table in (ITEMS, USERS, FOLD_IN):
         place = f"{uri}/{table}"
-        found = store.files(place) if store.exists(place) else []
+        found = store.data_files(place) if store.exists(place) else []
         compare_files(name, table, manifest["tables"][table]["files"], found)
     types = {"user": manifest["user_type"], "item": manifest["item_type"]}
     items = store.read_table(f"{uri}/{ITEMS}", ITEMS_SCHEMA.format(**types))

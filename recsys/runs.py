@@ -24,6 +24,11 @@ def recorded_date(store: Store, run_id: str) -> dt.date | None:
         return None
 
 
+def run_lock(run_id: str) -> str:
+    """Name the lock that a run holds from its beginning to its end."""
+    return f"run-{run_id}"
+
+
 class RunRecord:
     """The manifest of one run of one job."""
 

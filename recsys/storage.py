@@ -1,15 +1,12 @@
-"""Where tables and manifests lie: any path that Spark can write to.
+"""Where tables lie: any path that Spark can write to.
 
 Everything is written beside its place (under `_staging`), verified there, and moved into its place
-by one rename of a directory. What a reader can see is complete.
+by one rename of a directory.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -20,118 +17,82 @@ from pyspark.sql.types import StructType
 
 from recsys.errors import OutputError
 from recsys.files import local_files
-from recsys.redaction import redact
+from recsys.filesystem import Files, PosixFiles, local_path, read_json, write_json
+from recsys.hadoop import HadoopFiles
 from recsys.session import spark_reason
 
 STAGING = "_staging"
 
 
 class Store:
-    """One root directory, reached through Hadoop's file systems.
+    """One root directory and the tables below it.
 
-    Paths are relative to the root and made of names that the callers have checked.
+    Attributes:
+        files: its small files, directories and locks.
     """
 
     def __init__(self, spark: SparkSession, root: str) -> None:
         self._spark = spark
-        jvm = spark.sparkContext._jvm
-        assert jvm is not None  # noqa: S101 - a started context has one
-        self._hadoop = jvm.org.apache.hadoop.fs
-        conf = spark.sparkContext._jsc.hadoopConfiguration()
-        try:
-            path = self._hadoop.Path(root)
-            self._fs = path.getFileSystem(conf)
-            self.root: str = self._fs.makeQualified(path).toString().rstrip("/")
-        except Py4JJavaError as error:
-            raise OutputError(
-                f"root {redact(root)} cannot be reached: {spark_reason(error)}; check its scheme, "
-                "and that Spark has the store's libraries"
-            ) from error
-        # Without this the local file system leaves a .crc file beside every manifest.
-        self._fs.setWriteChecksum(False)
+        hadoop = HadoopFiles(spark, root)
+        local = local_path(hadoop.root)
+        self.files: Files = hadoop if local is None else PosixFiles(local)
+        self.root = self.files.root
 
     def uri(self, *parts: str) -> str:
         """Return the full URI of a place below the root."""
-        return "/".join([self.root, *parts])
-
-    def local(self, uri: str) -> Path | None:
-        """Return the local path of a URI below the root, or None where the root is elsewhere.
-
-        Hadoop writes paths as they are: `%20` in one is three characters.
-        """
-        path = uri.removeprefix("file:")
-        return None if path == uri else Path("/" + path.lstrip("/"))
+        return self.files.uri(*parts)
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
-        return bool(self._fs.exists(self._hadoop.Path(uri)))
+        return self.files.exists(uri)
 
     def delete(self, uri: str) -> None:
         """Delete a file or a directory with all below it; nothing happens where there is none."""
-        self._fs.delete(self._hadoop.Path(uri), True)
+        self.files.delete(uri)
 
     def read_json(self, uri: str) -> Any:
-        """Read a small JSON file.
+        """Read a small JSON file; FileNotFoundError, or ValueError where it is damaged."""
+        return read_json(self.files, uri)
 
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is not JSON.
-        """
-        path = self._hadoop.Path(uri)
-        if not self._fs.exists(path):
-            raise FileNotFoundError(uri)
-        stream = self._fs.open(path)
+    def write_json(self, uri: str, value: Any) -> str:
+        """Write a small JSON file in one step, and return its SHA-256."""
+        return write_json(self.files, uri, value)
+
+    def ensure_alive(self) -> None:
+        """Raise unless Spark's driver answers: without it, this process must publish nothing."""
         try:
-            content = bytes(stream.readAllBytes())
-        except Py4JError as error:  # a checksum of the file system's own does not fit
-            raise ValueError("the file system reports damage") from error
-        finally:
-            stream.close()
-        return json.loads(content.decode("utf-8"))
-
-    def write_json(self, uri: str, value: Any) -> None:
-        """Write a small JSON file beside its place, then move it there.
-
-        On a local path that is one atomic step, and needs no JVM.
-        """
-        content = json.dumps(value, indent=2, ensure_ascii=False, default=str).encode()
-        if (local := self.local(uri)) is not None:
-            try:
-                local.parent.mkdir(parents=True, exist_ok=True)
-                local.with_name(local.name + ".tmp").write_bytes(content)
-                local.with_name(local.name + ".tmp").replace(local)
-            except OSError as error:
-                raise OutputError(f"cannot write {local}: {error.strerror}") from error
-            return
-        beside = self._hadoop.Path(uri + ".tmp")
-        with self._writing(uri):
-            stream = self._fs.create(beside, True)
-            try:
-                stream.write(content)
-            finally:
-                stream.close()
-        self._move(beside, self._hadoop.Path(uri))
+            context = self._spark.sparkContext
+            assert context._jvm is not None  # noqa: S101 - a started context has one
+            context._jvm.java.lang.System.currentTimeMillis()
+            stopped = context._jsc.sc().isStopped()
+        except (Py4JError, OSError, AttributeError) as error:
+            raise OutputError(
+                "Spark's driver is gone; nothing was published; run again with the same run id"
+            ) from error
+        if stopped:
+            raise OutputError(
+                "the Spark session was stopped; nothing was published; run again with the same "
+                "run id"
+            )
 
     @contextmanager
     def staging(self, run_id: str) -> Iterator[str]:
-        """Give a fresh directory beside the tables, and remove it whatever happens."""
+        """Give a fresh directory beside the tables, and remove it whatever happens.
+
+        The caller holds the run's lock: what lies there is of an attempt that was killed.
+        """
         place = self.uri(STAGING, run_id)
         self.delete(place)
         try:
             yield place
         finally:
-            try:
+            with suppress(Py4JError, OSError):  # the JVM may be gone, and its tasks with it
                 self._wait_for_no_tasks()
+            with suppress(Py4JError, OutputError):  # what is left, the next run removes
                 self.delete(place)
-                with suppress(Py4JError):  # not empty: another run stages there
-                    self._fs.delete(self._hadoop.Path(self.uri(STAGING)), False)
-            except (Py4JError, OSError):
-                # The JVM is gone, so Hadoop cannot do it; a local directory still can be removed.
-                # What is left elsewhere, the next run with this id removes.
-                if (local := self.local(place)) is not None:
-                    shutil.rmtree(local, ignore_errors=True)
-                    with suppress(OSError):
-                        local.parent.rmdir()
+            if (above := local_path(self.uri(STAGING))) is not None:
+                with suppress(OSError):  # not empty: another run stages there
+                    above.rmdir()
 
     def _wait_for_no_tasks(self) -> None:
         """Cancel what still runs, since a task could write again what is about to be deleted."""
@@ -143,29 +104,16 @@ class Store:
             time.sleep(0.1)
 
     def publish(self, staged: str, place: str) -> None:
-        """Move a staged directory into its place, replacing an unfinished one.
+        """Move a staged directory into its place, where an unfinished one may be in the way.
 
-        Raises:
-            OutputError: the file system refused.
+        The caller holds the lock of whatever the place belongs to.
         """
-        target = self._hadoop.Path(place)
-        with self._writing(place):
-            self._fs.mkdirs(target.getParent())
-        self._move(self._hadoop.Path(staged), target)
-
-    def _move(self, source: Any, target: Any) -> None:
-        with self._writing(target.toString()):
-            self._fs.delete(target, True)
-            moved = self._fs.rename(source, target)
-        if not moved:
-            raise OutputError(
-                f"could not move {source.toString()} to {target.toString()}; look for another "
-                "writer, and run again with the same run id"
-            )
+        self.files.delete(place)
+        self.files.move(staged, place)
 
     @contextmanager
     def _writing(self, place: str) -> Iterator[None]:
-        """Turn what Hadoop or Spark says when it cannot write into an OutputError of one line."""
+        """Turn what Spark says when it cannot write into an OutputError of one line."""
         try:
             yield
         except PythonException:
@@ -191,7 +139,7 @@ class Store:
             raise OutputError(f"expected the columns {schema}, found {frame.schema.simpleString()}")
         with self._writing(uri):
             frame.write.mode("errorifexists").partitionBy(*partitioned_by).parquet(uri)
-        return {"rows": self.read_table(uri, schema).count(), "files": self.files(uri)}
+        return {"rows": self.read_table(uri, schema).count(), "files": self.data_files(uri)}
 
     def _parsed(self, schema: str) -> StructType:
         parsed = StructType.fromDDL(schema)
@@ -203,9 +151,9 @@ class Store:
         """Read a Parquet table with the schema that it was written with."""
         return self._spark.read.schema(schema).parquet(uri)
 
-    def files(self, uri: str) -> list[dict[str, Any]]:
+    def data_files(self, uri: str) -> list[dict[str, Any]]:
         """Return path, size in bytes and SHA-256 of each data file of a table, in order of path."""
-        if (local := self.local(uri)) is not None:
+        if (local := local_path(uri)) is not None:
             return local_files(local)
         base = len(uri.rstrip("/")) + 1
         found = (

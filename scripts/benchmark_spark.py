@@ -33,6 +33,7 @@ from recsys.columns import (
     ROUTED_SCHEMA,
     USER,
 )
+from recsys.filesystem import local_path
 from recsys.interactions import Interactions, index_frame
 from recsys.kernel import worker
 from recsys.kernel.foldin import plain_mean
@@ -91,7 +92,7 @@ def make_model(
     keys = np.unique(keys)  # a pair is there once
     users, items = (part.astype(np.int32) for part in np.divmod(keys, n_items))
     name = f"random-{n_users}-{n_items}"
-    place = Path(store.local(store.uri("pairs", name)) or "")
+    place = local_path(store.uri("pairs", name)) or Path()
     place.mkdir(parents=True)
     step = -(-len(keys) // 8)
     for part in range(8):  # files, so that Spark reads them in parallel

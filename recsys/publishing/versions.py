@@ -8,8 +8,7 @@ statuses and a manifest, in one directory that never changes once it is in its p
                                                     /manifest.json
 
 Which version readers see is a catalogue's to say: `recsys.publishing.pointer` for plain
-directories,
-`recsys.publishing.iceberg` for tables.
+directories, `recsys.publishing.iceberg` for tables.
 """
 
 import datetime as dt

@@ -1,0 +1,282 @@
+"""What people do with runs and versions afterwards: list, return to, verify, clean.
+
+All of it works on local roots, without Spark.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import ConfigError, ConflictError, DamageError, ModelError, RecsysError
+from recsys.files import MANIFEST, compare_files, local_files
+from recsys.filesystem import LOCKS, PosixFiles, read_json
+from recsys.publishing.pointer import lock_name
+from recsys.publishing.read import check_version
+from recsys.publishing.versions import (
+    HELD,
+    PUBLICATIONS,
+    Catalogue,
+    Unit,
+    Version,
+    place,
+    units_on_disk,
+)
+from recsys.runs import run_lock
+
+RUNS, STAGING = "runs", "_staging"
+_STORED = ("models", "interactions", "rejects", "evaluations")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run, as `recsys runs` shows it.
+
+    Attributes:
+        run_id, job, run_date, cohort: which; empty where its manifest does not say.
+        state: `running`, `complete`, `failed`, or `interrupted`: it says that it is running, but no
+            process holds its lock.
+        started_at: ISO 8601, UTC.
+        published: `current` for readers, `kept` for a rollback, `held` by a gate, or empty.
+        note: why it failed.
+    """
+
+    run_id: str
+    job: str
+    run_date: str
+    cohort: str
+    state: str
+    started_at: str
+    published: str
+    note: str
+
+
+def runs(files: PosixFiles, catalogue: Catalogue) -> list[RunState]:
+    """Return all runs of a root, the latest first."""
+    published: dict[str, str] = {}
+    for unit in catalogue.units():
+        current = catalogue.current(unit)
+        for version in catalogue.versions(unit):
+            published[version.run_id] = "current" if version == current else "kept"
+    for run_id in files.names(files.uri(HELD)):
+        published.setdefault(run_id, "held")
+    found = []
+    for run_id in files.names(files.uri(RUNS)):
+        manifest = _manifest(files, files.uri(RUNS, run_id, MANIFEST))
+        state = str(manifest.get("state", "unknown"))
+        if state == "running" and not _is_locked(files, run_lock(run_id)):
+            state = "interrupted"
+        cohort = manifest.get("configuration", {}).get("cohort", {}).get("name", "")
+        with_lists = manifest.get("job") in ("run", "score")
+        found.append(
+            RunState(
+                run_id,
+                str(manifest.get("job", "")),
+                str(manifest.get("run_date", "")),
+                str(cohort) if with_lists else "",
+                state,
+                str(manifest.get("started_at", ""))[:19],
+                published.get(run_id, ""),
+                str(manifest.get("error", "")) if state == "failed" else "",
+            )
+        )
+    return sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True)
+
+
+def rollback(
+    files: PosixFiles, catalogue: Catalogue, unit: Unit, run_id: str | None
+) -> tuple[Version, Version]:
+    """Let readers see an earlier version again, in one step; return what was seen and what is.
+
+    Args:
+        files: the root.
+        catalogue: says what readers see.
+        unit: the cohort and the day.
+        run_id: which version; None: the one published before the current one.
+
+    Raises:
+        ConfigError: there is no such version.
+        DamageError: it is not what was published any more.
+    """
+    with files.lock(lock_name(unit), wait=60):
+        kept, current = catalogue.versions(unit), catalogue.current(unit)
+        if current is None:
+            raise ConfigError(f"{unit}: nothing is published; see recsys runs")
+        if run_id is None:
+            earlier = kept[: kept.index(current)]
+        else:
+            earlier = [version for version in kept if version.run_id == run_id]
+        if not earlier:
+            known = ", ".join(version.run_id for version in kept)
+            wanted = f"no version {run_id[:140]}" if run_id else "no version before the current one"
+            raise ConfigError(f"{unit}: {wanted} is kept; there are (oldest first): {known}")
+        check_version(files, earlier[-1])
+        catalogue.switch(earlier[-1], expected=current.run_id)
+        return current, earlier[-1]
+
+
+def verify(files: PosixFiles, catalogue: Catalogue) -> Iterator[tuple[str, RecsysError | None]]:
+    """Re-read every version that is kept, and every model; yield each name and what is wrong."""
+    for unit in units_on_disk(files):
+        try:
+            kept = catalogue.versions(unit)
+        except DamageError as error:
+            yield str(unit), error
+            continue
+        for version in kept:
+            try:
+                check_version(files, version)
+                yield f"{unit}, run {version.run_id}", None
+            except DamageError as error:
+                yield f"{unit}, run {version.run_id}", error
+    for kind in ("models", "interactions"):
+        for name in files.names(files.uri(kind)):
+            try:
+                check_stored(files, kind, name)
+                yield f"{kind} {name}", None
+            except ModelError as error:
+                yield f"{kind} {name}", error
+
+
+def check_stored(files: PosixFiles, kind: str, name: str) -> None:
+    """Compare every file of a model or of interactions with its manifest.
+
+    Raises:
+        ModelError: one is missing, damaged or too many; the message names it.
+    """
+    uri = files.uri(kind, name)
+    manifest = _manifest(files, f"{uri}/{MANIFEST}")
+    if not manifest.get("tables"):
+        raise ModelError(f"{kind} {name}: {uri}/{MANIFEST} is missing or damaged; make it again")
+    for table, described in manifest["tables"].items():
+        folder = files.path(f"{uri}/{table}")
+        if table == "rejects":  # of interactions; beside them
+            folder = files.path(files.uri("rejects", name))
+        compare_files(f"{kind} {name}", str(folder), described["files"], local_files(folder))
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something that nothing needs.
+
+    Attributes:
+        uri: what to delete.
+        why: for people.
+        lock: what to hold while it is deleted; None: nothing.
+    """
+
+    uri: str
+    why: str
+    lock: str | None = None
+
+
+def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> list[Waste]:
+    """Return what no pointer needs, and no run that goes on.
+
+    Args:
+        files: the root.
+        catalogue: says what readers see, and what is kept.
+        stored: also models, interactions, rejects and evaluations of which no kept version was
+            made.
+    """
+    found = []
+    for run_id in files.names(files.uri(STAGING)):
+        if not _is_locked(files, run_lock(run_id)):
+            found.append(
+                Waste(
+                    files.uri(STAGING, run_id), "staged by a run that was killed", run_lock(run_id)
+                )
+            )
+    for run_id in files.names(files.uri(HELD)):
+        found.append(Waste(files.uri(HELD, run_id), "held back by a gate", run_lock(run_id)))
+    used = catalogue.in_use()
+    for unit in units_on_disk(files):
+        for name in files.names(place(files, unit)):
+            uri = place(files, unit, name)
+            if files.path(uri).is_dir() and (unit, name) not in used:
+                found.append(Waste(uri, "a version that nothing refers to", lock_name(unit)))
+    for name in files.names(files.uri(LOCKS)):
+        if not _is_locked(files, name):
+            found.append(Waste(files.uri(LOCKS, name), "a lock that nobody holds"))
+    found += [
+        Waste(f"file:{path}", "a file that was being written by a process that was killed")
+        for path in _unfinished(files)
+    ]
+    return found + (_unused(files, catalogue) if stored else [])
+
+
+def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[Waste]:
+    """Delete what `waste` found, unless somebody has begun to use it; return what was deleted."""
+    deleted = []
+    for one in found:
+        try:
+            if one.lock is None:
+                files.delete(one.uri)
+            else:
+                with files.lock(one.lock):
+                    if one.uri not in [again.uri for again in waste(files, catalogue)]:
+                        # The lock is held here, so that a staging directory counts as live.
+                        if not one.uri.startswith(files.uri(STAGING)):
+                            continue
+                    files.delete(one.uri)
+            deleted.append(one)
+        except ConflictError:
+            continue
+    _remove_empty(files.path(files.uri(PUBLICATIONS)))
+    for name in (STAGING, HELD, LOCKS):
+        _remove_empty(files.path(files.uri(name)))
+    return deleted
+
+
+def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
+    models, interactions, keep_runs = set(), set(), set()
+    for unit in catalogue.units():
+        for version in catalogue.versions(unit):
+            manifest = _manifest(files, place(files, unit, version.run_id, MANIFEST))
+            models.add(manifest.get("model_id"))
+            keep_runs.add(version.run_id)
+    for model in files.names(files.uri("models")):
+        if model in models:
+            manifest = _manifest(files, files.uri("models", model, MANIFEST))
+            interactions.add(manifest.get("interactions_id"))
+    kept = {"models": models, "interactions": interactions, "rejects": interactions}
+    found = []
+    for kind in _STORED:
+        for name in files.names(files.uri(kind)):
+            run_id = str(_manifest(files, files.uri(kind, name, MANIFEST)).get("run_id", ""))
+            if name in kept.get(kind, ()) or _is_locked(files, run_lock(run_id or name)):
+                continue
+            found.append(Waste(files.uri(kind, name), f"{kind} of which no kept version was made"))
+    return found
+
+
+def _unfinished(files: PosixFiles) -> Iterator[Path]:
+    for folder in (RUNS, PUBLICATIONS):
+        yield from sorted(files.path(files.uri(folder)).rglob("*.tmp"))
+
+
+def _remove_empty(top: Path) -> None:
+    for folder in sorted(top.rglob("*"), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    if top.is_dir() and not any(top.iterdir()):
+        top.rmdir()
+
+
+def _is_locked(files: PosixFiles, name: str) -> bool:
+    if not files.exists(files.uri(LOCKS, name)):
+        return False
+    try:
+        with files.lock(name):
+            return False
+    except ConflictError:
+        return True
+
+
+def _manifest(files: PosixFiles, uri: str) -> dict[str, Any]:
+    """Read a manifest for what it says; nothing where it cannot be read."""
+    try:
+        manifest = read_json(files, uri)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}

@@ -1,0 +1,151 @@
+"""For readers in Python: what is current of a cohort, checked, with or without Spark."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.errors import DamageError, OutputError
+from recsys.files import compare_files, local_files
+from recsys.filesystem import Files, local_path, open_local
+from recsys.publishing.publish import open_catalogue
+from recsys.publishing.versions import (
+    RECOMMENDATIONS,
+    STATUS,
+    TABLES,
+    Unit,
+    Version,
+    place,
+    read_manifest,
+)
+from recsys.sections import Publishing
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_ADVICE = "return to another version with recsys rollback, or run again"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One version, whole: what one run made of one cohort on one run date.
+
+    Attributes:
+        run_id: whose it is.
+        run_date, cohort: of what.
+        recommendations, status: pyarrow Tables; DataFrames where Spark was given.
+        manifest: what the run says of them.
+    """
+
+    run_id: str
+    run_date: dt.date
+    cohort: str
+    recommendations: "pa.Table | DataFrame"
+    status: "pa.Table | DataFrame"
+    manifest: Mapping[str, Any]
+
+
+def read_recommendations(
+    root: str,
+    *,
+    cohort: str = "all",
+    run_date: dt.date | None = None,
+    run_id: str | None = None,
+    spark: "SparkSession | None" = None,
+    publishing: Publishing | None = None,
+) -> Published:
+    """Return what readers are to see of a cohort.
+
+    Recommendations, statuses and manifest are of the same run, and every file is compared with the
+    checksum that was published, so that what is returned is what was made.
+
+    Args:
+        root: the local directory that the job publishes to.
+        cohort: its name.
+        run_date: the day; None: the latest that there is.
+        run_id: an earlier version that is still kept; None: the current one.
+        spark: returns DataFrames instead of pyarrow Tables.
+        publishing: the configuration's section; None: plain directories.
+
+    Raises:
+        OutputError: nothing is published of it.
+        DamageError: a file is missing, damaged or too many; the message names it.
+    """
+    files = open_local(root)
+    catalogue = open_catalogue(files, publishing or Publishing(), lambda: None)
+    # A version may be forgotten and deleted between being named and being read: look again.
+    for attempt in (1, 2, 3):
+        unit = _unit(catalogue.units(), cohort, run_date)
+        found = [v for v in catalogue.versions(unit) if v.run_id == run_id]
+        version = catalogue.current(unit) if run_id is None else (found or [None])[0]
+        if version is None:
+            raise OutputError(f"{unit}: nothing is published of run {run_id or 'any'}")
+        try:
+            manifest = check_version(files, version)
+            uris = {name: place(files, unit, version.run_id, name) for name in TABLES}
+            tables = {
+                name: _read(uri, manifest["tables"][name], spark) for name, uri in uris.items()
+            }
+        except (DamageError, FileNotFoundError):
+            if attempt == 3 or version in catalogue.versions(unit):
+                raise
+            continue
+        return Published(
+            version.run_id, unit.run_date, cohort, tables[RECOMMENDATIONS], tables[STATUS], manifest
+        )
+    raise AssertionError("the last attempt returns or raises")
+
+
+def check_version(files: Files, version: Version) -> dict[str, Any]:
+    """Compare every file of a version with what was published, and return its manifest.
+
+    Raises:
+        DamageError: a file is missing, damaged or too many; the message names it.
+    """
+    manifest = read_manifest(files, version)
+    owner = f"{version.unit}, run {version.run_id}"
+    for name in TABLES:
+        folder = local_path(place(files, version.unit, version.run_id, name))
+        assert folder is not None  # noqa: S101 - readers and verify work on local roots
+        table = manifest["tables"][name]
+        compare_files(
+            owner,
+            str(folder),
+            table["files"],
+            local_files(folder),
+            error=DamageError,
+            advice=_ADVICE,
+        )
+        rows = sum(pq.read_metadata(folder / file["path"]).num_rows for file in table["files"])
+        if rows != table["rows"]:
+            raise DamageError(
+                f"{owner}: {folder} has {rows:,} rows, its manifest says {table['rows']:,}"
+            )
+    return manifest
+
+
+def _unit(units: list[Unit], cohort: str, run_date: dt.date | None) -> Unit:
+    mine = [unit for unit in units if unit.cohort == cohort]
+    if run_date is not None:
+        mine = [unit for unit in mine if unit.run_date == run_date]
+    if not mine:
+        known = ", ".join(sorted({unit.cohort for unit in units})) or "none"
+        day = "" if run_date is None else f" on {run_date}"
+        raise OutputError(
+            f"nothing is published of cohort {cohort[:80]!r}{day}; there are the cohorts: {known}"
+        )
+    return max(mine)
+
+
+def _read(uri: str, table: Mapping[str, Any], spark: "SparkSession | None") -> Any:
+    if spark is not None:
+        return spark.read.parquet(uri)
+    folder = local_path(uri)
+    assert folder is not None  # noqa: S101 - the root is local
+    # No partitions in the path: whatever the root's own directories are called, they are not columns.
+    return pa.concat_tables(
+        pq.read_table(folder / file["path"], partitioning=None) for file in table["files"]
+    )
