@@ -13,7 +13,7 @@ been set back to, and whichever snapshots have expired.
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from recsys.errors import DamageError
@@ -118,6 +118,48 @@ def _moved(entry: Entry, then: int, shows: bool) -> Entry:
     if is_open and not shows:
         return replace(entry, shown=(*entry.shown[:-1], (entry.shown[-1][0], then)))
     return entry
+
+
+def without_old(
+    history: History, at: int, versions: int, gone: Collection[Unit]
+) -> tuple[History, list[Version]]:
+    """Forget what is beyond the numbers to keep, and return it beside the history.
+
+    Args:
+        history: what was.
+        at: the sequence number of the current snapshot; what it shows is kept.
+        versions: how many of each unit are kept.
+        gone: units that are forgotten whole.
+    """
+    result, forgotten = {}, []
+    for unit, entries in history.items():
+        kept = [entry for entry in entries if entry.kept]
+        old = kept
+        if unit not in gone:
+            old = [entry for entry in kept[:-versions] if not entry.shown_at(at)]
+        forgotten += [entry.version(unit) for entry in old]
+        result[unit] = [replace(e, kept=e.kept and e not in old) for e in entries]
+    return result, forgotten
+
+
+def limited(
+    history: History, at: int, runs: Mapping[Unit, Sequence[str]], gone: Collection[Unit]
+) -> History:
+    """Forget all but some runs and what is shown now, which a publisher may be about to complete.
+
+    Args:
+        history: what was.
+        at: the sequence number of the current snapshot.
+        runs: run ids of units.
+        gone: units that are forgotten whole.
+    """
+    return {
+        unit: [
+            replace(e, kept=e.run_id in runs.get(unit, ()) or (unit not in gone and e.shown_at(at)))
+            for e in entries
+        ]
+        for unit, entries in history.items()
+    }
 
 
 def expiring(

@@ -22,11 +22,8 @@ as long as every version it shows is kept; one with a tag stays until the tag is
 """
 
 import datetime as dt
-import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import BinaryIO, cast
 
 from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
@@ -49,15 +46,13 @@ from recsys.steps import step
 
 try:
     import pyarrow as pa
-    from pyiceberg.exceptions import CommitFailedException
-    from pyiceberg.expressions import And, BooleanExpression, EqualTo
     from pyiceberg.io import load_file_io
-    from pyiceberg.io.pyarrow import parquet_file_to_data_file
-    from pyiceberg.table import Table, Transaction
+    from pyiceberg.table import Table
     from pyiceberg.table.snapshots import Snapshot
     from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
     from recsys.publishing import iceberg_catalog as catalogues
+    from recsys.publishing import iceberg_commits as commits
     from recsys.publishing.iceberg_sweep import sweep
 except ImportError as error:
     raise ConfigError(
@@ -65,7 +60,7 @@ except ImportError as error:
         "this package with the extra iceberg: pip install 'recsys-batch[iceberg]'"
     ) from error
 
-ATTEMPTS = 30
+READINGS = 20
 GRACE = dt.timedelta(hours=1)
 
 
@@ -165,37 +160,18 @@ class IcebergTables:
             dates = [u for u in units if _is_beyond(u, units, run_dates) and self._lock(u, locks)]
             forgotten: list[Version] = []
 
-            def beyond(found: History, sequence: int) -> History:
-                forgotten.clear()
-                changed = dict(found)
-                for unit, entries in found.items():
-                    kept = [entry for entry in entries if entry.kept]
-                    old = kept if unit in dates else kept[:-versions]
-                    current = past.shown(found, unit, sequence)
-                    old = [e for e in old if e != current or unit in dates]
-                    forgotten.extend(entry.version(unit) for entry in old)
-                    changed[unit] = [replace(e, kept=e.kept and e not in old) for e in entries]
-                return changed
+            def old(found: History, sequence: int) -> History:
+                result, versions_gone = past.without_old(found, sequence, versions, dates)
+                forgotten[:] = versions_gone
+                return result
 
-            self._forget(RECOMMENDATIONS, dates, beyond)
-            left, sequence = self._history(self._load(RECOMMENDATIONS))
-
-            def unknown(found: History, status_sequence: int) -> History:
-                changed = {}
-                for unit, entries in found.items():
-                    kept = {entry.run_id for entry in left.get(unit, []) if entry.kept}
-                    now = past.shown(found, unit, status_sequence)
-                    if now is not None and unit not in dates:
-                        kept.add(now.run_id)  # its recommendations may be about to be committed
-                    changed[unit] = [replace(e, kept=e.run_id in kept) for e in entries]
-                return changed
-
-            wanted = {
-                unit: entry.run_id
-                for unit in left
-                if (entry := past.shown(left, unit, sequence)) is not None
-            }
-            self._forget(STATUS, dates, unknown, wanted)
+            self._forget(RECOMMENDATIONS, dates, old)
+            left, _ = self._history(self._load(RECOMMENDATIONS))
+            # Each version that the recommendations still know finds its statuses in a snapshot.
+            needed = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
+            self._forget(
+                STATUS, dates, lambda found, at: past.limited(found, at, needed, dates), needed
+            )
             for name in TABLES:
                 table = self._load(name)
                 if table is not None:
@@ -226,7 +202,7 @@ class IcebergTables:
             DamageError: a file is missing, or the rows are not those of the version.
             OutputError: there is no such snapshot, or the catalogue cannot be reached.
         """
-        for attempt in range(ATTEMPTS):
+        for attempt in range(READINGS):
             table = self._load(RECOMMENDATIONS)
             try:
                 return self._read(table, unit, snapshot)
@@ -234,7 +210,7 @@ class IcebergTables:
                 # A publisher may have put away what was current when the reading began.
                 again = self._load(RECOMMENDATIONS)
                 is_same = table is None or again is None or again.metadata == table.metadata
-                if is_same or attempt == ATTEMPTS - 1:
+                if is_same or attempt == READINGS - 1:
                     if isinstance(error, DamageError):
                         raise
                     raise DamageError(f"{unit}: a file is missing: {error}") from error
@@ -250,7 +226,7 @@ class IcebergTables:
             if at is None:
                 return None
             raise OutputError(f"the recommendations have no snapshot {at}; it may have expired")
-        entry = past.shown(past.read(table.properties), unit, _sequence(snapshot))
+        entry = past.shown(past.read(table.properties), unit, commits.sequence(snapshot))
         if entry is None:
             return None
         rows = self._rows(table, snapshot, unit, entry)
@@ -261,23 +237,14 @@ class IcebergTables:
         if table is not None:
             entries = past.read(table.properties).get(unit, [])
             entry = next((e for e in entries if e.run_id == run_id), None)
-            snapshot = _newest(table, entry) if entry else None
+            snapshot = commits.newest(table, entry) if entry else None
             if entry is not None and snapshot is not None:
                 return self._rows(table, snapshot, unit, entry)
         raise DamageError(f"{unit}: no snapshot of the statuses has those of run {run_id}")
 
     def _rows(self, table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table:
         with catalogues.errors(self._catalogue):
-            scan = table.scan(row_filter=_filter(unit), snapshot_id=snapshot.snapshot_id)
-            rows = scan.to_arrow()
-        found = rows["run_id"].unique().to_pylist()
-        if found != [entry.run_id][: len(found)] or len(rows) != entry.rows:
-            raise DamageError(
-                f"{unit}: snapshot {snapshot.snapshot_id} of {'.'.join(table.name())} has "
-                f"{len(rows)} rows of run {', '.join(map(str, found)) or 'none'}, expected "
-                f"{entry.rows} of {entry.run_id}; another program has changed the table"
-            )
-        return rows
+            return commits.rows(table, snapshot, unit, entry)
 
     # One commit to one table
 
@@ -303,18 +270,18 @@ class IcebergTables:
             transaction = table.transaction()
             if files.schema is not None:
                 catalogues.evolve(transaction, files.schema, known is not None and known.kept)
-            summary = _summary("replace", unit, known or entry)
-            self._overwrite(transaction, table, [unit], files.uris, summary)
+            summary = commits.summary(unit, known or entry)
+            commits.overwrite(transaction, table, [unit], files.uris, summary)
             after = past.advanced(
                 past.with_version(found, unit, entry),
                 sequence,
-                _last(transaction),
+                commits.last(transaction),
                 {unit: entry.run_id},
             )
-            self._remember(transaction, found, after)
+            commits.remember(transaction, found, after)
             transaction.commit_transaction()
 
-        self._persist(attempt)
+        commits.persist(self._catalogue, attempt)
 
     def _show_statuses_of_current(self, unit: Unit) -> None:
         """Put back the statuses of the run that won, after this one has lost."""
@@ -331,7 +298,7 @@ class IcebergTables:
         name: str,
         dates: list[Unit],
         change: Callable[[History, int], History],
-        wanted: Mapping[Unit, str] | None = None,
+        needed: Mapping[Unit, Sequence[str]] | None = None,
     ) -> None:
         """Commit a change of what is kept, and expire the snapshots that show anything else.
 
@@ -339,7 +306,7 @@ class IcebergTables:
             name: of the table.
             dates: units that show nothing from now on.
             change: returns the history with what is kept, from history and current sequence number.
-            wanted: runs of units; a snapshot that shows each stays in any case.
+            needed: runs of units; a snapshot that shows each stays in any case.
         """
 
         def attempt() -> None:
@@ -352,66 +319,28 @@ class IcebergTables:
             transaction = table.transaction()
             gone = [unit for unit in dates if past.shown(found, unit, sequence)]
             if gone:
-                self._overwrite(transaction, table, gone, [], {"recsys.operation": "forget"})
-                last = _last(transaction)
+                commits.overwrite(transaction, table, gone, [], {"recsys.operation": "forget"})
+                last = commits.last(transaction)
                 after = past.advanced(after, sequence, last, dict.fromkeys(gone))
             else:
                 # Without a snapshot of its own, the commit must still fail after a rival's.
                 ManageSnapshots(transaction).set_current_snapshot(head.snapshot_id)
             metadata = transaction.table_metadata
             protected = {ref.snapshot_id for ref in metadata.refs.values()}
-            for unit, run_id in (wanted or {}).items():
-                entry = next((e for e in after.get(unit, []) if e.run_id == run_id), None)
-                newest = _newest(table, entry) if entry else None
-                protected |= {newest.snapshot_id} if newest else set()
-            numbers = {s.snapshot_id: _sequence(s) for s in metadata.snapshots}
+            for unit, run_ids in (needed or {}).items():
+                for entry in after.get(unit, []):
+                    newest = commits.newest(table, entry) if entry.run_id in run_ids else None
+                    protected |= {newest.snapshot_id} if newest else set()
+            numbers = {s.snapshot_id: commits.sequence(s) for s in metadata.snapshots}
             expired, after = past.expiring(after, numbers, protected)
             if after == found and not gone:
                 return
-            self._remember(transaction, found, after)
+            commits.remember(transaction, found, after)
             if expired:
                 ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
             transaction.commit_transaction()
 
-        self._persist(attempt)
-
-    def _overwrite(
-        self,
-        transaction: Transaction,
-        table: Table,
-        units: list[Unit],
-        uris: list[str],
-        summary: dict[str, str],
-    ) -> None:
-        """Stage one snapshot: the units' files go, others come."""
-        overwrite = transaction.update_snapshot(snapshot_properties=summary).overwrite()
-        for unit in units:
-            for task in table.scan(row_filter=_filter(unit)).plan_files():
-                overwrite.delete_data_file(task.file)
-        for uri in uris:
-            overwrite.append_data_file(
-                parquet_file_to_data_file(table.io, transaction.table_metadata, uri)
-            )
-        overwrite.commit()
-
-    def _remember(self, transaction: Transaction, before: History, after: History) -> None:
-        changed, removed = past.changes(before, after)
-        if changed:
-            transaction.set_properties(changed)
-        if removed:
-            transaction.remove_properties(*removed)
-
-    def _persist(self, attempt: Callable[[], None]) -> None:
-        """Try until no rival has committed in between; each attempt begins with fresh metadata."""
-        for _ in range(ATTEMPTS):
-            try:
-                with catalogues.errors(self._catalogue):
-                    return attempt()
-            except CommitFailedException:
-                time.sleep(random.uniform(0, 0.2))  # noqa: S311 - no secret, only apart
-        raise ConflictError(
-            f"other publishers came first {ATTEMPTS} times in a row; run again when they are done"
-        )
+        commits.persist(self._catalogue, attempt)
 
     def _expect(self, unit: Unit, expected: str | None) -> None:
         current = self.current(unit)
@@ -428,7 +357,7 @@ class IcebergTables:
         if table is None:
             return {}, 0
         snapshot = table.current_snapshot()
-        return past.read(table.properties), _sequence(snapshot) if snapshot else 0
+        return past.read(table.properties), commits.sequence(snapshot)
 
     def _open(self, uri: str) -> BinaryIO:
         io = load_file_io(self._catalogue.properties, uri)
@@ -453,39 +382,6 @@ def _check_expected(unit: Unit, found: str | None, expected: str | None) -> None
 
 def _entry(version: Version, rows: int) -> Entry:
     return Entry(version.run_id, version.published_at, version.manifest_sha256, rows)
-
-
-def _summary(operation: str, unit: Unit, entry: Entry) -> dict[str, str]:
-    return {
-        "recsys.operation": operation,
-        "recsys.run-id": entry.run_id,
-        "recsys.cohort": unit.cohort,
-        "recsys.run-date": unit.run_date.isoformat(),
-        "recsys.published-at": entry.published_at,
-        "recsys.manifest-sha256": entry.manifest_sha256,
-    }
-
-
-def _filter(unit: Unit) -> BooleanExpression:
-    return And(
-        EqualTo(term="run_date", value=unit.run_date.isoformat()),
-        EqualTo(term="cohort", value=unit.cohort),
-    )
-
-
-def _sequence(snapshot: Snapshot) -> int:
-    return snapshot.sequence_number or 0
-
-
-def _last(transaction: Transaction) -> int:
-    """Return the sequence number of the snapshot that was staged last."""
-    return max(_sequence(snapshot) for snapshot in transaction.table_metadata.snapshots)
-
-
-def _newest(table: Table, entry: Entry) -> Snapshot | None:
-    """Return the newest snapshot of a table that shows a version."""
-    showing = [s for s in table.snapshots() if entry.shown_at(_sequence(s))]
-    return max(showing, key=_sequence, default=None)
 
 
 def _is_beyond(unit: Unit, units: list[Unit], run_dates: int | None) -> bool:
