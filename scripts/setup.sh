@@ -1,8 +1,8 @@
 # Sourced by demo.sh and test.sh: from a bare Debian 12 to a virtual environment with this package.
 # usage: . scripts/setup.sh
 #
-# Installs only what is missing: Java 17, a C compiler, Python's headers and venv through apt, and
-# .venv through pip. A second run finds everything in place and installs nothing.
+# Installs only what is missing: Java 17, a C compiler, Python's headers and venv, and PostgreSQL for
+# the tests through apt, and .venv through pip. A second run finds everything in place and installs nothing.
 
 find_java() {
     # Spark 4 needs Java 17 or newer, with a module that minimal builds leave out.
@@ -25,6 +25,7 @@ missing_packages() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     python3 -c 'import pathlib, sysconfig
 raise SystemExit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || echo python3-dev
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql
 }
 
 install_packages() {
@@ -38,7 +39,7 @@ install_packages() {
     fi
     echo "setup: installing $packages" >&2
     log=$(mktemp)
-    if ! { $root apt-get update -qq &&
+    if ! { $root apt-get update -qq && without_cluster "$packages" "$root" &&
         $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages
     } > "$log" 2>&1; then
         cat "$log" >&2
@@ -46,6 +47,14 @@ install_packages() {
         return 1
     fi
     rm -f "$log"
+}
+
+without_cluster() {
+    # Debian's package would make a server and start it; scripts/postgres.sh starts its own.
+    local packages=$1 root=$2 settings=/etc/postgresql-common/createcluster.conf
+    case " $packages " in *" postgresql "*) ;; *) return 0 ;; esac
+    $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-common &&
+        $root sed -i 's/^#\? *create_main_cluster.*/create_main_cluster = false/' "$settings"
 }
 
 install_venv() {
@@ -68,5 +77,5 @@ install_venv() {
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || return 1
 # Both scripts install the same, so that neither undoes the other's.
-install_packages && find_java && install_venv "demo,test" || exit 1
+install_packages && find_java && install_venv "demo,test,iceberg" || exit 1
 export PATH="$PWD/.venv/bin:$PATH" SPARK_LOCAL_IP=127.0.0.1

@@ -4,6 +4,9 @@ import datetime as dt
 import importlib.util
 import os
 import random
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +50,24 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     )
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Give the URI of a real PostgreSQL server, which runs as long as the suite."""
+    script = str(ROOT / "scripts" / "postgres.sh")
+    # Not below pytest's own directory: the server's user may not be able to reach it.
+    folder = tempfile.mkdtemp(prefix="recsys-postgres-")
+    try:
+        started = subprocess.run(
+            ["bash", script, "start", folder], capture_output=True, text=True, check=False
+        )
+        if started.returncode:
+            pytest.skip(f"PostgreSQL does not start: {started.stderr[-500:]}")
+        yield started.stdout.strip()
+        subprocess.run(["bash", script, "stop", folder], check=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

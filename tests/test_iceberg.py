@@ -1,0 +1,626 @@
+"""Publishing to Iceberg tables, with SQLite's catalogue and with a real PostgreSQL server."""
+
+import datetime as dt
+import importlib
+import json
+import multiprocessing
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
+from recsys.files import MANIFEST, local_files
+from recsys.filesystem import PosixFiles, write_json
+from recsys.publishing import iceberg_commits
+from recsys.publishing.iceberg import IcebergTables
+from recsys.publishing.versions import TABLES, Unit, Version, place
+from recsys.sections import Iceberg
+
+DAY = dt.date(2026, 11, 24)
+# Longer than the 16 characters that Iceberg's own bounds keep, and equal in them.
+UNIT = Unit("everybody_in_the_shop_a", DAY)
+OTHER = Unit("everybody_in_the_shop_b", DAY)
+NOW = dt.timedelta(0)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def properties(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Give the properties of each catalogue; a name of its own keeps the tests apart."""
+    if request.param == "sqlite":
+        return {}
+    return {"uri": request.getfixturevalue("postgres")}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> PosixFiles:
+    # A name that URLs would write otherwise.
+    return PosixFiles(tmp_path / "root with spaces %20")
+
+
+@pytest.fixture
+def opened(files: PosixFiles, properties: dict[str, str]) -> Iterator[Callable[..., IcebergTables]]:
+    catalogue = f"c{uuid.uuid4().hex}"
+    made = []
+
+    def make(**more: Any) -> IcebergTables:
+        settings = Iceberg(catalog=catalogue, properties=properties)
+        made.append(IcebergTables(files, settings, **more))
+        return made[-1]
+
+    yield make
+    for tables in made:
+        tables.close()
+
+
+@pytest.fixture
+def tables(opened: Callable[..., IcebergTables]) -> IcebergTables:
+    return opened()
+
+
+def rows(unit: Unit, run_id: str, n: int, **replaced: list[Any]) -> tuple[pa.Table, pa.Table]:
+    """Make the recommendations and statuses of a run: n users with two items each."""
+
+    def table(columns: dict[str, Any]) -> pa.Table:
+        n_rows = len(columns["user_id"])
+        constant = {
+            "run_date": pa.array([unit.run_date] * n_rows, pa.date32()),
+            "cohort": pa.array([unit.cohort] * n_rows, pa.string()),
+        }
+        columns = {**constant, **columns, "run_id": pa.array([run_id] * n_rows, pa.string())}
+        return pa.table({**columns, **{k: v for k, v in replaced.items() if k in columns}})
+
+    users = [f"u{user:04}" for user in range(n)]
+    recommendations = table(
+        {
+            "user_id": pa.array([user for user in users for _ in range(2)], pa.string()),
+            "rank": pa.array([1, 2] * n, pa.int32()),
+            "score": pa.array([hash(run_id) % 97 / 97] * (2 * n), pa.float32()),
+            "generated_at": pa.array(
+                [dt.datetime(2026, 11, 24, 3, tzinfo=dt.UTC)] * (2 * n), pa.timestamp("us", "UTC")
+            ),
+        }
+    )
+    status = table(
+        {"user_id": pa.array(users, pa.string()), "status": pa.array(["full"] * n, pa.string())}
+    )
+    return recommendations, status
+
+
+def stage(
+    files: PosixFiles,
+    unit: Unit,
+    run_id: str,
+    n: int = 4,
+    *,
+    parts: int = 2,
+    more_rows: int = 0,
+    content: tuple[pa.Table, pa.Table] | None = None,
+) -> Version:
+    """Lay a version in its place as Spark would: parts of each table and a manifest."""
+    recommendations, status = content or rows(unit, run_id, n)
+    manifest: dict[str, Any] = {"tables": {}}
+    for name, table in {"recommendations": recommendations, "status": status}.items():
+        folder = files.path(place(files, unit, run_id, name))
+        folder.mkdir(parents=True)
+        size = -(-len(table) // parts) if parts else 0
+        for part in range(parts):
+            path = folder / f"part-{part:05}-{uuid.uuid4()}.snappy.parquet"
+            pq.write_table(table.slice(part * size, size), path)
+        found = local_files(folder)
+        n_rows = len(table) + (more_rows if name == "recommendations" else 0)
+        manifest["tables"][name] = {"rows": n_rows, "files": found}
+    checksum = write_json(files, place(files, unit, run_id, MANIFEST), manifest)
+    published_at = dt.datetime.now(dt.UTC).isoformat()
+    return Version(unit, run_id, published_at, checksum)
+
+
+def publish(
+    tables: IcebergTables, files: PosixFiles, unit: Unit, run_id: str, n: int = 4, **more: Any
+) -> Version:
+    version = stage(files, unit, run_id, n, **more)
+    current = tables.current(unit)
+    tables.switch(version, expected=current.run_id if current else None)
+    return version
+
+
+def loaded(tables: IcebergTables, name: str) -> Any:
+    table = tables._load(name)
+    assert table is not None
+    return table
+
+
+def snapshots(tables: IcebergTables) -> list[int]:
+    return [len(loaded(tables, name).snapshots()) for name in TABLES]
+
+
+def runs(table: pa.Table) -> set[str]:
+    return set(table["run_id"].to_pylist())
+
+
+def test_a_replace_is_one_snapshot_of_each_table_and_leaves_other_units_alone(
+    tables: IcebergTables, files: PosixFiles
+) -> None:
+    publish(tables, files, OTHER, "o1", 3)
+    publish(tables, files, UNIT, "r1", 4)
+    assert snapshots(tables) == [2, 2]
+    second = publish(tables, files, UNIT, "r2", 6)
+    assert snapshots(tables) == [3, 3]
+
+    version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert version == second == tables.current(UNIT)
+    assert (len(recommendations), runs(recommendations)) == (12, {"r2"})
+    assert (len(status), runs(status)) == (6, {"r2"})
+    _, others, _ = tables.read(OTHER) or pytest.fail("the other unit is gone")
+    assert (len(others), runs(others)) == (6, {"o1"})
+    assert [v.run_id for v in tables.versions(UNIT)] == ["r1", "r2"]
+    assert tables.units() == [UNIT, OTHER]
+    for name in TABLES:
+        summary = loaded(tables, name).current_snapshot().summary
+        assert summary["recsys.run-id"] == "r2"
+        assert summary["recsys.cohort"] == UNIT.cohort
+        assert summary["recsys.run-date"] == "2026-11-24"
+        assert summary["recsys.published-at"] == second.published_at
+        assert summary["recsys.manifest-sha256"] == second.manifest_sha256
+    # Once more is one result.
+    tables.switch(second, expected="r2")
+    assert snapshots(tables) == [3, 3]
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_an_empty_cohort_is_published_first_and_later(
+    tables: IcebergTables, files: PosixFiles, parts: int
+) -> None:
+    publish(tables, files, UNIT, "r1", 0, parts=parts)
+    version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert (version.run_id, len(recommendations), len(status)) == ("r1", 0, 0)
+    publish(tables, files, UNIT, "r2", 2)
+    assert "score" in loaded(tables, "recommendations").schema().column_names
+    publish(tables, files, UNIT, "r3", 0, parts=parts)
+    version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert (version.run_id, len(recommendations), len(status)) == ("r3", 0, 0)
+    assert snapshots(tables) == [3, 3]
+
+
+def test_a_stale_publisher_is_refused_and_changes_nothing_visible(
+    opened: Callable[..., IcebergTables], files: PosixFiles
+) -> None:
+    one, other = opened(), opened()
+    publish(one, files, UNIT, "r1")
+    mine, rivals = stage(files, UNIT, "r2"), stage(files, UNIT, "r3", 5)
+    other.switch(rivals, expected="r1")
+    with pytest.raises(ConflictError, match="run r3 was published meanwhile, expected r1"):
+        one.switch(mine, expected="r1")
+    assert snapshots(one) == [2, 2]
+    with pytest.raises(ConflictError, match="run r3 was published meanwhile, expected none"):
+        one.switch(mine, expected=None)
+
+
+def test_a_rival_between_the_two_commits_wins_with_its_own_statuses(
+    opened: Callable[..., IcebergTables], files: PosixFiles
+) -> None:
+    rival = opened()
+    first = publish(rival, files, UNIT, "r1")
+    mine, rivals = stage(files, UNIT, "r2", 3), stage(files, UNIT, "r3", 5)
+    one = opened(alive=lambda: rival.switch(rivals, expected="r1"))
+    with pytest.raises(ConflictError, match="r3"):
+        one.switch(mine, expected="r1")
+    version, recommendations, status = one.read(UNIT) or pytest.fail("nothing is published")
+    assert (version.run_id, runs(recommendations), runs(status)) == ("r3", {"r3"}, {"r3"})
+    # Mine wins the race for the statuses, theirs that for the recommendations: theirs are put back.
+    assert runs(loaded(one, "status").scan().to_arrow()) == {"r3"}
+    assert one.versions(UNIT) == [first, rivals]
+
+
+def test_a_rival_that_replaced_another_unit_is_no_conflict(
+    opened: Callable[..., IcebergTables], files: PosixFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, rival = opened(), opened()
+    publish(one, files, UNIT, "r1")
+    committing = iceberg_commits.overwrite
+    pending = [stage(files, OTHER, "o1"), stage(files, OTHER, "o2")]
+
+    def overtaken(*args: Any) -> None:
+        committing(*args)
+        if pending:
+            version = pending.pop(0)
+            now = rival.current(OTHER)
+            before = list(pending)
+            pending.clear()
+            rival.switch(version, expected=now.run_id if now else None)
+            pending.extend(before)
+
+    monkeypatch.setattr(iceberg_commits, "overwrite", overtaken)
+    publish(one, files, UNIT, "r2", 5)
+    assert not pending
+    version, recommendations, _ = one.read(UNIT) or pytest.fail("nothing is published")
+    assert (version.run_id, len(recommendations)) == ("r2", 10)
+    version, recommendations, _ = one.read(OTHER) or pytest.fail("nothing is published")
+    assert (version.run_id, runs(recommendations)) == ("o2", {"o2"})
+    assert snapshots(one) == [4, 4]
+
+
+def race(root: Path, settings: Iceberg, version: Version, expected: str, results: Any) -> None:
+    tables = IcebergTables(PosixFiles(root), settings)
+    try:
+        tables.switch(version, expected=expected)
+        results.put((version.run_id, "published"))
+    except ConflictError:
+        results.put((version.run_id, "conflict"))
+    finally:
+        tables.close()
+
+
+def test_of_two_processes_exactly_one_wins_whole(
+    tables: IcebergTables, files: PosixFiles, properties: dict[str, str]
+) -> None:
+    settings = tables._catalogue._settings
+    publish(tables, files, UNIT, "r0")
+    spawn = multiprocessing.get_context("spawn")
+    last = "r0"
+    for turn in range(3):
+        versions = [stage(files, UNIT, f"r{turn}{name}", 3 + turn) for name in "ab"]
+        results = spawn.Queue()
+        processes = [
+            spawn.Process(target=race, args=(files.path(files.root), settings, v, last, results))
+            for v in versions
+        ]
+        for process in processes:
+            process.start()
+        outcome = dict(results.get(timeout=60) for _ in processes)
+        for process in processes:
+            process.join()
+        assert sorted(outcome.values()) == ["conflict", "published"]
+        last = next(run for run, result in outcome.items() if result == "published")
+        version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
+        assert (version.run_id, runs(recommendations), runs(status)) == (last, {last}, {last})
+        assert runs(loaded(tables, "status").scan().to_arrow()) == {last}
+    assert not files.names(files.uri("_locks"))
+
+
+def test_rollback_is_one_snapshot_and_keeps_the_time_of_publication(
+    tables: IcebergTables, files: PosixFiles
+) -> None:
+    first = publish(tables, files, UNIT, "r1", 3)
+    publish(tables, files, UNIT, "r2", 5)
+    later = Version(UNIT, "r1", "2030-01-01T00:00:00+00:00", first.manifest_sha256)
+    tables.switch(later, expected="r2")
+    assert snapshots(tables) == [3, 3]
+    version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert (version, len(recommendations), len(status)) == (first, 6, 3)
+    assert [v.run_id for v in tables.versions(UNIT)] == ["r1", "r2"]
+    summary = loaded(tables, "recommendations").current_snapshot().summary
+    assert summary["recsys.published-at"] == first.published_at
+
+
+def test_statuses_without_recommendations_are_not_seen(
+    opened: Callable[..., IcebergTables], files: PosixFiles
+) -> None:
+    tables = opened(grace=NOW)
+    publish(tables, files, UNIT, "r1", 3)
+    publish(tables, files, OTHER, "o1")
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    killed = opened(alive=die)
+    with pytest.raises(KeyboardInterrupt):
+        killed.switch(stage(files, UNIT, "r2", 5), expected="r1")
+
+    def check() -> None:
+        assert runs(loaded(tables, "status").scan().to_arrow()) >= {"r2"}
+        version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing")
+        assert (version.run_id, len(recommendations), len(status)) == ("r1", 6, 3)
+
+    check()
+    # Also when the snapshots in which those statuses were current would expire for another unit.
+    publish(tables, files, OTHER, "o2")
+    publish(tables, files, OTHER, "o3")
+    tables.retain(versions=1, run_dates=None)
+    check()
+    assert (UNIT, "r2") in tables.in_use()
+    publish(tables, files, UNIT, "r3")
+    tables.retain(versions=1, run_dates=None)
+    assert tables.in_use() == {(UNIT, "r3"), (OTHER, "o3")}
+
+
+def test_retention_keeps_what_is_needed_and_no_more(
+    opened: Callable[..., IcebergTables], files: PosixFiles
+) -> None:
+    tables = opened(grace=NOW)
+    yesterday = Unit(UNIT.cohort, DAY - dt.timedelta(days=1))
+    old = publish(tables, files, yesterday, "y1")
+    made = [publish(tables, files, UNIT, f"r{i}", 2 + i) for i in range(5)]
+    publish(tables, files, OTHER, "o1", 3)
+    tables.switch(made[1], expected="r4")
+    assert tables.retain(versions=10, run_dates=None) == []
+
+    assert sorted(tables.retain(versions=2, run_dates=None)) == sorted([made[0], made[2]])
+    assert tables.versions(UNIT) == [made[1], made[3], made[4]]
+    assert tables.current(UNIT) == made[1]
+    expected = {(yesterday, "y1"), (UNIT, "r1"), (UNIT, "r3"), (UNIT, "r4"), (OTHER, "o1")}
+    assert tables.in_use() == expected
+    assert referred(tables, files) <= expected
+    for snapshot in loaded(tables, "recommendations").snapshots():  # all that stay can be read
+        for unit in (UNIT, OTHER, yesterday):
+            tables.read(unit, snapshot=snapshot.snapshot_id)
+
+    assert tables.retain(versions=2, run_dates=1) == [old]
+    assert tables.current(yesterday) is None
+    assert tables.read(yesterday) is None
+    assert tables.units() == [UNIT, OTHER]
+    assert tables.in_use() == expected - {(yesterday, "y1")}
+    assert referred(tables, files) <= expected - {(yesterday, "y1")}
+    assert not files.names(files.uri("_locks"))
+
+
+def referred(tables: IcebergTables, files: PosixFiles) -> set[tuple[Unit, str]]:
+    """Return the version directories of all data files that any snapshot of a table refers to."""
+    found = set()
+    for name in TABLES:
+        table = loaded(tables, name)
+        for snapshot in table.snapshots():
+            for task in table.scan(snapshot_id=snapshot.snapshot_id).plan_files():
+                cohort, day, run_id = task.file.file_path.split("/")[-5:-2]
+                assert files.exists(task.file.file_path)
+                found.add((Unit(cohort, dt.date.fromisoformat(day)), run_id))
+    return found
+
+
+def test_metadata_is_deleted_only_once_nothing_needs_it(
+    opened: Callable[..., IcebergTables], files: PosixFiles
+) -> None:
+    patient, tables = opened(), opened(grace=NOW)
+    for i in range(6):
+        publish(tables, files, UNIT, f"r{i}")
+    location = tables.metadata_location("recommendations") or pytest.fail("no table")
+    folder = files.path(location.replace("file://", "file:")).parent
+    (folder / "notes.txt").write_text("somebody's")
+    before = set(folder.iterdir())
+    patient.retain(versions=2, run_dates=None)
+    # Whoever has read the catalogue a moment ago can go on.
+    assert before < set(folder.iterdir())
+    tables.retain(versions=2, run_dates=None)
+    left = sorted(path.name for path in folder.iterdir())
+    assert sum(name.endswith(".metadata.json") for name in left) == 1
+    assert sum(name.startswith("snap-") for name in left) == 2
+    assert "notes.txt" in left
+    for snapshot in loaded(tables, "recommendations").snapshots():
+        assert tables.read(UNIT, snapshot=snapshot.snapshot_id) is not None
+    assert [v.run_id for v in tables.versions(UNIT)] == ["r4", "r5"]
+
+
+def test_a_tag_keeps_its_snapshot_from_retention(
+    opened: Callable[..., IcebergTables], files: PosixFiles
+) -> None:
+    tables = opened(grace=NOW)
+    publish(tables, files, UNIT, "r1", 3)
+    table = loaded(tables, "recommendations")
+    tagged = table.current_snapshot().snapshot_id
+    table.manage_snapshots().create_tag(tagged, "report").commit()
+    publish(tables, files, UNIT, "r2", 5)
+    assert [v.run_id for v in tables.retain(versions=1, run_dates=None)] == ["r1"]
+    assert [v.run_id for v in tables.versions(UNIT)] == ["r2"]
+    assert tables.in_use() == {(UNIT, "r1"), (UNIT, "r2")}
+    version, recommendations, status = tables.read(UNIT, snapshot=tagged) or pytest.fail("gone")
+    assert (version.run_id, len(recommendations), len(status)) == ("r1", 6, 3)
+    loaded(tables, "recommendations").manage_snapshots().remove_tag("report").commit()
+    tables.retain(versions=1, run_dates=None)
+    assert tables.in_use() == {(UNIT, "r2")}
+
+
+def test_a_table_that_was_set_back_shows_what_it_was_set_back_to(
+    tables: IcebergTables, files: PosixFiles
+) -> None:
+    publish(tables, files, UNIT, "r1", 3)
+    table = loaded(tables, "recommendations")
+    first = table.current_snapshot().snapshot_id
+    publish(tables, files, UNIT, "r2", 5)
+    loaded(tables, "recommendations").manage_snapshots().rollback_to_snapshot(first).commit()
+    publish(tables, files, OTHER, "o1")
+    version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert (version.run_id, len(recommendations), len(status)) == ("r1", 6, 3)
+    publish(tables, files, UNIT, "r3", 7)
+    version, recommendations, _ = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert (version.run_id, len(recommendations)) == ("r3", 14)
+
+
+def test_time_travel_reads_an_earlier_version(tables: IcebergTables, files: PosixFiles) -> None:
+    first = publish(tables, files, UNIT, "r1", 3)
+    snapshot = loaded(tables, "recommendations").current_snapshot().snapshot_id
+    publish(tables, files, UNIT, "r2", 5)
+    version, recommendations, status = tables.read(UNIT, snapshot=snapshot) or pytest.fail("gone")
+    assert (version, len(recommendations), len(status)) == (first, 6, 3)
+    with pytest.raises(OutputError, match="no snapshot 1; it may have expired"):
+        tables.read(UNIT, snapshot=1)
+
+
+def test_what_is_not_as_the_manifest_says_is_refused_before_the_commit(
+    tables: IcebergTables, files: PosixFiles
+) -> None:
+    publish(tables, files, UNIT, "r1")
+    with pytest.raises(DamageError, match="recommendations have 8 rows, the manifest says 9"):
+        publish(tables, files, UNIT, "r2", more_rows=1)
+    version = stage(files, UNIT, "r3")
+    next(files.path(place(files, UNIT, "r3", "status")).iterdir()).unlink()
+    with pytest.raises(DamageError, match="is missing, though the manifest names it"):
+        tables.switch(version, expected="r1")
+    version = stage(files, UNIT, "r4")
+    part = next(files.path(place(files, UNIT, "r4", "status")).iterdir())
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(DamageError, match=r"status/part-.* is damaged"):
+        tables.switch(version, expected="r1")
+    version = stage(files, UNIT, "r5")
+    with pytest.raises(DamageError, match="manifest.json is damaged"):
+        tables.switch(Version(UNIT, "r5", "", "0" * 64), expected="r1")
+    assert snapshots(tables) == [1, 1]
+
+
+WRONG: dict[str, list[Any]] = {
+    "cohort": ["everybody_in_the_shop_b"],
+    "run_date": [dt.date(2026, 11, 23)],
+    "run_id": ["r1"],
+}
+
+
+@pytest.mark.parametrize("column", WRONG)
+@pytest.mark.parametrize("kind", ["other", "null", "all nulls"])
+def test_rows_of_another_partition_or_run_are_refused(
+    tables: IcebergTables, files: PosixFiles, column: str, kind: str
+) -> None:
+    good = rows(UNIT, "r2", 4)
+    for table in range(2):
+        content = list(good)
+        values = content[table][column].to_pylist()
+        values[-1:] = WRONG[column] if kind == "other" else [None]
+        values = [None] * len(values) if kind == "all nulls" else values
+        place_ = content[table].column_names.index(column)
+        changed = pa.array(values, content[table].schema.field(column).type)
+        content[table] = content[table].set_column(place_, column, changed)
+        run_id = f"r2.{table}"
+        content = [c if column == "run_id" else with_run(c, run_id) for c in content]
+        version = stage(files, UNIT, run_id, content=(content[0], content[1]))
+        with pytest.raises(OutputError, match=f"column (run_id|{column}) must be"):
+            tables.switch(version, expected=None)
+    assert tables.units() == []
+    assert tables.metadata_location("recommendations") is None
+
+
+def with_run(table: pa.Table, run_id: str) -> pa.Table:
+    last = table.column_names.index("run_id")
+    return table.set_column(last, "run_id", pa.array([run_id] * len(table), pa.string()))
+
+
+def test_new_columns_are_added_and_other_changes_refused(
+    tables: IcebergTables, files: PosixFiles
+) -> None:
+    first = publish(tables, files, UNIT, "r1")
+    recommendations, status = rows(UNIT, "r2", 4)
+    wider = recommendations.append_column("reason", pa.array(["new"] * 8))
+    publish(tables, files, UNIT, "r2", content=(wider, status))
+    assert snapshots(tables) == [2, 2]
+    _, found, _ = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert found["reason"].to_pylist() == ["new"] * 8
+
+    with pytest.raises(OutputError, match="column reason is gone"):
+        publish(tables, files, UNIT, "r3")
+    recommendations, status = rows(UNIT, "r4", 4)
+    rank = recommendations.column_names.index("rank")
+    other = wider.set_column(rank, "rank", recommendations["rank"].cast(pa.int64()))
+    with pytest.raises(OutputError, match="column rank was int and is long"):
+        publish(tables, files, UNIT, "r4", content=(with_run(other, "r4"), status))
+    # What was published before can be returned to.
+    tables.switch(first, expected="r2")
+    _, found, _ = tables.read(UNIT) or pytest.fail("nothing is published")
+    assert found["reason"].to_pylist() == [None] * 8
+
+
+def duckdb_rows(location: str, columns: str) -> list[tuple[Any, ...]]:
+    duckdb = pytest.importorskip("duckdb")
+    try:
+        extensions = Path(next(iter(importlib.import_module("duckdb_ext").__path__)))
+    except ModuleNotFoundError:
+        pytest.skip("the extension duckdb-ext-iceberg is not installed")
+    config = {
+        "extension_directory": str(extensions / "extensions"),
+        "autoinstall_known_extensions": "false",
+    }
+    with duckdb.connect(config=config) as connection:
+        connection.execute("LOAD avro; LOAD iceberg; SET TimeZone = 'UTC'")
+        query = f"SELECT {columns} FROM iceberg_scan(?) ORDER BY ALL"  # noqa: S608
+        found: list[tuple[Any, ...]] = connection.execute(query, [location]).fetchall()
+        return found
+
+
+def test_duckdb_sees_the_same_rows(tables: IcebergTables, files: PosixFiles) -> None:
+    columns = ["cohort", "run_date", "user_id", "rank", "score", "run_id"]
+    publish(tables, files, UNIT, "r1", 0)
+
+    def check(columns: list[str]) -> None:
+        table = loaded(tables, "recommendations")
+        found = duckdb_rows(table.metadata_location, ", ".join(columns))
+        scanned = table.scan().to_arrow().select(columns).to_pylist()
+        assert sorted(found, key=repr) == sorted((tuple(r.values()) for r in scanned), key=repr)
+
+    check(columns)
+    publish(tables, files, UNIT, "r2", 5)
+    publish(tables, files, OTHER, "o1", 3)
+    publish(tables, files, UNIT, "r3", 4)
+    check(columns)
+    recommendations, status = rows(UNIT, "r4", 4)
+    wider = recommendations.append_column("reason", pa.array(["new"] * 8))
+    publish(tables, files, UNIT, "r4", content=(wider, status))
+    check([*columns, "reason"])
+    publish(tables, files, UNIT, "r5", content=(wider.slice(0, 0), status.slice(0, 0)))
+    check([*columns, "reason"])
+
+
+def test_a_missing_file_is_named(tables: IcebergTables, files: PosixFiles) -> None:
+    publish(tables, files, UNIT, "r1")
+    part = next(files.path(place(files, UNIT, "r1", "recommendations")).iterdir())
+    part.unlink()
+    with pytest.raises(DamageError, match=part.name):
+        tables.read(UNIT)
+
+
+def test_a_run_id_is_published_once(tables: IcebergTables, files: PosixFiles) -> None:
+    publish(tables, files, UNIT, "r1")
+    manifest = place(files, UNIT, "r1", MANIFEST)
+    content = json.loads(files.read(manifest))
+    checksum = write_json(files, manifest, {**content, "more": 1})
+    with pytest.raises(OutputError, match="run r1 is published already, with another manifest"):
+        tables.switch(Version(UNIT, "r1", "", checksum), expected="r1")
+
+
+SECRET = "hun/ter@2"  # noqa: S105
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "words"),
+    [
+        (f"postgresql+psycopg2://me:{SECRET}@127.0.0.1:1/db", OutputError, "catalogue failed"),
+        (f"mysterysql://me:{SECRET}@127.0.0.1/db", ConfigError, "uri"),
+        (f"postgresql+nothing://me:{SECRET}@127.0.0.1/db", ConfigError, "uri|module"),
+        (f"postgresql:me:{SECRET}", ConfigError, "expected a uri"),
+        ("sqlite:////proc/none/catalog.db", OutputError, "unable to open"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_opened_is_one_line_without_secrets(
+    files: PosixFiles, uri: str, error: type[Exception], words: str
+) -> None:
+    tables = IcebergTables(files, Iceberg(properties={"uri": uri}))
+    with pytest.raises(error, match=words) as raised:
+        tables.units()
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "hun" not in message
+    assert "ter@2" not in message
+
+
+def test_a_password_can_stand_in_the_environment(
+    files: PosixFiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # pyiceberg reads its environment when it is imported; a new process would see this one.
+    from pyiceberg import catalog
+    from pyiceberg.utils.config import Config
+
+    elsewhere = tmp_path / "elsewhere.db"
+    monkeypatch.setenv("PYICEBERG_CATALOG__RECSYS__URI", f"sqlite:///{elsewhere}")
+    monkeypatch.setattr(catalog, "_ENV_CONFIG", Config())
+    tables = IcebergTables(files, Iceberg())
+    publish(tables, files, UNIT, "r1")
+    tables.close()
+    assert elsewhere.exists()
+    assert not files.exists(files.uri("catalog.db"))
+
+
+def test_without_pyiceberg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyiceberg.io", None)
+    monkeypatch.delitem(sys.modules, "recsys.publishing.iceberg")
+    with pytest.raises(ConfigError, match="extra iceberg"):
+        importlib.import_module("recsys.publishing.iceberg")
