@@ -86,7 +86,7 @@ def execute(
             spark = session.start(config.spark, quiet=not options.debug)
         try:
             if options.run_date is None:
-                earlier = recorded_date(Store(spark, config.root), run.run_id)
+                earlier = recorded_date(Store(spark, config.root).files, run.run_id)
                 run = replace(run, run_date=earlier or run.run_date)
             run_recorded(name, spark, config, run, stages, asked=asked or {}, force=options.force)
         finally:
@@ -129,7 +129,7 @@ def _run_locked(
     force: bool,
 ) -> dict[str, Any]:
     record = RunRecord(
-        store, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
+        store.files, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
     )
     finished = record.finished_before()
     if finished is not None:

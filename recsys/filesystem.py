@@ -21,6 +21,8 @@ from recsys.errors import ConfigError, ConflictError, OutputError
 from recsys.redaction import redact
 
 LOCKS = "_locks"
+RUNS = "runs"
+STAGING = "_staging"
 
 
 class Files(Protocol):

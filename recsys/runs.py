@@ -8,17 +8,17 @@ from typing import Any
 from recsys.config import Config
 from recsys.errors import ConfigError
 from recsys.files import MANIFEST
+from recsys.filesystem import RUNS, Files, read_json, write_json
 from recsys.manifest import FORMAT_VERSION, Run, versions
-from recsys.storage import Store
 
 log = logging.getLogger(__name__)
 
 
-def recorded_date(store: Store, run_id: str) -> dt.date | None:
+def recorded_date(files: Files, run_id: str) -> dt.date | None:
     """Return the run date of an earlier attempt, so that a retry after midnight is still one."""
     try:
         return dt.date.fromisoformat(
-            store.read_json(store.uri("runs", run_id, MANIFEST))["run_date"]
+            read_json(files, files.uri(RUNS, run_id, MANIFEST))["run_date"]
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -34,7 +34,7 @@ class RunRecord:
 
     def __init__(
         self,
-        store: Store,
+        files: Files,
         job: str,
         run: Run,
         config: Config,
@@ -45,16 +45,16 @@ class RunRecord:
         """Describe a run.
 
         Args:
-            store: the root.
+            files: the root.
             job: the job's name.
             run: its id and date.
             config: its configuration.
             asked: what else makes a retry the same run.
             spark: what the session runs with.
         """
-        self._store = store
+        self._files = files
         self._run = run
-        self._uri = store.uri("runs", run.run_id, MANIFEST)
+        self._uri = files.uri(RUNS, run.run_id, MANIFEST)
         self._identity = {
             "job": job,
             "run_date": run.run_date.isoformat(),
@@ -78,7 +78,7 @@ class RunRecord:
             ConfigError: the run id is that of a finished run that was asked for something else.
         """
         try:
-            earlier: dict[str, Any] = self._store.read_json(self._uri)
+            earlier: dict[str, Any] = read_json(self._files, self._uri)
         except (FileNotFoundError, ValueError):
             return None
         if earlier.get("state") != "complete":
@@ -114,5 +114,5 @@ class RunRecord:
             "timings_seconds": self._run.timings,
             **more,
         }
-        self._store.write_json(self._uri, content)
+        write_json(self._files, self._uri, content)
         return content

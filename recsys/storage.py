@@ -17,11 +17,9 @@ from pyspark.sql.types import StructType
 
 from recsys.errors import OutputError
 from recsys.files import local_files
-from recsys.filesystem import Files, PosixFiles, local_path, read_json, write_json
+from recsys.filesystem import STAGING, Files, PosixFiles, local_path, read_json, write_json
 from recsys.hadoop import HadoopFiles
 from recsys.session import spark_reason
-
-STAGING = "_staging"
 
 
 class Store:

@@ -456,7 +456,7 @@ def test_what_is_not_as_the_manifest_says_is_refused_before_the_commit(
     with pytest.raises(DamageError, match=r"status/part-.* is damaged"):
         tables.switch(version, expected="r1")
     version = stage(files, UNIT, "r5")
-    with pytest.raises(DamageError, match="manifest.json is damaged"):
+    with pytest.raises(DamageError, match=r"manifest\.json is damaged"):
         tables.switch(Version(UNIT, "r5", "", "0" * 64), expected="r1")
     assert snapshots(tables) == [1, 1]
 

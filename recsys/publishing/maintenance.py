@@ -4,13 +4,14 @@ All of it works on local roots, without Spark.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recsys.errors import ConfigError, ConflictError, DamageError, ModelError, RecsysError
 from recsys.files import MANIFEST, compare_files, local_files
-from recsys.filesystem import LOCKS, PosixFiles, read_json
+from recsys.filesystem import LOCKS, RUNS, STAGING, PosixFiles, read_json
 from recsys.publishing.pointer import lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
@@ -24,7 +25,6 @@ from recsys.publishing.versions import (
 )
 from recsys.runs import run_lock
 
-RUNS, STAGING = "runs", "_staging"
 _STORED = ("models", "interactions", "rejects", "evaluations")
 
 
@@ -163,11 +163,13 @@ class Waste:
         uri: what to delete.
         why: for people.
         lock: what to hold while it is deleted; None: nothing.
+        version: the unit and run id of a version's directory.
     """
 
     uri: str
     why: str
     lock: str | None = None
+    version: tuple[Unit, str] | None = None
 
 
 def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> list[Waste]:
@@ -181,23 +183,20 @@ def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> l
     """
     found = []
     for run_id in files.names(files.uri(STAGING)):
-        if not _is_locked(files, run_lock(run_id)):
-            found.append(
-                Waste(
-                    files.uri(STAGING, run_id), "staged by a run that was killed", run_lock(run_id)
-                )
-            )
+        lock = run_lock(run_id)
+        if not _is_locked(files, lock):
+            uri = files.uri(STAGING, run_id)
+            found.append(Waste(uri, "staged by a run that was killed", lock))
     for run_id in files.names(files.uri(HELD)):
         found.append(Waste(files.uri(HELD, run_id), "held back by a gate", run_lock(run_id)))
     used = catalogue.in_use()
     for unit in units_on_disk(files):
         for name in files.names(place(files, unit)):
-            uri = place(files, unit, name)
-            if files.path(uri).is_dir() and (unit, name) not in used:
-                found.append(Waste(uri, "a version that nothing refers to", lock_name(unit)))
-    for name in files.names(files.uri(LOCKS)):
-        if not _is_locked(files, name):
-            found.append(Waste(files.uri(LOCKS, name), "a lock that nobody holds"))
+            uri, version = place(files, unit, name), (unit, name)
+            if files.path(uri).is_dir() and version not in used:
+                found.append(
+                    Waste(uri, "a version that nothing refers to", lock_name(unit), version)
+                )
     found += [
         Waste(f"file:{path}", "a file that was being written by a process that was killed")
         for path in _unfinished(files)
@@ -210,20 +209,15 @@ def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[W
     deleted = []
     for one in found:
         try:
-            if one.lock is None:
-                files.delete(one.uri)
-            else:
-                with files.lock(one.lock):
-                    if one.uri not in [again.uri for again in waste(files, catalogue)]:
-                        # The lock is held here, so that a staging directory counts as live.
-                        if not one.uri.startswith(files.uri(STAGING)):
-                            continue
+            with nullcontext() if one.lock is None else files.lock(one.lock):
+                if one.version is None or one.version not in catalogue.in_use():
                     files.delete(one.uri)
-            deleted.append(one)
-        except ConflictError:
+                    deleted.append(one)
+        except ConflictError:  # somebody works there
             continue
-    _remove_empty(files.path(files.uri(PUBLICATIONS)))
-    for name in (STAGING, HELD, LOCKS):
+    for name in files.names(files.uri(LOCKS)):
+        _is_locked(files, name)  # which removes those that nobody holds
+    for name in (PUBLICATIONS, STAGING, HELD):
         _remove_empty(files.path(files.uri(name)))
     return deleted
 
@@ -256,11 +250,10 @@ def _unfinished(files: PosixFiles) -> Iterator[Path]:
 
 
 def _remove_empty(top: Path) -> None:
-    for folder in sorted(top.rglob("*"), reverse=True):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-    if top.is_dir() and not any(top.iterdir()):
-        top.rmdir()
+    for folder in [*sorted(top.rglob("*"), reverse=True), top]:
+        if folder.is_dir():
+            with suppress(OSError):  # not empty, or somebody was quicker
+                folder.rmdir()
 
 
 def _is_locked(files: PosixFiles, name: str) -> bool:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from recsys.errors import DamageError, OutputError
 from recsys.files import compare_files, local_files
 from recsys.filesystem import Files, local_path, open_local
-from recsys.publishing.publish import open_catalogue
+from recsys.publishing.publish import open_catalogue, published_before
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -79,8 +79,9 @@ def read_recommendations(
     # A version may be forgotten and deleted between being named and being read: look again.
     for attempt in (1, 2, 3):
         unit = _unit(catalogue.units(), cohort, run_date)
-        found = [v for v in catalogue.versions(unit) if v.run_id == run_id]
-        version = catalogue.current(unit) if run_id is None else (found or [None])[0]
+        version = (
+            catalogue.current(unit) if run_id is None else published_before(catalogue, unit, run_id)
+        )
         if version is None:
             raise OutputError(f"{unit}: nothing is published of run {run_id or 'any'}")
         try:
@@ -145,7 +146,7 @@ def _read(uri: str, table: Mapping[str, Any], spark: "SparkSession | None") -> A
         return spark.read.parquet(uri)
     folder = local_path(uri)
     assert folder is not None  # noqa: S101 - the root is local
-    # No partitions in the path: whatever the root's own directories are called, they are not columns.
+    # Whatever the root's own directories are called, they are no columns.
     return pa.concat_tables(
         pq.read_table(folder / file["path"], partitioning=None) for file in table["files"]
     )
