@@ -166,6 +166,7 @@ class IcebergTables:
                 return result
 
             self._forget(RECOMMENDATIONS, dates, old)
+            step("lists forgotten")
             left, _ = self._history(self._load(RECOMMENDATIONS))
             # Each version that the recommendations still know finds its statuses in a snapshot.
             needed = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
