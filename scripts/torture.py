@@ -13,15 +13,21 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+from torture_kills import BOTH, JVM, KEEP, PYTHON, cases, kills
 from torture_readers import readers
 from torture_versions import Verdicts
 
 PARTS = ("readers", "kills", "rivals")
 FORMS = ("parquet", "iceberg")
+QUICK_KILLS = {
+    "parquet": [("placed", PYTHON)],
+    "iceberg": [("judged", JVM), ("switched", BOTH)],
+}
 
 
 @click.command(help=__doc__)
@@ -53,7 +59,18 @@ def _readers(work: Path, quick: bool) -> Iterator[Verdicts]:
         yield readers(work, form, 10 if quick else 100)
 
 
-_PARTS: dict[str, Callable[[Path, bool], Iterator[Verdicts]]] = {"readers": _readers}
+def _kills(work: Path, quick: bool) -> Iterator[Verdicts]:
+    chosen = {form: QUICK_KILLS[form] if quick else cases(form) for form in FORMS}
+    with ThreadPoolExecutor(len(FORMS)) as pool:  # they wait for the processes that they start
+        yield from pool.map(
+            lambda form: kills(work, form, chosen[form], before=1 if quick else KEEP), FORMS
+        )
+
+
+_PARTS: dict[str, Callable[[Path, bool], Iterator[Verdicts]]] = {
+    "readers": _readers,
+    "kills": _kills,
+}
 
 if __name__ == "__main__":
     main()

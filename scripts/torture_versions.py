@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.files import local_files
-from recsys.filesystem import LOCKS, PosixFiles
+from recsys.filesystem import LOCKS, PosixFiles, make_directory
 from recsys.publishing.publish import Staged, Verdict, open_catalogue
 from recsys.publishing.read import read_recommendations
 from recsys.publishing.versions import (
@@ -155,7 +155,7 @@ def stage(files: PosixFiles, unit: Unit, run_id: str, folder: str) -> Staged:
     }
     for name, table in tables(unit, run_id).items():
         place = files.path(folder) / name
-        place.mkdir(parents=True)
+        make_directory(place)
         size = -(-len(table) // FILES)
         for part in range(FILES):
             path = place / f"part-{part:05}-{run_id}.snappy.parquet"
@@ -217,7 +217,7 @@ def leftovers(root: Path, catalogue: Catalogue) -> list[str]:
     found += [f"version {u}, {run_id}" for u, run_id in placed(files) if (u, run_id) not in used]
     found += [str(path.relative_to(root)) for path in root.rglob("*.tmp")]
     found += [
-        str(path.relative_to(root)) for name in ("_staging", "held") for path in root.glob(name)
+        str(path.relative_to(root)) for name in ("_staging", "held/*") for path in root.glob(name)
     ]
     return found
 
