@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 from torture_kills import BOTH, JVM, KEEP, PYTHON, cases, kills
 from torture_readers import readers
+from torture_rivals import postgres, real_rivals, rivals
 from torture_versions import Verdicts
 
 PARTS = ("readers", "kills", "rivals")
@@ -67,9 +68,24 @@ def _kills(work: Path, quick: bool) -> Iterator[Verdicts]:
         )
 
 
+def _rivals(work: Path, quick: bool) -> Iterator[Verdicts]:
+    with postgres() as uri:
+        catalogues: list[tuple[str, str | None, str]] = [
+            ("parquet", None, "parquet"),
+            ("iceberg", None, "iceberg on SQLite"),
+        ]
+        if uri is not None:
+            catalogues.append(("iceberg", uri, "iceberg on PostgreSQL"))
+        for form, at, name in catalogues:
+            yield rivals(work, form, at, name, 3 if quick else 20)
+            if not quick:
+                yield real_rivals(work, form, at, name)
+
+
 _PARTS: dict[str, Callable[[Path, bool], Iterator[Verdicts]]] = {
     "readers": _readers,
     "kills": _kills,
+    "rivals": _rivals,
 }
 
 if __name__ == "__main__":

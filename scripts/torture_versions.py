@@ -89,20 +89,21 @@ class Trivial:
         raise AssertionError("nothing failed")
 
 
-def settings(form: str, uri: str | None = None, namespace: str = "recsys") -> Publishing:
-    """Return the configuration of a form of table: `parquet`, `iceberg` or with a catalogue's uri.
+def settings(
+    form: str, uri: str | None = None, *, namespace: str = "recsys", keep: int = 3
+) -> Publishing:
+    """Return the configuration of a form of table.
 
     Args:
-        form: which.
+        form: `parquet` or `iceberg`.
         uri: of a catalogue; None: SQLite below the root.
         namespace: of the tables; it names the catalogue too, which keeps roots apart.
+        keep: how many versions.
     """
-    if form == "parquet":
-        return Publishing(keep_versions=3)
     iceberg = Iceberg(
         catalog=namespace, namespace=namespace, properties={} if uri is None else {"uri": uri}
     )
-    return Publishing(format="iceberg", keep_versions=3, iceberg=iceberg)
+    return Publishing.model_validate({"format": form, "keep_versions": keep, "iceberg": iceberg})
 
 
 def tables(unit: Unit, run_id: str) -> dict[str, pa.Table]:
@@ -244,6 +245,12 @@ def wait_for(
         if time.monotonic() > deadline:
             raise ViolationError(f"waited {seconds:.0f} s for {what}")
         time.sleep(0.005)
+
+
+def close(catalogue: Any) -> None:
+    """Close a catalogue's connections, where it has any."""
+    if hasattr(catalogue, "close"):
+        catalogue.close()
 
 
 def marked(mark: str) -> dict[int, str]:
