@@ -4,6 +4,7 @@ import datetime as dt
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,7 +91,8 @@ def execute(
                 run = replace(run, run_date=earlier or run.run_date)
             run_recorded(name, spark, config, run, stages, asked=asked or {}, force=options.force)
         finally:
-            spark.stop()
+            with suppress(Py4JError, OSError):  # the JVM may be gone, which was said already
+                spark.stop()
     except (Exception, Terminated, KeyboardInterrupt) as error:
         return _report(error, options)
     return 0
