@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torture_runs import Runs, Seen
+from torture_runs import PATIENCE, Runs, Seen
 from torture_versions import (
     Verdicts,
     ViolationError,
@@ -176,8 +176,8 @@ class _Killing:
             for pid in {PYTHON: [process.pid], JVM: jvms, BOTH: [process.pid, *jvms]}[victim]:
                 os.kill(pid, signal.SIGKILL)
             (folder / "go").touch()
-            status = process.wait(timeout=240)
-            wait_for(lambda: not marked(mark), 60, "what the killed process had started to end")
+            status = process.wait(timeout=PATIENCE)
+            wait_for(lambda: not marked(mark), 120, "what the killed process had started to end")
             return status
         finally:
             for pid in marked(mark):
@@ -185,7 +185,7 @@ class _Killing:
             process.wait()
 
     def _wait_for_step(self, process: subprocess.Popen[bytes], reached: Path) -> None:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while not reached.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ViolationError(f"the run did not come to its step: {self.runs.tail()}")

@@ -5,12 +5,12 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torture_runs import ROOT, Runs
+from torture_runs import PATIENCE, ROOT, Runs
 from torture_versions import (
     UNIT,
     Trivial,
@@ -26,12 +26,27 @@ from torture_versions import (
 
 from recsys.errors import ConflictError, OutputError, RecsysError
 from recsys.filesystem import STAGING, PosixFiles
-from recsys.publishing.publish import open_catalogue, publish, retain
+from recsys.publishing.publish import Verdict, open_catalogue, publish, retain
 from recsys.publishing.read import check_version
+from recsys.publishing.versions import Version
 from recsys.runs import run_lock
 from recsys.sections import Publishing
 
 _SPAWN = multiprocessing.get_context("spawn")
+
+
+class _Meeting(Trivial):
+    """A judge that waits for its rival, so that both go on from having seen the same."""
+
+    def __init__(self, barrier: Any) -> None:
+        self._barrier = barrier
+        self._met = False
+
+    def verdicts(self, before: Version | None) -> Sequence[Verdict]:
+        if not self._met:
+            self._barrier.wait(timeout=120)
+            self._met = True
+        return super().verdicts(before)
 
 
 def rivals(work: Path, form: str, uri: str | None, name: str, rounds: int) -> Verdicts:
@@ -115,7 +130,7 @@ def _publish(root: Path, configured: Publishing, run_id: str, barrier: Any, resu
             barrier.wait(timeout=120)
             catalogue = open_catalogue(files, configured, lambda: None)
             try:
-                publish(files, catalogue, staged, Trivial(), alive=lambda: None)
+                publish(files, catalogue, staged, _Meeting(barrier), alive=lambda: None)
                 retain(files, catalogue, configured)
             finally:
                 close(catalogue)
@@ -139,7 +154,7 @@ def real_rivals(work: Path, form: str, uri: str | None, name: str) -> Verdicts:
     processes = {
         number: runs.start("run", *runs.arguments(number), log=f"log{number}") for number in (1, 2)
     }
-    statuses = {number: process.wait(timeout=900) for number, process in processes.items()}
+    statuses = {number: process.wait(timeout=PATIENCE) for number, process in processes.items()}
     published = {f"r{number}" for number, status in statuses.items() if status == 0}
     for number, status in statuses.items():
         if status not in (0, ConflictError.exit_code):

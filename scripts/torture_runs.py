@@ -22,6 +22,7 @@ from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, Catalogu
 from recsys.sections import Publishing
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 1800  # seconds for a run, on a machine that has much else to do
 # What a run says of a user, but for its own name and time: the same in every attempt.
 _SAID = {
     RECOMMENDATIONS: ["user_id", "rank", "item_id", "score", "probability", "source"],
@@ -147,7 +148,7 @@ class Runs:
 
     def recsys(self, *arguments: str) -> int:
         """Run a command, and return its status."""
-        return self.start(*arguments).wait(timeout=600)
+        return self.start(*arguments).wait(timeout=PATIENCE)
 
     def start(
         self, command: str, *arguments: str, log: str = "log", **variables: str
