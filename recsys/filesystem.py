@@ -184,7 +184,6 @@ class PosixFiles:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
         path = self._root / LOCKS / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             held = _acquire(path, wait)
         except OSError as error:
             raise OutputError(f"cannot lock {path}: {error.strerror}") from error
@@ -195,12 +194,18 @@ class PosixFiles:
             with suppress(OSError):
                 path.unlink()  # before it is released: who waits for it looks whether it is there
             os.close(held)
+            with suppress(OSError):  # others hold locks
+                path.parent.rmdir()
 
 
 def _acquire(path: Path, wait: float) -> int:
     deadline = time.monotonic() + wait
     while True:
-        opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        except FileNotFoundError:  # who released the last lock has removed the directory
+            continue
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its holder may have removed the file that was opened here, and another made a new one.

@@ -125,7 +125,7 @@ def test_each_kind_of_failure_has_its_exit_status(
     ran = command(BIN / "recsys", "run", "--config", config, *overrides, cwd=config.parent)
     assert ran.returncode == status, ran.stderr
     assert message in complaint(ran)
-    assert not list(config.parent.glob("out/recommendations/**/*.parquet"))
+    assert not list(config.parent.glob("out/publications/**/*.parquet"))
     assert not (config.parent / "out/_staging").exists()
 
 
@@ -222,7 +222,7 @@ def test_sigterm_ends_a_run_cleanly(config: Path, submitted: bool) -> None:
         time.sleep(0.2)
     assert not (out / "_staging").exists()
     assert not (out / "models").exists()
-    assert not (out / "recommendations").exists()
+    assert not (out / "publications").exists()
     record = json.loads((out / "runs/r1/manifest.json").read_text())
     assert (record["state"], record["exit_code"]) == ("failed", 143)
     if not submitted:  # under spark-submit nobody listens any more
