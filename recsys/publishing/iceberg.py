@@ -166,12 +166,12 @@ class IcebergTables:
                 return result
 
             self._forget(RECOMMENDATIONS, dates, old)
-            left, _ = self._history(self._load(RECOMMENDATIONS))
-            # Each version that the recommendations still know finds its statuses in a snapshot.
-            needed = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
-            self._forget(
-                STATUS, dates, lambda found, at: past.limited(found, at, needed, dates), needed
-            )
+            table = self._load(RECOMMENDATIONS)
+            left, _ = self._history(table)
+            known = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
+            # What a snapshot of the recommendations shows finds its statuses in one of theirs.
+            seen = {} if table is None else commits.seen(table, left)
+            self._forget(STATUS, dates, lambda was, at: past.limited(was, at, known, dates), seen)
             for name in TABLES:
                 table = self._load(name)
                 if table is not None:
@@ -237,7 +237,7 @@ class IcebergTables:
         if table is not None:
             entries = past.read(table.properties).get(unit, [])
             entry = next((e for e in entries if e.run_id == run_id), None)
-            snapshot = commits.newest(table, entry) if entry else None
+            snapshot = commits.newest(table.snapshots(), entry) if entry else None
             if entry is not None and snapshot is not None:
                 return self._rows(table, snapshot, unit, entry)
         raise DamageError(f"{unit}: no snapshot of the statuses has those of run {run_id}")
@@ -329,8 +329,9 @@ class IcebergTables:
             protected = {ref.snapshot_id for ref in metadata.refs.values()}
             for unit, run_ids in (needed or {}).items():
                 for entry in after.get(unit, []):
-                    newest = commits.newest(table, entry) if entry.run_id in run_ids else None
-                    protected |= {newest.snapshot_id} if newest else set()
+                    newest = commits.newest(metadata.snapshots, entry)
+                    if newest is not None and entry.run_id in run_ids:
+                        protected.add(newest.snapshot_id)
             numbers = {s.snapshot_id: commits.sequence(s) for s in metadata.snapshots}
             expired, after = past.expiring(after, numbers, protected)
             if after == found and not gone:

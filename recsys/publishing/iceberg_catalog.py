@@ -38,6 +38,9 @@ from recsys.sections import Iceberg
 LEAST = pa.schema([(RUN_DATE, pa.date32()), (COHORT, pa.string()), (RUN_ID, pa.string())])
 
 
+EXAMPLE = "postgresql+psycopg2://user@host/database"
+
+
 class Catalogue:
     """pyiceberg's catalogue, opened when it is first needed."""
 
@@ -118,6 +121,11 @@ class Catalogue:
                     break
                 except (ArgumentError, NoSuchModuleError):
                     raise
+                except ValueError as error:
+                    raise ConfigError(
+                        f"publishing.iceberg.properties: {_line(self, error)}; expected a uri such "
+                        f"as {EXAMPLE}"
+                    ) from None
                 except SQLAlchemyError:
                     # Another process may be creating the catalogue's own tables at this moment.
                     if attempt == 2:
@@ -137,7 +145,7 @@ class Catalogue:
             if root is None:
                 raise ConfigError(
                     "publishing.iceberg.properties: a root that is not local needs the uri of a "
-                    "catalogue, such as postgresql+psycopg2://user@host/database"
+                    f"catalogue, such as {EXAMPLE}"
                 )
             root.mkdir(parents=True, exist_ok=True)
             url = URL.create("sqlite", database=str(root / "catalog.db"))
@@ -170,7 +178,7 @@ def errors(catalogue: Catalogue) -> Iterator[None]:
     except (ArgumentError, NoSuchPropertyException) as error:
         raise ConfigError(
             f"publishing.iceberg.properties: {_line(catalogue, error)}; expected a uri such as "
-            "postgresql+psycopg2://user@host/database"
+            f"{EXAMPLE}"
         ) from None
     except (
         SQLAlchemyError,

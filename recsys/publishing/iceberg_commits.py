@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
@@ -117,7 +117,15 @@ def last(transaction: Transaction) -> int:
     return max(sequence(snapshot) for snapshot in transaction.table_metadata.snapshots)
 
 
-def newest(table: Table, entry: Entry) -> Snapshot | None:
-    """Return the newest snapshot of a table that shows a version."""
-    showing = [s for s in table.snapshots() if entry.shown_at(sequence(s))]
+def newest(snapshots: Iterable[Snapshot], entry: Entry) -> Snapshot | None:
+    """Return the newest of a table's snapshots that shows a version."""
+    showing = [s for s in snapshots if entry.shown_at(sequence(s))]
     return max(showing, key=sequence, default=None)
+
+
+def seen(table: Table, history: History) -> dict[Unit, list[str]]:
+    """Return the runs of each unit that some snapshot of a table shows."""
+    return {
+        unit: [entry.run_id for entry in entries if newest(table.snapshots(), entry)]
+        for unit, entries in history.items()
+    }
