@@ -132,7 +132,12 @@ class PosixFiles:
 
     def read(self, uri: str) -> bytes:
         """Read a small file; FileNotFoundError where there is none."""
-        return self.path(uri).read_bytes()
+        try:
+            return self.path(uri).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot read {self.path(uri)}: {error.strerror}") from error
 
     def replace(self, uri: str, content: bytes) -> None:
         """Write a small file, or a new content of it, in one step."""

@@ -121,7 +121,13 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run a job in the suite's session as the command line would, and return the run's manifest."""
 
     def execute(
-        job: str = "run", *, run_id: str = "r1", model_id: str = "", **sections: Any
+        job: str = "run",
+        *,
+        run_id: str = "r1",
+        model_id: str = "",
+        run_date: dt.date = RUN_DATE,
+        force: bool = False,
+        **sections: Any,
     ) -> dict[str, Any]:
         config = configured(sections.pop("root", tmp_path / "out"), **sections)
         stages = {
@@ -132,7 +138,9 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "similar-items": partial(similar_job.stages, model_id=model_id, kind="items"),
             "similar-users": partial(similar_job.stages, model_id=model_id, kind="users"),
         }[job]
-        return run_recorded(job, spark, config, new_run(run_id, RUN_DATE), stages, asked={})
+        return run_recorded(
+            job, spark, config, new_run(run_id, run_date), stages, asked={}, force=force
+        )
 
     return execute
 
