@@ -132,7 +132,7 @@ def test_views_show_what_is_current_of_every_day_and_of_the_latest(
 
     def shown(view: str) -> set[tuple[Any, ...]]:
         return {
-            tuple(row) for row in spark.sql(f"SELECT DISTINCT cohort, run_id FROM {view}").collect()
+            tuple(row) for row in spark.table(view).select("cohort", "run_id").distinct().collect()
         }
 
     try:
