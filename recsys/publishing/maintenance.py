@@ -3,6 +3,7 @@
 All of it works on local roots, without Spark.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from recsys.publishing.versions import (
     units_on_disk,
 )
 from recsys.runs import run_lock
+from recsys.sections import COHORT_PATTERN
 
 _STORED = ("models", "interactions", "rejects", "evaluations")
 
@@ -95,9 +97,14 @@ def rollback(
         run_id: which version; None: the one published before the current one.
 
     Raises:
-        ConfigError: there is no such version.
+        ConfigError: there is no such version, or what is no name of a cohort.
         DamageError: it is not what was published any more.
     """
+    if not re.fullmatch(COHORT_PATTERN, unit.cohort):  # it becomes part of paths
+        raise ConfigError(
+            f"--cohort: found {unit.cohort[:80]!r}, expected a name of a-z, 0-9, _ and -, beginning "
+            "with a letter, of at most 64 characters"
+        )
     with files.lock(lock_name(unit), wait=60):
         kept, current = catalogue.versions(unit), catalogue.current(unit)
         if current is None:
