@@ -11,15 +11,19 @@ MANIFEST = "manifest.json"
 
 
 def local_files(folder: Path) -> list[dict[str, Any]]:
-    """Return path, size in bytes and SHA-256 of each Parquet file below a local directory."""
+    """Return path, size in bytes and SHA-256 of each file of a table in a local directory.
+
+    That is all that a reader might take for one of the table: Spark reads whatever its name, unless
+    that begins with a dot or an underscore.
+    """
     return [
         {
             "path": path.relative_to(folder).as_posix(),
             "bytes": path.stat().st_size,
             "sha256": _sha256(path),
         }
-        for path in sorted(folder.rglob("*.parquet"))
-        if not path.name.startswith((".", "_"))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith((".", "_"))
     ]
 
 
