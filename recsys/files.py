@@ -1,13 +1,29 @@
 """The files of a table, and whether they are still those that its manifest names."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.config import digest
 from recsys.errors import ModelError, RecsysError
 
 MANIFEST = "manifest.json"
+SEAL = "sha256"
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest as JSON values, with the SHA-256 of all else that it says."""
+    plain: dict[str, Any] = json.loads(json.dumps(manifest, default=str))
+    return {**plain, SEAL: digest(plain)}
+
+
+def is_sealed(manifest: Any) -> bool:
+    """Whether a manifest says what it said when it was sealed."""
+    if not isinstance(manifest, Mapping) or SEAL not in manifest:
+        return False
+    return bool(digest({k: v for k, v in manifest.items() if k != SEAL}) == manifest[SEAL])
 
 
 def local_files(folder: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import ConfigError, ConflictError, DamageError, ModelError, RecsysError
-from recsys.files import MANIFEST, compare_files, local_files
+from recsys.files import MANIFEST, compare_files, is_sealed, local_files
 from recsys.filesystem import LOCKS, RUNS, STAGING, PosixFiles, read_json
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
@@ -212,7 +212,7 @@ def check_stored(files: PosixFiles, kind: str, name: str) -> None:
     """
     uri = files.uri(kind, name)
     manifest = _manifest(files, f"{uri}/{MANIFEST}")
-    if not manifest.get("tables"):
+    if not is_sealed(manifest):
         raise ModelError(f"{kind} {name}: {uri}/{MANIFEST} is missing or damaged; make it again")
     for table, described in manifest["tables"].items():
         folder = files.path(f"{uri}/{table}")
