@@ -44,7 +44,10 @@ def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> No
     unit = Unit(cohort, run_date)
     before, now = maintenance.rollback(place.files, place.catalogue, unit, to)
     print(f"{unit}: run {now.run_id} is current, published {now.published_at[:19]} UTC")
-    print(f"run {before.run_id} was; return to it with --to {before.run_id}")
+    if before is None:
+        print("its pointer, which was damaged or missing, is written anew")
+    else:
+        print(f"run {before.run_id} was; return to it with --to {before.run_id}")
     if place.config.publishing.views is not None:
         print("the views of Spark's catalogue follow with the next run", file=sys.stderr)
 
