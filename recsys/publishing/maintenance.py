@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from recsys.errors import ConfigError, ConflictError, DamageError, ModelError, RecsysError
@@ -19,7 +18,6 @@ from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     HELD,
-    PUBLICATIONS,
     Catalogue,
     Unit,
     Version,
@@ -263,11 +261,7 @@ def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> l
                 found.append(
                     Waste(uri, "a version that nothing refers to", lock_name(unit), version)
                 )
-    found += [
-        Waste(f"file:{path}", "a file that was being written by a process that was killed")
-        for path in _unfinished(files)
-    ]
-    return found + (_unused(files, catalogue) if stored else [])
+    return found + _unfinished(files) + (_unused(files, catalogue) if stored else [])
 
 
 def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[Waste]:
@@ -283,8 +277,7 @@ def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[W
             continue
     for name in files.names(files.uri(LOCKS)):
         _is_locked(files, name)  # which removes those that nobody holds
-    for name in (PUBLICATIONS, STAGING, HELD):
-        _remove_empty(files.path(files.uri(name)))
+    _remove_empty(files)
     return deleted
 
 
@@ -310,16 +303,28 @@ def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
     return found
 
 
-def _unfinished(files: PosixFiles) -> Iterator[Path]:
-    for folder in (RUNS, PUBLICATIONS):
-        yield from sorted(files.path(files.uri(folder)).rglob("*.tmp"))
+def _unfinished(files: PosixFiles) -> list[Waste]:
+    """Return what processes were writing when they were killed; it has names that are not read."""
+    owners = {files.uri(RUNS, run_id): run_lock(run_id) for run_id in files.names(files.uri(RUNS))}
+    owners |= {place(files, unit): lock_name(unit) for unit in units_on_disk(files)}
+    return [
+        Waste(f"file:{path}", "a file that was being written by a process that was killed", lock)
+        for uri, lock in owners.items()
+        for path in sorted(files.path(uri).glob("*.tmp"))
+        if not _is_locked(files, lock)
+    ]
 
 
-def _remove_empty(top: Path) -> None:
-    for folder in [*sorted(top.rglob("*"), reverse=True), top]:
-        if folder.is_dir():
-            with suppress(OSError):  # not empty, or somebody was quicker
-                folder.rmdir()
+def _remove_empty(files: PosixFiles) -> None:
+    """Remove directories in which nothing is left and nobody works."""
+    for unit in units_on_disk(files):
+        folder = place(files, unit)
+        if not files.names(folder):
+            with suppress(ConflictError, OSError), files.lock(lock_name(unit)):
+                files.path(folder).rmdir()
+    for name in (STAGING, HELD):
+        with suppress(OSError):  # not there, or somebody works there
+            files.path(files.uri(name)).rmdir()
 
 
 def _is_locked(files: PosixFiles, name: str) -> bool:

@@ -1,0 +1,212 @@
+"""Readers in processes of their own, while version after version is published and cleaned away."""
+
+import importlib
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from torture_versions import (
+    UNIT,
+    Trivial,
+    Verdicts,
+    ViolationError,
+    check_table,
+    fresh,
+    leftovers,
+    read_whole,
+    settings,
+    stage,
+    wait_for,
+)
+
+from recsys.filesystem import STAGING, PosixFiles
+from recsys.publishing import maintenance
+from recsys.publishing.pointer import lock_name
+from recsys.publishing.publish import open_catalogue, publish, retain
+from recsys.publishing.versions import RECOMMENDATIONS, STATUS, place
+from recsys.runs import run_lock
+from recsys.sections import Publishing
+
+READS = 10  # of each reader, for each publication
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def readers(work: Path, form: str, publications: int) -> Verdicts:
+    """Publish so many versions under the eyes of readers, and return what they saw.
+
+    One process publishes and forgets, another cleans all the time, and each reader reads all the
+    time; the publisher waits until each has read each version often enough.
+    """
+    began = time.monotonic()
+    root, configured = fresh(work / f"readers-{form}"), settings(form)
+    kinds = ["pyarrow"] if form == "parquet" else ["pyiceberg", "duckdb"]
+    published, stop = _SPAWN.Value("i", 0), _SPAWN.Event()
+    counters = {kind: _SPAWN.Value("i", 0) for kind in kinds}
+    results: Any = _SPAWN.Queue()
+    processes = [
+        _SPAWN.Process(
+            target=_read_on, args=(root, configured, kind, published, counter, stop, results)
+        )
+        for kind, counter in counters.items()
+    ]
+    processes.append(_SPAWN.Process(target=_clean_on, args=(root, configured, stop, results)))
+    violations = []
+    try:
+        for number in range(1, publications + 1):
+            _publish(root, configured, number)
+            published.value = number
+            if number == 1:
+                for process in processes:
+                    process.start()
+            goals = {kind: counter.value + READS for kind, counter in counters.items()}
+            wait_for(
+                partial(_have_read, counters, goals),
+                120,
+                f"{READS} reads of publication {number}",
+                processes,
+            )
+    except Exception as error:
+        violations.append(f"publisher: {type(error).__name__}: {error}")
+    stop.set()
+    reports = [results.get(timeout=120) for process in processes if process.pid]
+    for process in processes:
+        if process.pid:
+            process.join()
+    catalogue = open_catalogue(PosixFiles(root), configured, lambda: None)
+    _clean(root, configured)
+    violations += [f"left behind: {name}" for name in leftovers(root, catalogue)]
+    counts: dict[str, Any] = {"publications": published.value}
+    for name, count, seen, problems in reports:
+        violations += [f"{name}: {problem}" for problem in problems]
+        if name == "cleaner":
+            counts["cleanings"] = count
+            continue
+        counts[f"reads by {name}"] = count
+        counts[f"versions seen by {name}"] = len(seen)
+        if len(seen) != publications:
+            violations.append(f"{name} saw {len(seen)} versions of {publications}")
+    return Verdicts(f"readers, {form}", counts, violations, time.monotonic() - began)
+
+
+def _have_read(counters: Mapping[str, Any], goals: Mapping[str, int]) -> bool:
+    return all(counters[kind].value >= goal for kind, goal in goals.items())
+
+
+def _run_id(number: int) -> str:
+    return f"t{number:04}"
+
+
+def _publish(root: Path, configured: Publishing, number: int) -> None:
+    files, run_id = PosixFiles(root), _run_id(number)
+    catalogue = open_catalogue(files, configured, lambda: None)
+    with files.lock(run_lock(run_id), wait=5):
+        staged = stage(files, UNIT, run_id, files.uri(STAGING, run_id, "version"))
+        publish(files, catalogue, staged, Trivial(), alive=lambda: None)
+        retain(files, catalogue, configured)
+        files.delete(files.uri(STAGING, run_id))
+    if number % 10 == 0:  # and what killed runs would leave
+        killed = f"x{number:04}"
+        with files.lock(run_lock(killed), wait=5):
+            stage(files, UNIT, killed, files.uri(STAGING, killed, "version"))
+        with files.lock(lock_name(UNIT), wait=5):
+            stage(files, UNIT, killed, place(files, UNIT, killed))
+            files.path(place(files, UNIT, "current.json.1.tmp")).write_text("torn")
+    close(catalogue)
+
+
+def _clean(root: Path, configured: Publishing) -> None:
+    files = PosixFiles(root)
+    catalogue = open_catalogue(files, configured, lambda: None)
+    maintenance.clean(files, catalogue, maintenance.waste(files, catalogue))
+    close(catalogue)
+
+
+def close(catalogue: Any) -> None:
+    """Close a catalogue's connections, where it has any."""
+    if hasattr(catalogue, "close"):
+        catalogue.close()
+
+
+def _clean_on(root: Path, configured: Publishing, stop: Any, results: Any) -> None:
+    count = 0
+    problems: list[str] = []
+    while not stop.is_set():
+        try:
+            _clean(root, configured)
+        except Exception as error:
+            problems.append(f"cleaning {count}: {type(error).__name__}: {error}")
+        count += 1
+        stop.wait(0.05)
+    results.put(("cleaner", count, [], problems))
+
+
+def _read_on(
+    root: Path,
+    configured: Publishing,
+    kind: str,
+    published: Any,
+    counter: Any,
+    stop: Any,
+    results: Any,
+) -> None:
+    read = _reading(root, configured, kind)
+    seen: set[str] = set()
+    last = ""
+    problems: list[str] = []
+    while not stop.is_set() and len(problems) < 20:
+        least = _run_id(published.value)
+        try:
+            run_id = read()
+            if run_id < max(last, least):
+                raise ViolationError(f"saw {run_id} after {max(last, least)} was published")
+            seen.add(run_id)
+            last = run_id
+        except Exception as error:  # a reader must never see one
+            problems.append(f"read {counter.value + 1}: {type(error).__name__}: {error}")
+        counter.value += 1
+    results.put((kind, counter.value, sorted(seen), problems))
+
+
+def _reading(root: Path, configured: Publishing, kind: str) -> Callable[[], str]:
+    if kind == "pyarrow":
+        return lambda: read_whole(root, configured, UNIT)
+    catalogue: Any = open_catalogue(PosixFiles(root), configured, lambda: None)
+    if kind == "pyiceberg":
+        return lambda: read_whole(root, configured, UNIT, catalogue)
+    connection = duckdb_with_iceberg()
+
+    def scan(name: str) -> str:
+        location = catalogue.metadata_location(name)
+        found: pa.Table = connection.execute(
+            "SELECT * FROM iceberg_scan(?)", [location]
+        ).fetch_arrow_table()
+        return check_table(found, name, UNIT)
+
+    def both() -> str:
+        run_id = scan(RECOMMENDATIONS)
+        # The two tables are two names: who reads them without the helper sees each of them whole,
+        # and the statuses, which are committed first, of the same run or of a later one.
+        if (later := scan(STATUS)) < run_id:
+            raise ViolationError(f"statuses of {later} beside recommendations of {run_id}")
+        return run_id
+
+    return both
+
+
+def duckdb_with_iceberg() -> Any:
+    """Open DuckDB with its extensions from packages: nothing is downloaded."""
+    import duckdb
+
+    extensions = Path(next(iter(importlib.import_module("duckdb_ext").__path__))) / "extensions"
+    connection = duckdb.connect(
+        config={
+            "extension_directory": str(extensions),
+            "autoinstall_known_extensions": "false",
+        }
+    )
+    connection.execute("LOAD avro; LOAD iceberg; SET TimeZone = 'UTC'")
+    return connection
