@@ -72,9 +72,10 @@ def test_a_gate_that_fails_keeps_what_is_published_and_force_records_it(
 ) -> None:
     model = run(input=source)["model_id"]
     strict = {"min_users": 1, "max_top_item": 0.01}
+    again = {"model_id": model, "gates": strict, "scoring": {"k": 3}}  # of 40 items: some choice
     before = (tmp_path / "out/publications/all/2026-11-24/current.json").read_bytes()
     with pytest.raises(GateError, match=r"top_item: found .*, allowed at most 0\.01") as raised:
-        run("score", run_id="r2", model_id=model, gates=strict)
+        run("score", run_id="r2", **again)
     assert raised.value.exit_code == 9
     assert "--force" in str(raised.value)
     assert (tmp_path / "out/publications/all/2026-11-24/current.json").read_bytes() == before
@@ -84,7 +85,7 @@ def test_a_gate_that_fails_keeps_what_is_published_and_force_records_it(
     record = json.loads((tmp_path / "out/runs/r2/manifest.json").read_text())
     assert (record["state"], record["exit_code"]) == ("failed", 9)
     # The same run, told to.
-    manifest = run("score", run_id="r2", model_id=model, gates=strict, force=True)
+    manifest = run("score", run_id="r2", **again, force=True)
     assert manifest["forced"]
     published = read_recommendations(str(tmp_path / "out"))
     assert published.run_id == "r2"
