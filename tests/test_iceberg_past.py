@@ -11,11 +11,11 @@ import pytest
 
 from recsys.errors import OutputError
 from recsys.filesystem import PosixFiles
-from recsys.publishing import history
+from recsys.publishing import history, iceberg
 from recsys.publishing.iceberg import IcebergTables
 from recsys.publishing.pointer import lock_name
 from recsys.publishing.versions import TABLES, Unit
-from tests.iceberg_tables import DAY, OTHER, UNIT, loaded, publish, runs, stage
+from tests.iceberg_tables import DAY, OTHER, UNIT, loaded, publish, runs, snapshots, stage
 
 NOW = dt.timedelta(0)
 
@@ -201,3 +201,19 @@ def test_a_version_that_is_published_at_this_moment_is_not_forgotten_with_its_da
     with files.lock(lock_name(yesterday)):
         assert tables.retain(versions=3, run_dates=1) == []
     assert [v.run_id for v in tables.retain(versions=3, run_dates=1)] == ["y1"]
+
+
+def test_snapshots_are_bounded_though_every_version_is_kept(
+    opened: Callable[..., IcebergTables], files: PosixFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg, "SNAPSHOTS", 2)
+    tables = opened(grace=NOW)
+    units = [Unit("all", DAY + dt.timedelta(days=day)) for day in range(4)]
+    made = [publish(tables, files, unit, f"r{unit.run_date.day}") for unit in units]
+    assert tables.retain(versions=1, run_dates=None) == []
+    assert snapshots(tables) == [2, 2]
+    for unit, version in zip(units, made, strict=True):
+        found = tables.read(unit)
+        assert found is not None
+        assert found[0] == version
+    assert tables.in_use() == {(version.unit, version.run_id) for version in made}
