@@ -5,6 +5,7 @@ import importlib
 import json
 import multiprocessing
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,31 @@ def test_a_rival_between_the_two_commits_wins_with_its_own_statuses(
         one.switch(mine, expected="r1")
     version, recommendations, status = one.read(UNIT) or pytest.fail("nothing is published")
     assert (version.run_id, runs(recommendations), runs(status)) == ("r3", {"r3"}, {"r3"})
-    # Mine wins the race for the statuses, theirs that for the recommendations: theirs are put back.
     assert runs(loaded(one, "status").scan().to_arrow()) == {"r3"}
     assert one.versions(UNIT) == [first, rivals]
+
+
+def test_a_loser_that_had_the_last_word_on_the_statuses_puts_the_winners_back(
+    opened: Callable[..., IcebergTables], files: PosixFiles
+) -> None:
+    publish(opened(), files, UNIT, "r1")
+    mine, rivals = stage(files, UNIT, "r2", 3), stage(files, UNIT, "r3", 5)
+    begun, go = threading.Event(), threading.Event()
+    rival = opened(alive=lambda: (begun.set(), go.wait(30)))
+    other = threading.Thread(target=lambda: rival.switch(rivals, expected="r1"))
+
+    def overtaken() -> None:
+        assert runs(loaded(one, "status").scan().to_arrow()) == {"r2"}
+        go.set()
+        other.join()
+
+    one = opened(alive=overtaken)
+    other.start()
+    assert begun.wait(30)
+    with pytest.raises(ConflictError, match="run r3 was published meanwhile"):
+        one.switch(mine, expected="r1")
+    assert runs(loaded(one, "status").scan().to_arrow()) == {"r3"}
+    assert runs(loaded(one, "recommendations").scan().to_arrow()) == {"r3"}
 
 
 def test_a_rival_that_replaced_another_unit_is_no_conflict(

@@ -1,6 +1,9 @@
 """What stays of Iceberg tables' past, what goes, and reading it."""
 
 import datetime as dt
+import os
+import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +11,11 @@ import pytest
 
 from recsys.errors import OutputError
 from recsys.filesystem import PosixFiles
-from recsys.publishing import history
+from recsys.publishing import history, iceberg
 from recsys.publishing.iceberg import IcebergTables
 from recsys.publishing.pointer import lock_name
 from recsys.publishing.versions import TABLES, Unit
-from tests.iceberg_tables import DAY, OTHER, UNIT, loaded, publish, runs, stage
+from tests.iceberg_tables import DAY, OTHER, UNIT, loaded, publish, runs, snapshots, stage
 
 NOW = dt.timedelta(0)
 
@@ -21,8 +24,8 @@ def test_statuses_without_recommendations_are_not_seen(
     opened: Callable[..., IcebergTables], files: PosixFiles
 ) -> None:
     tables = opened(grace=NOW)
-    publish(tables, files, UNIT, "r1", 3)
     publish(tables, files, OTHER, "o1")
+    publish(tables, files, UNIT, "r1", 3)
 
     def die() -> None:
         raise KeyboardInterrupt
@@ -94,16 +97,22 @@ def referred(tables: IcebergTables, files: PosixFiles) -> set[tuple[Unit, str]]:
 def test_metadata_is_deleted_only_once_nothing_needs_it(
     opened: Callable[..., IcebergTables], files: PosixFiles
 ) -> None:
-    patient, tables = opened(), opened(grace=NOW)
+    patient, tables = opened(grace=dt.timedelta(hours=1)), opened(grace=NOW)
     for i in range(6):
         publish(tables, files, UNIT, f"r{i}")
     location = tables.metadata_location("recommendations") or pytest.fail("no table")
     folder = files.path(location.replace("file://", "file:")).parent
     (folder / "notes.txt").write_text("somebody's")
+    abandoned, begun = (folder / f"{uuid.uuid4()}-m0.avro" for _ in range(2))
+    for path in (abandoned, begun):
+        path.touch()
+    old = time.time() - 7200
+    for path in set(folder.iterdir()) - {begun}:
+        os.utime(path, (old, old))
     before = set(folder.iterdir())
     patient.retain(versions=2, run_dates=None)
-    # Whoever has read the catalogue a moment ago can go on.
-    assert before < set(folder.iterdir())
+    # Whoever has read the catalogue a moment ago can go on, and who commits at this moment.
+    assert before - set(folder.iterdir()) == {abandoned}
     tables.retain(versions=2, run_dates=None)
     left = sorted(path.name for path in folder.iterdir())
     assert sum(name.endswith(".metadata.json") for name in left) == 1
@@ -192,3 +201,19 @@ def test_a_version_that_is_published_at_this_moment_is_not_forgotten_with_its_da
     with files.lock(lock_name(yesterday)):
         assert tables.retain(versions=3, run_dates=1) == []
     assert [v.run_id for v in tables.retain(versions=3, run_dates=1)] == ["y1"]
+
+
+def test_snapshots_are_bounded_though_every_version_is_kept(
+    opened: Callable[..., IcebergTables], files: PosixFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg, "SNAPSHOTS", 2)
+    tables = opened(grace=NOW)
+    units = [Unit("all", DAY + dt.timedelta(days=day)) for day in range(4)]
+    made = [publish(tables, files, unit, f"r{unit.run_date.day}") for unit in units]
+    assert tables.retain(versions=1, run_dates=None) == []
+    assert snapshots(tables) == [2, 2]
+    for unit, version in zip(units, made, strict=True):
+        found = tables.read(unit)
+        assert found is not None
+        assert found[0] == version
+    assert tables.in_use() == {(version.unit, version.run_id) for version in made}

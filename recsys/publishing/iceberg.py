@@ -17,8 +17,10 @@ Time travel with pyiceberg, to a snapshot of the recommendations that has not ex
         print(entry.snapshot_id, table.snapshot_by_id(entry.snapshot_id).summary)
     table.scan(snapshot_id=...).to_arrow()
 
-or `IcebergTables.read(unit, snapshot=...)`, which joins the statuses of that run. A snapshot stays
-as long as every version it shows is kept; one with a tag stays until the tag is removed.
+or `IcebergTables.read(unit, snapshot=...)`, which joins the statuses of that run. Of the last
+`SNAPSHOTS` each stays as long as every version of every unit that it shows is kept, so that what is
+forgotten can be deleted; one with a tag stays until the tag is removed. A return to an earlier
+version needs no snapshot of it.
 """
 
 import datetime as dt
@@ -61,6 +63,8 @@ except ImportError as error:
     ) from error
 
 READINGS = 20
+# All of a table's snapshots are in its metadata, which each commit copies some twenty times.
+SNAPSHOTS = 100
 GRACE = dt.timedelta(hours=1)
 
 
@@ -333,8 +337,8 @@ class IcebergTables:
                     if newest is not None and entry.run_id in run_ids:
                         protected.add(newest.snapshot_id)
             numbers = {s.snapshot_id: commits.sequence(s) for s in metadata.snapshots}
-            expired, after = past.expiring(after, numbers, protected)
-            if after == found and not gone:
+            expired, after = past.expiring(after, numbers, protected, SNAPSHOTS)
+            if after == found and not gone and not expired:
                 return
             commits.remember(transaction, found, after)
             if expired:

@@ -51,10 +51,9 @@ def overwrite(
     for unit in units:
         for task in table.scan(row_filter=of_unit(unit)).plan_files():
             snapshot.delete_data_file(task.file)
+    metadata = transaction.table_metadata  # a copy each time
     for uri in uris:
-        snapshot.append_data_file(
-            parquet_file_to_data_file(table.io, transaction.table_metadata, uri)
-        )
+        snapshot.append_data_file(parquet_file_to_data_file(table.io, metadata, uri))
     snapshot.commit()
 
 
