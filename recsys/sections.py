@@ -323,7 +323,7 @@ class Gates(Section):
     min_overlap: Share | None = 0.05
     max_overlap: Share | None = 0.999
     min_to_popularity: NonNegativeFloat | None = 1.0
-    min_to_published: NonNegativeFloat | None = 0.9
+    min_to_published: NonNegativeFloat | None = 0.8
     min_users: PositiveInt = 100
 
 

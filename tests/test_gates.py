@@ -596,12 +596,12 @@ def test_a_model_is_no_worse_than_popularity(healthy: Subject, before: Previous)
 def test_a_model_is_not_much_worse_than_the_published_one(
     healthy: Subject, before: Previous
 ) -> None:
-    better = replace(before, model=model(0.25, "m1", pairs=90))
+    better = replace(before, model=model(0.4, "m1", pairs=90))
     check_fails(
         judge_change(healthy, better, FEW),
         "published",
-        "found 0.8, allowed at least 0.9 (gates.min_to_published)",
-        "ndcg@10 0.2000, in run r1 0.2500",
+        "found 0.5, allowed at least 0.8 (gates.min_to_published)",
+        "ndcg@10 0.2000, in run r1 0.4000",
     )
 
 
