@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from recsys.errors import ConfigError, ConflictError, OutputError
 from recsys.redaction import redact
+from recsys.steps import step
 
 LOCKS = "_locks"
 RUNS = "runs"
@@ -97,6 +98,15 @@ def open_local(root: str) -> "PosixFiles":
     return PosixFiles(local_path(root) or Path(root).absolute())
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory that may be there, also while others remove empty ones above it."""
+    for _ in range(100):
+        with suppress(FileNotFoundError):
+            path.mkdir(parents=True, exist_ok=True)
+            return
+    path.mkdir(parents=True, exist_ok=True)
+
+
 class PosixFiles:
     """A local directory.
 
@@ -144,12 +154,13 @@ class PosixFiles:
         path = self.path(uri)
         beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             try:
                 with beside.open("wb") as stream:
                     stream.write(content)
                     stream.flush()
                     os.fsync(stream.fileno())
+                step(f"replacing {path.name}")
                 beside.replace(path)
             finally:
                 beside.unlink(missing_ok=True)
@@ -163,7 +174,7 @@ class PosixFiles:
         try:
             for path in [old, *old.rglob("*")]:
                 _sync(path)
-            new.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(new.parent)
             if new.exists():  # rename would put an empty directory away without a word
                 raise OutputError(f"could not move {old} to {new}: there is something already")
             old.rename(new)

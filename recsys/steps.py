@@ -20,8 +20,11 @@ STEPS = (
     "staged",
     "judged",
     "placed",
+    "replacing current.json",  # parquet alone: written beside it, not renamed yet
     "status committed",  # iceberg alone
     "switched",
+    "lists forgotten",  # iceberg alone: old recommendations, not their statuses yet
+    "forgotten",  # by the catalogue; the files are still there
     "retained",
     "recorded",
 )

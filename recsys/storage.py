@@ -17,7 +17,15 @@ from pyspark.sql.types import StructType
 
 from recsys.errors import OutputError
 from recsys.files import local_files
-from recsys.filesystem import STAGING, Files, PosixFiles, local_path, read_json, write_json
+from recsys.filesystem import (
+    STAGING,
+    Files,
+    PosixFiles,
+    local_path,
+    make_directory,
+    read_json,
+    write_json,
+)
 from recsys.hadoop import HadoopFiles
 from recsys.session import spark_reason
 
@@ -81,6 +89,8 @@ class Store:
         """
         place = self.uri(STAGING, run_id)
         self.delete(place)
+        if (path := local_path(place)) is not None:
+            make_directory(path)  # from now on nobody finds the one above it empty
         try:
             yield place
         finally:

@@ -13,15 +13,22 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+from torture_kills import BOTH, JVM, KEEP, PYTHON, cases, kills
 from torture_readers import readers
+from torture_rivals import postgres, real_rivals, rivals
 from torture_versions import Verdicts
 
 PARTS = ("readers", "kills", "rivals")
 FORMS = ("parquet", "iceberg")
+QUICK_KILLS = {
+    "parquet": [("placed", PYTHON)],
+    "iceberg": [("judged", JVM), ("switched", BOTH)],
+}
 
 
 @click.command(help=__doc__)
@@ -53,7 +60,33 @@ def _readers(work: Path, quick: bool) -> Iterator[Verdicts]:
         yield readers(work, form, 10 if quick else 100)
 
 
-_PARTS: dict[str, Callable[[Path, bool], Iterator[Verdicts]]] = {"readers": _readers}
+def _kills(work: Path, quick: bool) -> Iterator[Verdicts]:
+    chosen = {form: QUICK_KILLS[form] if quick else cases(form) for form in FORMS}
+    with ThreadPoolExecutor(len(FORMS)) as pool:  # they wait for the processes that they start
+        yield from pool.map(
+            lambda form: kills(work, form, chosen[form], before=1 if quick else KEEP), FORMS
+        )
+
+
+def _rivals(work: Path, quick: bool) -> Iterator[Verdicts]:
+    with postgres() as uri:
+        catalogues: list[tuple[str, str | None, str]] = [
+            ("parquet", None, "parquet"),
+            ("iceberg", None, "iceberg on SQLite"),
+        ]
+        if uri is not None:
+            catalogues.append(("iceberg", uri, "iceberg on PostgreSQL"))
+        for form, at, name in catalogues:
+            yield rivals(work, form, at, name, 3 if quick else 20)
+            if not quick:
+                yield real_rivals(work, form, at, name)
+
+
+_PARTS: dict[str, Callable[[Path, bool], Iterator[Verdicts]]] = {
+    "readers": _readers,
+    "kills": _kills,
+    "rivals": _rivals,
+}
 
 if __name__ == "__main__":
     main()

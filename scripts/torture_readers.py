@@ -15,6 +15,7 @@ from torture_versions import (
     Verdicts,
     ViolationError,
     check_table,
+    close,
     fresh,
     leftovers,
     read_whole,
@@ -123,12 +124,6 @@ def _clean(root: Path, configured: Publishing) -> None:
     catalogue = open_catalogue(files, configured, lambda: None)
     maintenance.clean(files, catalogue, maintenance.waste(files, catalogue))
     close(catalogue)
-
-
-def close(catalogue: Any) -> None:
-    """Close a catalogue's connections, where it has any."""
-    if hasattr(catalogue, "close"):
-        catalogue.close()
 
 
 def _clean_on(root: Path, configured: Publishing, stop: Any, results: Any) -> None:

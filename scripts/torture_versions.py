@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.files import local_files
-from recsys.filesystem import LOCKS, PosixFiles
+from recsys.filesystem import LOCKS, PosixFiles, make_directory
 from recsys.publishing.publish import Staged, Verdict, open_catalogue
 from recsys.publishing.read import read_recommendations
 from recsys.publishing.versions import (
@@ -89,20 +89,21 @@ class Trivial:
         raise AssertionError("nothing failed")
 
 
-def settings(form: str, uri: str | None = None, namespace: str = "recsys") -> Publishing:
-    """Return the configuration of a form of table: `parquet`, `iceberg` or with a catalogue's uri.
+def settings(
+    form: str, uri: str | None = None, *, namespace: str = "recsys", keep: int = 3
+) -> Publishing:
+    """Return the configuration of a form of table.
 
     Args:
-        form: which.
+        form: `parquet` or `iceberg`.
         uri: of a catalogue; None: SQLite below the root.
         namespace: of the tables; it names the catalogue too, which keeps roots apart.
+        keep: how many versions.
     """
-    if form == "parquet":
-        return Publishing(keep_versions=3)
     iceberg = Iceberg(
         catalog=namespace, namespace=namespace, properties={} if uri is None else {"uri": uri}
     )
-    return Publishing(format="iceberg", keep_versions=3, iceberg=iceberg)
+    return Publishing.model_validate({"format": form, "keep_versions": keep, "iceberg": iceberg})
 
 
 def tables(unit: Unit, run_id: str) -> dict[str, pa.Table]:
@@ -155,7 +156,7 @@ def stage(files: PosixFiles, unit: Unit, run_id: str, folder: str) -> Staged:
     }
     for name, table in tables(unit, run_id).items():
         place = files.path(folder) / name
-        place.mkdir(parents=True)
+        make_directory(place)
         size = -(-len(table) // FILES)
         for part in range(FILES):
             path = place / f"part-{part:05}-{run_id}.snappy.parquet"
@@ -217,7 +218,7 @@ def leftovers(root: Path, catalogue: Catalogue) -> list[str]:
     found += [f"version {u}, {run_id}" for u, run_id in placed(files) if (u, run_id) not in used]
     found += [str(path.relative_to(root)) for path in root.rglob("*.tmp")]
     found += [
-        str(path.relative_to(root)) for name in ("_staging", "held") for path in root.glob(name)
+        str(path.relative_to(root)) for name in ("_staging", "held/*") for path in root.glob(name)
     ]
     return found
 
@@ -244,6 +245,12 @@ def wait_for(
         if time.monotonic() > deadline:
             raise ViolationError(f"waited {seconds:.0f} s for {what}")
         time.sleep(0.005)
+
+
+def close(catalogue: Any) -> None:
+    """Close a catalogue's connections, where it has any."""
+    if hasattr(catalogue, "close"):
+        catalogue.close()
 
 
 def marked(mark: str) -> dict[int, str]:

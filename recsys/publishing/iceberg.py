@@ -170,6 +170,7 @@ class IcebergTables:
                 return result
 
             self._forget(RECOMMENDATIONS, dates, old)
+            step("lists forgotten")
             table = self._load(RECOMMENDATIONS)
             left, _ = self._history(table)
             known = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}

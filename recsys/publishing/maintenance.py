@@ -322,9 +322,8 @@ def _remove_empty(files: PosixFiles) -> None:
         if not files.names(folder):
             with suppress(ConflictError, OSError), files.lock(lock_name(unit)):
                 files.path(folder).rmdir()
-    for name in (STAGING, HELD):
-        with suppress(OSError):  # not there, or somebody works there
-            files.path(files.uri(name)).rmdir()
+    with suppress(OSError):  # not there, or a run stages there
+        files.path(files.uri(STAGING)).rmdir()
 
 
 def _is_locked(files: PosixFiles, name: str) -> bool:

@@ -209,9 +209,9 @@ def retain(files: Files, catalogue: Catalogue, settings: Publishing) -> list[str
     What a publisher has just placed and not switched to yet is under its lock.
     """
     removed = []
-    for version in catalogue.retain(
-        versions=settings.keep_versions, run_dates=settings.keep_run_dates
-    ):
+    forgotten = catalogue.retain(versions=settings.keep_versions, run_dates=settings.keep_run_dates)
+    step("forgotten")
+    for version in forgotten:
         with files.lock(lock_name(version.unit), wait=_WAIT):
             if (version.unit, version.run_id) not in catalogue.in_use():
                 uri = place(files, version.unit, version.run_id)

@@ -1,0 +1,192 @@
+"""Real runs that are killed at each of their named steps, and what readers see and keep then."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torture_runs import Runs, Seen
+from torture_versions import (
+    Verdicts,
+    ViolationError,
+    fresh,
+    leftovers,
+    marked,
+    settings,
+    wait_for,
+)
+
+from recsys.steps import STEPS
+
+PYTHON, JVM, BOTH = "Python", "the JVM", "both"
+VICTIMS = (PYTHON, JVM, BOTH)
+KEEP = 2
+# Steps of one form alone.
+_ONLY = {
+    "replacing current.json": "parquet",
+    "status committed": "iceberg",
+    "lists forgotten": "iceberg",
+}
+
+
+def cases(form: str) -> list[tuple[str, str]]:
+    """Return all steps of a form, each with each of its victims."""
+    steps = [step for step in STEPS if _ONLY.get(step, form) == form]
+    return [(step, victim) for step in steps for victim in VICTIMS]
+
+
+def kills(
+    work: Path, form: str, chosen: Sequence[tuple[str, str]], *, before: int = KEEP
+) -> Verdicts:
+    """Publish a few good runs, kill the next one in each of the chosen ways, and retry it.
+
+    Args:
+        work: a directory to work in.
+        form: of table.
+        chosen: steps and victims.
+        before: how many good runs; with as many as are kept, the next one makes one be forgotten.
+    """
+    began = time.monotonic()
+    runs = Runs(fresh(work / f"kills-{form}"), settings(form, keep=KEEP))
+    torture = _Killing(runs)
+    violations = torture.prepare(before)
+    survivors = 0
+    if not violations:
+        for step, victim in chosen:
+            at = time.monotonic()
+            try:
+                found = torture.kill(step, victim)
+            except Exception as error:
+                found = [f"{type(error).__name__}: {error}"]
+            violations += [f"{victim} killed at {step!r}: {one}" for one in found]
+            survivors += victim != BOTH
+            verdict = "ok" if not found else "; ".join(found)
+            print(
+                f"    {form}: {victim} killed at {step!r}: {verdict} "
+                f"({time.monotonic() - at:.0f} s)",
+                flush=True,
+                file=sys.stderr,
+            )
+    counts = {"kills": len(chosen), "survivors": survivors, **torture.counts}
+    return Verdicts(f"kills, {form}", counts, violations, time.monotonic() - began)
+
+
+@dataclass
+class _Killing:
+    """One root on which runs are killed, and set back to its beginning after each.
+
+    Attributes:
+        runs: of the job, and where.
+        counts: how each killed run ended, for people.
+    """
+
+    runs: Runs
+    counts: dict[str, int] = field(default_factory=dict)
+    _base: Seen | None = None
+    _new: int = 0
+    _said: str | None = None
+
+    def prepare(self, runs: int) -> list[str]:
+        """Publish good runs, and remember what they left; return what went wrong."""
+        self.runs.write_inputs(runs + 1)
+        for number in range(1, runs + 1):
+            status = self.runs.command(number)
+            if status != 0:
+                return [f"the undisturbed run r{number} ended with {status}: {self.runs.tail()}"]
+        self._base, self._new = self.runs.look(), runs + 1
+        shutil.copytree(self.runs.root, self.runs.work / "saved")
+        return []
+
+    def kill(self, step: str, victim: str) -> list[str]:
+        """Kill one run, look, retry it, clean, and look again; return what must not be."""
+        assert self._base is not None  # noqa: S101 - prepare() was called
+        shutil.rmtree(self.runs.root)
+        shutil.copytree(self.runs.work / "saved", self.runs.root)
+        status = self._killed(step, victim)
+        after = self.runs.look()
+        problems = list(self._judge_killed(step, victim, status, after))
+        if (status := self.runs.command(self._new)) != 0:
+            return [*problems, f"the next run ended with {status}: {self.runs.tail()}"]
+        then = self.runs.look()
+        problems += self._judge_retried(after, then)
+        for command, *arguments in (("clean", "--yes"), ("verify",)):
+            if (status := self.runs.recsys(command, *arguments)) != 0:
+                problems.append(f"recsys {command} ended with {status}: {self.runs.tail()}")
+        if self.runs.look() != then:
+            problems.append("recsys clean changed what is published")
+        with self.runs.catalogue() as catalogue:
+            problems += [f"left behind: {name}" for name in leftovers(self.runs.root, catalogue)]
+        return problems
+
+    def _judge_killed(self, step: str, victim: str, status: int, after: Seen) -> Iterator[str]:
+        assert self._base is not None  # noqa: S101
+        new = f"r{self._new}"
+        if victim == JVM:
+            key = f"survivors that ended with {status}"
+            self.counts[key] = self.counts.get(key, 0) + 1
+        if step == "replacing current.json" and victim == JVM:
+            pass  # the last question whether the JVM lives was asked: either result is right
+        elif STEPS.index(step) < STEPS.index("switched"):
+            if victim == JVM and status == 0:
+                yield "the survivor ended with 0"
+            if after.run_id != self._base.run_id:
+                yield f"run {after.run_id} was published, expected {self._base.run_id}"
+        elif after.run_id != new:
+            yield f"run {after.run_id} is published, expected {new}"
+        yield from self._judge_versions(after)
+
+    def _judge_retried(self, after: Seen, then: Seen) -> Iterator[str]:
+        new = f"r{self._new}"
+        if then.run_id != new:
+            yield f"after the next run, {then.run_id} is published, expected {new}"
+        self._said = self._said or then.said
+        if then.said != self._said:
+            yield "the next run's rows are not those of the same run, killed at another step"
+        if new in after.versions and then.versions[new] != after.versions[new]:
+            yield "the next run changed what was published"
+        if len(then.versions) != min(KEEP, self._new):
+            yield f"the versions {sorted(then.versions)} are kept, expected {KEEP}"
+        yield from self._judge_versions(then)
+
+    def _judge_versions(self, found: Seen) -> Iterator[str]:
+        assert self._base is not None  # noqa: S101
+        for run_id, checksum in self._base.versions.items():
+            if run_id == self._base.run_id and run_id not in found.versions:
+                yield f"version {run_id} is lost"
+            if run_id in found.versions and found.versions[run_id] != checksum:
+                yield f"version {run_id} is not what it was"
+
+    def _killed(self, step: str, victim: str) -> int:
+        """Kill at a step, let a survivor go on, wait for its end, and return Python's status."""
+        folder, mark = fresh(self.runs.work / "step"), f"torture-{uuid.uuid4().hex}"
+        process = self.runs.start(
+            "run", *self.runs.arguments(self._new), RECSYS_STEP=f"{step}:{folder}", TORTURE=mark
+        )
+        try:
+            self._wait_for_step(process, folder / "reached")
+            jvms = [pid for pid, name in marked(mark).items() if name == "java"]
+            if len(jvms) != 1:
+                raise ViolationError(f"found {len(jvms)} JVMs, expected one")
+            for pid in {PYTHON: [process.pid], JVM: jvms, BOTH: [process.pid, *jvms]}[victim]:
+                os.kill(pid, signal.SIGKILL)
+            (folder / "go").touch()
+            status = process.wait(timeout=240)
+            wait_for(lambda: not marked(mark), 60, "what the killed process had started to end")
+            return status
+        finally:
+            for pid in marked(mark):
+                os.kill(pid, signal.SIGKILL)
+            process.wait()
+
+    def _wait_for_step(self, process: subprocess.Popen[bytes], reached: Path) -> None:
+        deadline = time.monotonic() + 300
+        while not reached.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ViolationError(f"the run did not come to its step: {self.runs.tail()}")
+            time.sleep(0.01)

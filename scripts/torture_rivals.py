@@ -1,0 +1,178 @@
+"""Two publishers of the same cohort and day, started together."""
+
+import multiprocessing
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torture_runs import ROOT, Runs
+from torture_versions import (
+    UNIT,
+    Trivial,
+    Verdicts,
+    ViolationError,
+    close,
+    fresh,
+    leftovers,
+    read_whole,
+    settings,
+    stage,
+)
+
+from recsys.errors import ConflictError, OutputError, RecsysError
+from recsys.filesystem import STAGING, PosixFiles
+from recsys.publishing.publish import open_catalogue, publish, retain
+from recsys.publishing.read import check_version
+from recsys.runs import run_lock
+from recsys.sections import Publishing
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def rivals(work: Path, form: str, uri: str | None, name: str, rounds: int) -> Verdicts:
+    """Let two processes publish at once, again and again, and return what came of it.
+
+    Every other round begins with a new root, where the tables are to be made as well.
+
+    Args:
+        work: a directory to work in.
+        form: of table.
+        uri: of the catalogue of Iceberg tables; None: SQLite.
+        name: for people.
+        rounds: how often.
+    """
+    began = time.monotonic()
+    counts: Counter[str] = Counter()
+    violations = []
+    for number in range(rounds):
+        root = work / f"rivals-{name}-{number // 2}"
+        configured = settings(form, uri, namespace=f"t{number // 2}")
+        try:
+            found = _round(root, configured, number, counts)
+        except Exception as error:
+            found = [f"{type(error).__name__}: {error}"]
+        violations += [f"round {number + 1}: {one}" for one in found]
+    counts["rounds"] = rounds
+    return Verdicts(f"rivals, {name}", dict(counts), violations, time.monotonic() - began)
+
+
+def _round(root: Path, configured: Publishing, number: int, counts: Counter[str]) -> list[str]:
+    problems = []
+    names = [f"{rival}{number:03}" for rival in ("a", "b")]
+    files = PosixFiles(root)
+    root.mkdir(parents=True, exist_ok=True)
+    catalogue = open_catalogue(files, configured, lambda: None)
+    earlier = [version.run_id for version in catalogue.versions(UNIT)] if number % 2 else []
+    visible = list(earlier)
+    barrier, results = _SPAWN.Barrier(2), _SPAWN.Queue()
+    processes = [
+        _SPAWN.Process(target=_publish, args=(root, configured, name, barrier, results))
+        for name in names
+    ]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        try:
+            seen = read_whole(root, configured, UNIT)
+            if seen not in [*earlier, *names]:
+                problems.append(f"a reader saw {seen}")
+            counts["reads meanwhile"] += 1
+            visible = [*earlier, *names]  # from now on there is something to see
+        except (OutputError, ViolationError) as error:
+            if visible or "othing is published" not in str(error):
+                problems.append(f"a reader saw: {error}")
+        time.sleep(0.02)
+    ended = dict(results.get(timeout=60) for _ in processes)
+    published = [name for name, (status, _) in ended.items() if status == 0]
+    counts["published"] += len(published)
+    counts["refused"] += len(ended) - len(published)
+    for name, (status, message) in ended.items():
+        if status not in (0, ConflictError.exit_code):
+            problems.append(f"{name} ended with {status}: {message}")
+    kept = catalogue.versions(UNIT)
+    # Three are kept: the one before is among them.
+    lost = {*published, *earlier[-1:]} - {version.run_id for version in kept}
+    if not published or lost:
+        problems.append(f"published {published}, lost {sorted(lost)}")
+    for version in kept:
+        check_version(files, version)
+    if (seen := read_whole(root, configured, UNIT)) not in published:
+        problems.append(f"{seen} is current, published were {published}")
+    close(catalogue)
+    return problems + [f"left behind: {name}" for name in leftovers(root, catalogue)]
+
+
+def _publish(root: Path, configured: Publishing, run_id: str, barrier: Any, results: Any) -> None:
+    files = PosixFiles(root)
+    try:
+        with files.lock(run_lock(run_id), wait=5):
+            staged = stage(files, UNIT, run_id, files.uri(STAGING, run_id, "version"))
+            barrier.wait(timeout=120)
+            catalogue = open_catalogue(files, configured, lambda: None)
+            try:
+                publish(files, catalogue, staged, Trivial(), alive=lambda: None)
+                retain(files, catalogue, configured)
+            finally:
+                close(catalogue)
+                files.delete(files.uri(STAGING, run_id))
+                if not files.names(files.uri(STAGING)):
+                    files.delete(files.uri(STAGING))
+        ended = (0, "")
+    except RecsysError as error:
+        ended = (error.exit_code, str(error))
+    except Exception as error:
+        ended = (1, f"{type(error).__name__}: {error}")
+    results.put((run_id, ended))
+
+
+def real_rivals(work: Path, form: str, uri: str | None, name: str) -> Verdicts:
+    """Start two real runs of the same cohort and day together, and return what came of them."""
+    began = time.monotonic()
+    problems = []
+    runs = Runs(fresh(work / f"runs-{name}"), settings(form, uri, namespace="runs"))
+    runs.write_inputs(2)
+    processes = {
+        number: runs.start("run", *runs.arguments(number), log=f"log{number}") for number in (1, 2)
+    }
+    statuses = {number: process.wait(timeout=900) for number, process in processes.items()}
+    published = {f"r{number}" for number, status in statuses.items() if status == 0}
+    for number, status in statuses.items():
+        if status not in (0, ConflictError.exit_code):
+            problems.append(f"r{number} ended with {status}: {runs.tail(f'log{number}')}")
+    try:
+        seen = runs.look()
+        if seen.run_id not in published or not published <= set(seen.versions):
+            problems.append(f"{seen.run_id} of {sorted(seen.versions)}, published {published}")
+        with runs.catalogue() as catalogue:
+            problems += [f"left behind: {one}" for one in leftovers(runs.root, catalogue)]
+    except Exception as error:
+        problems.append(f"{type(error).__name__}: {error}")
+    counts = {"real runs": 2, "published": len(published), "refused": 2 - len(published)}
+    return Verdicts(f"rivals, {name}", counts, problems, time.monotonic() - began)
+
+
+@contextmanager
+def postgres() -> Iterator[str | None]:
+    """Give the URI of a PostgreSQL server of its own; None where it cannot be started."""
+    script = str(ROOT / "scripts" / "postgres.sh")
+    # Not below the torture's own directory: the server's user may not be able to reach it.
+    folder = tempfile.mkdtemp(prefix="recsys-postgres-")
+    started = subprocess.run(
+        ["bash", script, "start", folder],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if started.returncode:
+        print(f"PostgreSQL is left out: {started.stderr.strip()[-300:]}", flush=True)
+        yield None
+        return
+    try:
+        yield started.stdout.strip()
+    finally:
+        subprocess.run(["bash", script, "stop", folder], check=True)  # noqa: S607

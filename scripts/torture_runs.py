@@ -1,0 +1,199 @@
+"""Real runs of the job on small files, and what they leave for readers."""
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+from torture_versions import UNIT, ViolationError, close
+
+from recsys.filesystem import PosixFiles
+from recsys.publishing.publish import open_catalogue
+from recsys.publishing.read import check_version, read_recommendations
+from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, Catalogue, place
+from recsys.sections import Publishing
+
+ROOT = Path(__file__).parents[1]
+# What a run says of a user, but for its own name and time: the same in every attempt.
+_SAID = {
+    RECOMMENDATIONS: ["user_id", "rank", "item_id", "score", "probability", "source"],
+    STATUS: ["requested", "user_id", "status", "n_items", "reason"],
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is published.
+
+    Attributes:
+        run_id: what readers see.
+        said: a checksum of its rows, without what differs between two attempts.
+        versions: checksums of all files and rows of each version that is kept.
+    """
+
+    run_id: str
+    said: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A root of real runs, r1, r2 and so on, each with other ratings.
+
+    Attributes:
+        work: a directory to work in.
+        settings: how they publish.
+    """
+
+    work: Path
+    settings: Publishing
+
+    @property
+    def root(self) -> Path:
+        """The root of all runs."""
+        return self.work / "root"
+
+    # What is published
+
+    @contextmanager
+    def catalogue(self) -> Iterator[Catalogue]:
+        """Open the catalogue for a while."""
+        catalogue: Any = open_catalogue(PosixFiles(self.root), self.settings, lambda: None)
+        try:
+            yield catalogue
+        finally:
+            close(catalogue)
+
+    def look(self) -> Seen:
+        """Read all that is published as readers do, and check it against what was noted of it."""
+        files = PosixFiles(self.root)
+        with self.catalogue() as catalogue:
+            current = catalogue.current(UNIT)
+            if current is None:
+                raise ViolationError("nothing is published")
+            versions = {}
+            for version in catalogue.versions(UNIT):
+                check_version(files, version)
+                folder = files.path(place(files, UNIT, version.run_id))
+                versions[version.run_id] = _checksum(
+                    hashlib.sha256(path.read_bytes()).hexdigest()
+                    for path in sorted(folder.rglob("*"))
+                    if path.is_file()
+                )
+            published = read_recommendations(
+                str(self.root),
+                cohort=UNIT.cohort,
+                run_date=UNIT.run_date,
+                publishing=self.settings,
+            )
+            tables: dict[str, Any] = {
+                RECOMMENDATIONS: published.recommendations,
+                STATUS: published.status,
+            }
+            if self.settings.format == "iceberg":
+                _check_iceberg(catalogue, tables)
+        run_ids = {run for name in TABLES for run in tables[name]["run_id"].unique().to_pylist()}
+        if run_ids != {current.run_id} or published.manifest["run_id"] != current.run_id:
+            raise ViolationError(f"rows of the runs {run_ids}, named is {current.run_id}")
+        said = _checksum(_rows(tables[name].select(_SAID[name])) for name in TABLES)
+        return Seen(current.run_id, said, versions)
+
+    # Commands
+
+    def write_inputs(self, runs: int) -> None:
+        """Write the ratings of so many runs, and the configuration of all of them."""
+        for number in range(1, runs + 1):
+            chance = random.Random(number)  # noqa: S311 - no secret
+            lines = ["user,item,rating,timestamp"]
+            for _ in range(600):
+                user, item = chance.randrange(30), chance.randrange(40)
+                rating = chance.choice([4, 5] if (user + item) % 2 == 0 else [1, 2, 3])
+                lines.append(f"u{user:03},i{item:03},{rating},{10**6 + chance.randrange(5)}")
+            (self.work / f"r{number}.csv").write_text("\n".join(lines) + "\n")
+        columns = {name: name for name in ("user", "item", "rating", "timestamp")}
+        config = {
+            "root": str(self.root),
+            "input": {"path": "of each run", "options": {"header": True}, "columns": columns},
+            "training": {"threads": 1, "epochs": 1, "no_components": 4, "early_stopping": None},
+            "publishing": self.settings.model_dump(mode="json"),
+            "spark": {
+                "spark.master": "local[1]",
+                "spark.driver.memory": "512m",
+                "spark.sql.shuffle.partitions": 1,
+                "spark.ui.enabled": False,
+                # Compiling takes longer than the few rows.
+                "spark.sql.codegen.wholeStage": False,
+            },
+        }
+        (self.work / "conf.yaml").write_text(yaml.safe_dump(config))
+
+    def arguments(self, number: int) -> list[str]:
+        """Return the command line of a run."""
+        path = self.work / f"r{number}.csv"
+        day = UNIT.run_date.isoformat()
+        return ["--run-id", f"r{number}", "--run-date", day, "--set", f"input.path={path}"]
+
+    def command(self, number: int) -> int:
+        """Run it, and return its status."""
+        return self.recsys("run", *self.arguments(number))
+
+    def recsys(self, *arguments: str) -> int:
+        """Run a command, and return its status."""
+        return self.start(*arguments).wait(timeout=600)
+
+    def start(
+        self, command: str, *arguments: str, log: str = "log", **variables: str
+    ) -> subprocess.Popen[bytes]:
+        """Start the command line as the console script does."""
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # a short life
+            **variables,
+        }
+        script = "from jobs.cli import main; main()"
+        with (self.work / log).open("wb") as stream:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-c", script, command),
+                    *("--config", str(self.work / "conf.yaml")),
+                    *arguments,
+                ],
+                cwd=self.work,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
+
+    def tail(self, log: str = "log") -> str:
+        """Return the last words of a command."""
+        lines = (self.work / log).read_text(errors="replace").splitlines()
+        return " | ".join(lines[-3:])
+
+
+def _check_iceberg(catalogue: Any, files: dict[str, pa.Table]) -> None:
+    """Compare the rows that the tables show with those of the files of the version."""
+    read = catalogue.read(UNIT)
+    for name, table in ((RECOMMENDATIONS, read[1]), (STATUS, read[2])):
+        columns = files[name].column_names
+        if _rows(table.select(columns)) != _rows(files[name]):
+            raise ViolationError(f"the table {name} has other rows than the files of {read[0]}")
+
+
+def _rows(table: pa.Table) -> str:
+    return repr(sorted(table.to_pylist(), key=repr))
+
+
+def _checksum(parts: Iterator[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
