@@ -121,7 +121,10 @@ class PosixFiles:
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
-        return self.path(uri).exists()
+        try:
+            return self.path(uri).exists()
+        except OSError:  # a name too long, or a directory that must not be searched
+            return False
 
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
