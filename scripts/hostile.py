@@ -189,7 +189,9 @@ def argument(rng: Random, make: Callable[[Random], str] = text) -> str:
     """Return a text that a process can be started with: no NUL, not too long, other bytes too."""
     chosen = make(rng).replace("\x00", "")[:60_000]
     # What a shell passes on as other bytes than UTF-8 comes as these surrogates, and no others.
-    return "".join(c for c in chosen if not ("\ud800" <= c <= "\udfff") or c >= "\udc80")[:60_000]
+    return "".join(c for c in chosen if not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff")[
+        :60_000
+    ]
 
 
 def yaml_value(rng: Random) -> str:
