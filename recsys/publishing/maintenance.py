@@ -264,8 +264,8 @@ def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> l
                     Waste(uri, "a version that nothing refers to", lock_name(unit), version)
                 )
     found += [
-        Waste(f"file:{path}", "a file that was being written by a process that was killed")
-        for path in _unfinished(files)
+        Waste(f"file:{path}", "a file that was being written by a process that was killed", lock)
+        for path, lock in _unfinished(files)
     ]
     return found + (_unused(files, catalogue) if stored else [])
 
@@ -310,9 +310,13 @@ def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
     return found
 
 
-def _unfinished(files: PosixFiles) -> Iterator[Path]:
-    for folder in (RUNS, PUBLICATIONS):
-        yield from sorted(files.path(files.uri(folder)).rglob("*.tmp"))
+def _unfinished(files: PosixFiles) -> Iterator[tuple[Path, str]]:
+    """Yield files that were not renamed yet, each with the lock that its writer held."""
+    places = [(files.uri(RUNS, name), run_lock(name)) for name in files.names(files.uri(RUNS))]
+    places += [(place(files, unit), lock_name(unit)) for unit in units_on_disk(files)]
+    for uri, lock in places:
+        for path in sorted(files.path(uri).rglob("*.tmp")):
+            yield path, lock
 
 
 def _remove_empty(top: Path) -> None:
