@@ -204,10 +204,11 @@ def write_csv(path: Path, header: str, lines: list[str], rng: Random) -> int:
 
 def csv_run(report: Report, world: World, rng: Random, lines: int, ids: int) -> None:
     """Let one run of Spark read hostile lines and score hostile ids."""
-    good = [f"u{n % 40},i{n % 30 if n % 3 else n % 7},5,1600000000" for n in range(max(lines, 200))]
-    ways = [(hostile.csv_line(rng)) for _ in range(lines)]
-    expected = write_csv(world.top / "in.csv", "user,item,rating,timestamp", ways + good, rng)
-    who = [json.dumps(hostile.text(rng)[:2000]) for _ in range(ids)]
+    good = [f"u{n % 40},i{n % 30 if n % 3 else n % 7},5,1600000000" for n in range(600)]
+    odd = [hostile.csv_line(rng) for _ in range(lines)]
+    expected = write_csv(world.top / "in.csv", "user,item,rating,timestamp", odd + good, rng)
+    who = [hostile.text(rng)[:2000] for _ in range(ids)]
+    who = [f'"{one}"' if n % 2 else one for n, one in enumerate(who)]
     asked = write_csv(world.top / "who.csv", "user_id", [*who, "u1", "u2"], rng)
     settings = {
         "root": str(world.root),
@@ -247,7 +248,7 @@ def csv_run(report: Report, world: World, rng: Random, lines: int, ids: int) -> 
         report.fail("CSV line", dict(reasons), "rejects without a reason, or too few")
     for reason, n in reasons.items():
         report.count("CSV line", f"rejected: {reason}", n)
-    report.count("CSV line", "accepted", counts["rows_accepted"])
+    report.count("CSV line", "accepted", counts["rows_accepted"] - len(good))
     status = pq.read_table(record["outputs"]["status"]["uri"].removeprefix("file:"))
     n_told = sum(status.column("times_requested").to_pylist())
     if n_told != asked or None in status.column("reason").to_pylist():
