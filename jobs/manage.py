@@ -10,7 +10,7 @@ import click
 
 from recsys.config import Config
 from recsys.config_file import load_config
-from recsys.errors import ConfigError, DamageError, RecsysError
+from recsys.errors import ConfigError, DamageError, RecsysError, one_line
 from recsys.filesystem import PosixFiles, open_local
 from recsys.publishing import maintenance
 from recsys.publishing.publish import open_catalogue
@@ -96,7 +96,7 @@ def execute(
     except Exception as error:
         if debug:
             logging.exception("the traceback, as --debug asks")
-        message = " ".join(f"{type(error).__name__}: {error}".split())
+        message = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
         hint = "" if debug else " (run with --debug for the traceback)"
         print(f"recsys: error: unexpected: {message}{hint}", file=sys.stderr)
         return 1

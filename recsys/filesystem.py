@@ -131,7 +131,10 @@ class PosixFiles:
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
-        return self.path(uri).exists()
+        try:
+            return self.path(uri).exists()
+        except OSError:  # a name too long, or a directory that must not be searched
+            return False
 
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
@@ -217,7 +220,7 @@ class PosixFiles:
 def _acquire(path: Path, wait: float) -> int:
     deadline = time.monotonic() + wait
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         try:
             opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         except FileNotFoundError:  # who released the last lock has removed the directory

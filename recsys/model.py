@@ -214,6 +214,8 @@ def _checked(folder: Path, kind: str) -> tuple[dict[str, Any], list[dict[str, An
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{name} is missing or incomplete: no {folder / MANIFEST}") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {folder / MANIFEST}: {error.strerror}") from error
     except ValueError as error:
         raise ModelError(f"{name} is damaged: {MANIFEST} is not valid JSON; train again") from error
     check_manifest(manifest, name)

@@ -282,12 +282,11 @@ def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[W
 
 
 def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
-    models, interactions, keep_runs = set(), set(), set()
+    models, interactions = set(), set()
     for unit in catalogue.units():
         for version in catalogue.versions(unit):
             manifest = _manifest(files, place(files, unit, version.run_id, MANIFEST))
             models.add(manifest.get("model_id"))
-            keep_runs.add(version.run_id)
     for model in files.names(files.uri("models")):
         if model in models:
             manifest = _manifest(files, files.uri("models", model, MANIFEST))
@@ -296,10 +295,10 @@ def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
     found = []
     for kind in _STORED:
         for name in files.names(files.uri(kind)):
-            run_id = str(_manifest(files, files.uri(kind, name, MANIFEST)).get("run_id", ""))
-            if name in kept.get(kind, ()) or _is_locked(files, run_lock(run_id or name)):
-                continue
-            found.append(Waste(files.uri(kind, name), f"{kind} of which no kept version was made"))
+            run_id = str(_manifest(files, files.uri(kind, name, MANIFEST)).get("run_id", name))
+            if name not in kept.get(kind, ()) and not _is_locked(files, run_lock(run_id)):
+                why = f"{kind} of which no kept version was made"
+                found.append(Waste(files.uri(kind, name), why, run_lock(run_id)))
     return found
 
 
