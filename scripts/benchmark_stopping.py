@@ -1,7 +1,8 @@
 """Whether early stopping keeps a good epoch, and what looking for it costs.
 
 On the training split of scripts/compare.py a first training is run as the configuration says: it
-chooses the epoch, and its time is divided into training and evaluating. A second one learns from
+chooses the epoch, and its time is divided into training and evaluating (whose BLAS has one thread
+here, where the job's has all). A second one learns from
 the whole training split, as the job's would, and each of its epochs is judged on the test split,
 until none has been better for ten epochs. What the kept epoch reaches there is compared with what
 the best one does; the choice has seen nothing of the test.
@@ -31,8 +32,8 @@ class Stopped:
     """What one search for the epoch cost and found.
 
     Attributes:
-        kept: the epoch, from 1.
-        epochs: how many it looked at.
+        kept: how many epochs the job would train on everything.
+        epochs: how many the search took.
         training, evaluating: seconds of the search; of the second training, on everything, none.
         curve: the test split's nDCG@10 after each epoch of a training on the whole training split.
     """
@@ -65,7 +66,8 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
     start = time.perf_counter()
     report = fit(data, settings.model_copy(update={"early_stopping": alone}), threads).report
     seconds = time.perf_counter() - start
-    kept, curve = int(report["kept_epoch"]), list[float]()
+    kept = training.refit_epochs(int(report["kept_epoch"]), settings)
+    curve = list[float]()
 
     def judge(current: training.Embeddings) -> bool:
         curve.append(float(measured(data, of_model(current))["ndcg"].mean()))
@@ -76,7 +78,7 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
     weights = sample_weights(settings.sample_weights, data.labels.row, **known)
     training.train(data.labels, settings, threads=threads, weights=weights, stop=judge)
     evaluating = float(report["seconds"])
-    return Stopped(kept, len(report["curve"]), seconds - evaluating, evaluating, curve)
+    return Stopped(kept, int(report["epochs"][-1]), seconds - evaluating, evaluating, curve)
 
 
 @click.command(name="stopping", help=__doc__)
