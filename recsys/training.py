@@ -151,10 +151,10 @@ def fit(
 
 
 def refit_epochs(best: int, settings: Training) -> int:
-    """Return how long to train on everything when `best` epochs were best without what is held out.
+    """Return the epochs on everything, where `best` were best without what is held out.
 
-    With all pairs a model overfits later than with a part of them: 10 epochs become 12 where a fifth
-    was held out, and never more than `settings.epochs`.
+    With all pairs a model overfits later than with a part of them: 10 epochs become 12 where a
+    fifth was held out, and never more than `settings.epochs`.
     """
     assert settings.early_stopping is not None  # noqa: S101 - who calls this has looked
     return min(round(best / (1 - settings.early_stopping.share)), settings.epochs)

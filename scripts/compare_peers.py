@@ -1,5 +1,6 @@
 """What one could use instead of this project: implicit's ALS, and EASE."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -115,4 +116,6 @@ class Peers:
             grid = (50.0, 100.0, 200.0, 500.0, 1000.0)
             ridge = max(grid, key=lambda tried: self.value(fit(self.part, tried)))
         part = f", top {EASE_ITEMS:,} items" if len(counts) > EASE_ITEMS else ""
-        return f"EASE (ridge {ridge:g}{part})", lambda seed: fit(self.data.seen, ridge)
+        # It is the same for every seed, and what takes so long is done once.
+        made = functools.cache(lambda: fit(self.data.seen, ridge))
+        return f"EASE (ridge {ridge:g}{part})", lambda seed: made()

@@ -234,7 +234,7 @@ def test_the_command_gives_a_table_and_its_records(config: Path) -> None:
     assert records[0]["ndcg"] == records[1]["ndcg"]
     (line,) = [line for line in ran.stdout.splitlines() if line.startswith("popularity")]
     assert f"{records[0]['ndcg']:.4f} ±0.0000" in line
-    assert len(re.findall(r"minus popularity, paired over users: [+-]0\.", ran.stdout)) == 2
+    assert len(re.findall(r"minus popularity's: [+-]0\.\d{4} \[[+-]0", ran.stdout)) == 2
 
 
 def test_the_command_holds_out_the_last_pairs_and_counts_who_has_no_others(config: Path) -> None:
