@@ -152,7 +152,7 @@ class EarlyStopping(Section):
     k: PositiveInt = 10
     every: PositiveInt = 2
     patience: PositiveInt = 8
-    max_users: PositiveInt = 2000
+    max_users: PositiveInt = 5000
     refit: bool = True
 
 

@@ -100,9 +100,8 @@ def fit(
 
     Without `early_stopping`, for `settings.epochs`. With it, a first model is trained without a
     part of the pairs until the nDCG of the rest has not risen for `patience` epochs; the kept epoch
-    is its best one. With `refit` a second model is trained on everything: for `1 / (1 - share)`
-    times as many epochs, `settings.epochs` at most, since the more pairs there are, the later it
-    overfits. Else the first one's best state is kept, which has not seen the pairs held out.
+    is its best one. With `refit` a second model is trained on everything for as many epochs, else
+    the first one's best state is kept, which has not seen the pairs held out.
 
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
@@ -145,19 +144,8 @@ def fit(
     if not settings.early_stopping.refit:
         assert search.best is not None  # noqa: S101 - there was at least one epoch
         return Fitted(search.best, search.epoch, report)
-    epochs = refit_epochs(search.epoch, settings)
-    again = settings.model_copy(update={"epochs": epochs})
-    return Fitted(train(labels, again, threads=threads, weights=weights), epochs, report)
-
-
-def refit_epochs(best: int, settings: Training) -> int:
-    """Return the epochs on everything, where `best` were best without what is held out.
-
-    With all pairs a model overfits later than with a part of them: 10 epochs become 12 where a
-    fifth was held out, and never more than `settings.epochs`.
-    """
-    assert settings.early_stopping is not None  # noqa: S101 - who calls this has looked
-    return min(round(best / (1 - settings.early_stopping.share)), settings.epochs)
+    again = settings.model_copy(update={"epochs": search.epoch})
+    return Fitted(train(labels, again, threads=threads, weights=weights), search.epoch, report)
 
 
 class _Search:

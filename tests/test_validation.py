@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import TrainingError
 from recsys.sections import EarlyStopping, SampleWeights
-from recsys.training import fit, refit_epochs, train
+from recsys.training import fit, train
 from recsys.validation import Validator, hold_out
 from recsys.weights import sample_weights
 from tests.test_training import checkerboard, settings
@@ -107,7 +107,7 @@ def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> 
 
 def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     labels = checkerboard()
-    stop = {"patience": 3, "k": 5, "every": 1, "share": 0.2}
+    stop = {"patience": 3, "k": 5, "every": 1}
     plain = {"rating": "none", "user_exponent": 0.0}
     given = settings(epochs=60, early_stopping=stop, no_components=4, sample_weights=plain)
     fitted = fit(labels, given, threads=1)
@@ -115,15 +115,13 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     assert report["kept_epoch"] == int(np.argmax(curve)) + 1
     assert report["epochs"] == list(range(1, min(60, report["kept_epoch"] + 3) + 1))
     assert report["ndcg"] == max(curve) > report["popularity_ndcg"]
-    # A fifth was held out: on everything it takes five fourths of the epochs.
-    assert fitted.epochs == round(report["kept_epoch"] / 0.8) > report["kept_epoch"]
+    assert fitted.epochs == report["kept_epoch"]
     plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
     assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
     # Without a second training the best epoch's own state is what is kept.
     stopping = EarlyStopping.model_validate({**stop, "refit": False})
     kept = fit(labels, given.model_copy(update={"early_stopping": stopping}), threads=1)
     assert kept.report["curve"] == curve
-    assert kept.epochs == report["kept_epoch"]
     held_out = hold_out(labels, stopping, given.seed)
     judge = Validator(labels, held_out, stopping, given.seed)
     found = kept.embeddings
@@ -146,13 +144,3 @@ def test_only_every_other_epoch_is_judged_and_always_the_last() -> None:
     assert some["curve"] == [each["curve"][epoch - 1] for epoch in (3, 6, 7)]
     assert some["kept_epoch"] == (3, 6, 7)[int(np.argmax(some["curve"]))]
     assert report(1, 3)["epochs"] == [1]
-
-
-@pytest.mark.parametrize(
-    ("best", "share", "epochs"), [(10, 0.2, 12), (14, 0.2, 18), (10, 0.5, 20), (50, 0.2, 60)]
-)
-def test_a_refit_takes_longer_by_what_was_held_out_but_never_more_than_the_epochs_there_are(
-    best: int, share: float, epochs: int
-) -> None:
-    given = settings(epochs=60, early_stopping={"share": share})
-    assert refit_epochs(best, given) == epochs
