@@ -151,8 +151,9 @@ class EarlyStopping(Section):
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     k: PositiveInt = 10
+    every: PositiveInt = 2
     patience: PositiveInt = 8
-    max_users: PositiveInt = 2000
+    max_users: PositiveInt = 5000
     refit: bool = True
 
 
