@@ -87,6 +87,7 @@ def test_a_gate_that_fails_keeps_what_is_published_and_force_records_it(
     # The same run, told to.
     manifest = run("score", run_id="r2", **again, force=True)
     assert manifest["forced"]
+    assert not (tmp_path / "out/held/r2").exists()
     published = read_recommendations(str(tmp_path / "out"))
     assert published.run_id == "r2"
     assert published.manifest["failed_gates"] == ["top_item"]
