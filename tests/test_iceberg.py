@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.manifest import clear_manifest_cache
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -320,12 +321,25 @@ def test_duckdb_sees_the_same_rows(tables: IcebergTables, files: PosixFiles) -> 
     check([*names, "reason"])
 
 
-def test_a_missing_file_is_named(tables: IcebergTables, files: PosixFiles) -> None:
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_file_is_named(tables: IcebergTables, files: PosixFiles, damage: str) -> None:
     publish(tables, files, UNIT, "r1")
-    part = next(files.path(place(files, UNIT, "r1", "recommendations")).iterdir())
-    part.unlink()
-    with pytest.raises(DamageError, match=part.name):
-        tables.read(UNIT)
+    location = tables.metadata_location("status") or pytest.fail("no table")
+    metadata = files.path(location.replace("file://", "file:")).parent
+    data = files.path(place(files, UNIT, "r1", "recommendations"))
+    for path in [*data.iterdir(), *metadata.iterdir()]:
+        content = path.read_bytes()
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(content[: len(content) // 2])
+        if not path.name.startswith("0000") or path.name in location:
+            clear_manifest_cache()
+            named = path.name if damage == "missing" or path.suffix == ".parquet" else "Iceberg"
+            with pytest.raises((DamageError, OutputError), match=named) as raised:
+                tables.read(UNIT)
+            assert "\n" not in str(raised.value)
+        path.write_bytes(content)
 
 
 def test_a_run_id_is_published_once(tables: IcebergTables, files: PosixFiles) -> None:

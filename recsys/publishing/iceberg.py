@@ -210,14 +210,12 @@ class IcebergTables:
             table = self._load(RECOMMENDATIONS)
             try:
                 return self._read(table, unit, snapshot)
-            except (FileNotFoundError, DamageError) as error:
+            except DamageError:
                 # A publisher may have put away what was current when the reading began.
                 again = self._load(RECOMMENDATIONS)
                 is_same = table is None or again is None or again.metadata == table.metadata
                 if is_same or attempt == READINGS - 1:
-                    if isinstance(error, DamageError):
-                        raise
-                    raise DamageError(f"{unit}: a file is missing: {error}") from error
+                    raise
         raise AssertionError("unreachable")
 
     def _read(
