@@ -25,10 +25,10 @@ version needs no snapshot of it.
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import BinaryIO, cast
 
-from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
+from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
 from recsys.filesystem import Files
 from recsys.publishing import history as past
 from recsys.publishing import staged
@@ -150,7 +150,8 @@ class IcebergTables:
         try:
             self._show(RECOMMENDATIONS, version, found[RECOMMENDATIONS], expected)
         except ConflictError:
-            self._show_statuses_of_current(version.unit)
+            with suppress(RecsysError):  # the conflict is what matters; readers need no help
+                self._show_statuses_of_current(version.unit)
             raise
 
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
