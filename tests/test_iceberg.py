@@ -3,23 +3,20 @@
 import datetime as dt
 import importlib
 import json
-import multiprocessing
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.manifest import clear_manifest_cache
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recsys import columns
-from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
+from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.files import MANIFEST, local_files
 from recsys.filesystem import PosixFiles, write_json
-from recsys.publishing import iceberg_commits
 from recsys.publishing.iceberg import IcebergTables
 from recsys.publishing.versions import TABLES, Version, place
 from recsys.sections import Iceberg
@@ -79,132 +76,6 @@ def test_an_empty_cohort_is_published_first_and_later(
     version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
     assert (version.run_id, len(recommendations), len(status)) == ("r3", 0, 0)
     assert snapshots(tables) == [3, 3]
-
-
-def test_a_stale_publisher_is_refused_and_changes_nothing_visible(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    one, other = opened(), opened()
-    publish(one, files, UNIT, "r1")
-    mine, rivals = stage(files, UNIT, "r2"), stage(files, UNIT, "r3", 5)
-    other.switch(rivals, expected="r1")
-    with pytest.raises(ConflictError, match="run r3 was published meanwhile, expected r1"):
-        one.switch(mine, expected="r1")
-    assert snapshots(one) == [2, 2]
-    with pytest.raises(ConflictError, match="run r3 was published meanwhile, expected none"):
-        one.switch(mine, expected=None)
-
-
-def test_a_rival_between_the_two_commits_wins_with_its_own_statuses(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    rival = opened()
-    first = publish(rival, files, UNIT, "r1")
-    mine, rivals = stage(files, UNIT, "r2", 3), stage(files, UNIT, "r3", 5)
-    one = opened(alive=lambda: rival.switch(rivals, expected="r1"))
-    with pytest.raises(ConflictError, match="r3"):
-        one.switch(mine, expected="r1")
-    version, recommendations, status = one.read(UNIT) or pytest.fail("nothing is published")
-    assert (version.run_id, runs(recommendations), runs(status)) == ("r3", {"r3"}, {"r3"})
-    assert runs(loaded(one, "status").scan().to_arrow()) == {"r3"}
-    assert one.versions(UNIT) == [first, rivals]
-
-
-def test_a_loser_that_had_the_last_word_on_the_statuses_puts_the_winners_back(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    publish(opened(), files, UNIT, "r1")
-    mine, rivals = stage(files, UNIT, "r2", 3), stage(files, UNIT, "r3", 5)
-    begun, go = threading.Event(), threading.Event()
-    rival = opened(alive=lambda: (begun.set(), go.wait(30)))
-    other = threading.Thread(target=lambda: rival.switch(rivals, expected="r1"))
-
-    def overtaken() -> None:
-        assert runs(loaded(one, "status").scan().to_arrow()) == {"r2"}
-        go.set()
-        other.join()
-
-    one = opened(alive=overtaken)
-    other.start()
-    assert begun.wait(30)
-    with pytest.raises(ConflictError, match="run r3 was published meanwhile"):
-        one.switch(mine, expected="r1")
-    assert runs(loaded(one, "status").scan().to_arrow()) == {"r3"}
-    assert runs(loaded(one, "recommendations").scan().to_arrow()) == {"r3"}
-
-
-def test_a_rival_that_replaced_another_unit_is_no_conflict(
-    opened: Callable[..., IcebergTables], files: PosixFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, rival = opened(), opened()
-    publish(one, files, UNIT, "r1")
-    committing = iceberg_commits.overwrite
-    pending = [stage(files, OTHER, "o1"), stage(files, OTHER, "o2")]
-
-    def overtaken(*args: Any) -> None:
-        committing(*args)
-        if pending:
-            version = pending.pop(0)
-            now = rival.current(OTHER)
-            before = list(pending)
-            pending.clear()
-            rival.switch(version, expected=now.run_id if now else None)
-            pending.extend(before)
-
-    monkeypatch.setattr(iceberg_commits, "overwrite", overtaken)
-    publish(one, files, UNIT, "r2", 5)
-    assert not pending
-    version, recommendations, _ = one.read(UNIT) or pytest.fail("nothing is published")
-    assert (version.run_id, len(recommendations)) == ("r2", 10)
-    version, recommendations, _ = one.read(OTHER) or pytest.fail("nothing is published")
-    assert (version.run_id, runs(recommendations)) == ("o2", {"o2"})
-    assert snapshots(one) == [4, 4]
-
-
-def race(root: Path, settings: Iceberg, versions: list[Version], start: Any, done: Any) -> None:
-    tables = IcebergTables(PosixFiles(root), settings)
-    for version in versions:
-        current = tables.current(version.unit)
-        start.wait(timeout=60)
-        try:
-            tables.switch(version, expected=current.run_id if current else None)
-            done.put((version.run_id, "published"))
-        except Exception as error:
-            done.put((version.run_id, type(error).__name__))
-        start.wait(timeout=60)
-    tables.close()
-
-
-def test_of_two_processes_exactly_one_wins_whole(tables: IcebergTables, files: PosixFiles) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    start, done = spawn.Barrier(2), spawn.Queue()
-    rounds = 8
-    versions = {
-        name: [stage(files, UNIT, f"r{turn}{name}", 3 + turn) for turn in range(rounds)]
-        for name in "ab"
-    }
-    root, settings = files.path(files.root), tables._catalogue._settings
-    processes = [
-        spawn.Process(target=race, args=(root, settings, mine, start, done))
-        for mine in versions.values()
-    ]
-    for process in processes:
-        process.start()
-    outcomes = dict(done.get(timeout=90) for _ in range(2 * rounds))
-    for process in processes:
-        process.join(60)
-    winners = []
-    for turn in range(rounds):
-        pair = {name: outcomes[f"r{turn}{name}"] for name in "ab"}
-        assert sorted(pair.values()) == ["ConflictError", "published"]
-        winners.append(f"r{turn}a" if pair["a"] == "published" else f"r{turn}b")
-    assert [v.run_id for v in tables.versions(UNIT)] == winners
-    last = winners[-1]
-    version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
-    assert (version.run_id, runs(recommendations), runs(status)) == (last, {last}, {last})
-    assert runs(loaded(tables, "status").scan().to_arrow()) == {last}
-    assert len(loaded(tables, "recommendations").snapshots()) == rounds
-    assert not files.names(files.uri("_locks"))
 
 
 def test_rollback_is_one_snapshot_and_keeps_the_time_of_publication(
@@ -320,12 +191,25 @@ def test_duckdb_sees_the_same_rows(tables: IcebergTables, files: PosixFiles) -> 
     check([*names, "reason"])
 
 
-def test_a_missing_file_is_named(tables: IcebergTables, files: PosixFiles) -> None:
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_file_is_named(tables: IcebergTables, files: PosixFiles, damage: str) -> None:
     publish(tables, files, UNIT, "r1")
-    part = next(files.path(place(files, UNIT, "r1", "recommendations")).iterdir())
-    part.unlink()
-    with pytest.raises(DamageError, match=part.name):
-        tables.read(UNIT)
+    location = tables.metadata_location("status") or pytest.fail("no table")
+    metadata = files.path(location.replace("file://", "file:")).parent
+    data = files.path(place(files, UNIT, "r1", "recommendations"))
+    for path in [*data.iterdir(), *metadata.iterdir()]:
+        content = path.read_bytes()
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(content[: len(content) // 2])
+        if not path.name.startswith("0000") or path.name in location:
+            clear_manifest_cache()
+            named = path.name if damage == "missing" or path.suffix == ".parquet" else "Iceberg"
+            with pytest.raises((DamageError, OutputError), match=named) as raised:
+                tables.read(UNIT)
+            assert "\n" not in str(raised.value)
+        path.write_bytes(content)
 
 
 def test_a_run_id_is_published_once(tables: IcebergTables, files: PosixFiles) -> None:

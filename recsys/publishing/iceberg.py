@@ -25,10 +25,10 @@ version needs no snapshot of it.
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import BinaryIO, cast
 
-from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
+from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
 from recsys.filesystem import Files
 from recsys.publishing import history as past
 from recsys.publishing import staged
@@ -150,7 +150,8 @@ class IcebergTables:
         try:
             self._show(RECOMMENDATIONS, version, found[RECOMMENDATIONS], expected)
         except ConflictError:
-            self._show_statuses_of_current(version.unit)
+            with suppress(RecsysError):  # the conflict is what matters; readers need no help
+                self._show_statuses_of_current(version.unit)
             raise
 
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
@@ -211,14 +212,12 @@ class IcebergTables:
             table = self._load(RECOMMENDATIONS)
             try:
                 return self._read(table, unit, snapshot)
-            except (FileNotFoundError, DamageError) as error:
+            except DamageError:
                 # A publisher may have put away what was current when the reading began.
                 again = self._load(RECOMMENDATIONS)
                 is_same = table is None or again is None or again.metadata == table.metadata
                 if is_same or attempt == READINGS - 1:
-                    if isinstance(error, DamageError):
-                        raise
-                    raise DamageError(f"{unit}: a file is missing: {error}") from error
+                    raise
         raise AssertionError("unreachable")
 
     def _read(

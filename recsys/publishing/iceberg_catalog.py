@@ -28,7 +28,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from recsys.columns import COHORT, RUN_DATE, RUN_ID
-from recsys.errors import ConfigError, OutputError, RecsysError
+from recsys.errors import ConfigError, DamageError, OutputError, RecsysError
 from recsys.filesystem import Files, local_path
 from recsys.publishing.versions import schema_changes
 from recsys.redaction import names_secret, redact
@@ -165,11 +165,16 @@ def errors(catalogue: Catalogue) -> Iterator[None]:
     Raises:
         ConfigError: the catalogue cannot be used as configured.
         OutputError: it cannot be reached, or refused something.
+        DamageError: a file is missing.
     """
     try:
         yield
-    except (RecsysError, CommitFailedException, FileNotFoundError):
+    except (RecsysError, CommitFailedException):
         raise
+    except FileNotFoundError as error:
+        raise DamageError(
+            f"a file of an Iceberg table is missing: {_line(catalogue, error)}"
+        ) from error
     except (NotInstalledError, ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigError(
             f"the Iceberg catalogue needs a module that is not installed: "

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Iterable
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import DataScan, Table, Transaction
 from pyiceberg.table.snapshots import Snapshot
 
 from recsys.columns import COHORT, RUN_DATE, RUN_ID
@@ -70,12 +71,13 @@ def rows(table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table
     """Read a version's rows from a snapshot that shows it.
 
     Raises:
-        DamageError: they are not that version's.
-        FileNotFoundError: a file of the table is missing.
+        DamageError: they are not that version's, or a file is missing or damaged.
     """
-    found: pa.Table = table.scan(
-        row_filter=of_unit(unit), snapshot_id=snapshot.snapshot_id
-    ).to_arrow()
+    scan = table.scan(row_filter=of_unit(unit), snapshot_id=snapshot.snapshot_id)
+    try:
+        found: pa.Table = scan.to_arrow()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _named(table, scan, error) from error
     runs = found[RUN_ID].unique().to_pylist()
     if len(found) != entry.rows or any(run != entry.run_id for run in runs):
         raise DamageError(
@@ -84,6 +86,20 @@ def rows(table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table
             f"{entry.rows} of {entry.run_id}; another program has changed the table"
         )
     return found
+
+
+def _named(table: Table, scan: DataScan, error: Exception) -> Exception:
+    """Return an error that names the file that cannot be read; the one given where all can be."""
+    for task in scan.plan_files():
+        uri = task.file.file_path
+        try:
+            with table.io.new_input(uri).open() as stream:
+                pq.read_table(stream)
+        except FileNotFoundError:
+            return DamageError(f"{uri} is missing")
+        except (pa.ArrowException, OSError, ValueError) as reason:
+            return DamageError(f"{uri} is damaged: {str(reason).splitlines()[0]}")
+    return error
 
 
 def summary(unit: Unit, entry: Entry) -> dict[str, str]:
