@@ -1,0 +1,73 @@
+"""A shorter round of scripts/torture.py; the full one is one command, and takes its time."""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def torture() -> Iterator[ModuleType]:
+    """Import the script as it imports its own parts; its processes find them the same way."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import torture
+
+        yield torture
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+
+
+def test_readers_see_whole_versions_alone(torture: Any, tmp_path: Path) -> None:
+    for form in torture.FORMS:
+        verdicts = torture.readers(tmp_path, form, 4)
+        assert verdicts.violations == []
+        assert verdicts.counts["publications"] == 4
+
+
+def test_a_killed_run_leaves_one_version_or_the_other_and_the_next_run_finishes_it(
+    torture: Any, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        chosen = torture.QUICK_KILLS
+        found = list(
+            pool.map(lambda form: torture.kills(tmp_path, form, chosen[form], before=1), chosen)
+        )
+    assert [verdicts.violations for verdicts in found] == [[], []]
+    assert sum(verdicts.counts["kills"] for verdicts in found) == 3
+
+
+@pytest.mark.parametrize("form", ["parquet", "iceberg"])
+def test_of_two_publishers_at_once_neither_loses_or_mixes_anything(
+    torture: Any, tmp_path: Path, form: str
+) -> None:
+    verdicts = torture.rivals(tmp_path, form, None, form, 3)
+    assert verdicts.violations == []
+    assert verdicts.counts["published"] + verdicts.counts["refused"] == 6
+
+
+def test_rivals_on_postgresql(torture: Any, tmp_path: Path, postgres: str) -> None:
+    assert torture.rivals(tmp_path, "iceberg", postgres, "postgresql", 3).violations == []
+
+
+def test_steps_that_are_named_are_steps_that_are_reached(torture: Any) -> None:
+    """A step that nothing reaches would be killed at by nobody."""
+    sources = [path.read_text() for folder in ("recsys", "jobs") for path in _python(folder)]
+    named = {step for form in torture.FORMS for step, _ in torture.cases(form)}
+    reached = {
+        name
+        for name in named
+        if any(f'step("{name}")' in source for source in sources)
+        or (name == "replacing current.json" and any('step(f"replacing' in s for s in sources))
+    }
+    assert named == reached
+
+
+def _python(folder: str) -> Iterator[Path]:
+    yield from (ROOT / folder).rglob("*.py")
