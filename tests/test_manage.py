@@ -207,6 +207,7 @@ def test_clean_leaves_what_a_live_run_stages_writes_and_places(
     with files.lock(run_lock("r7")), files.lock("publish-all-2026-11-24"):
         ran = recsys("clean", "--yes")
     assert ran.returncode == 0, ran.stderr
+    assert files.uri("_staging", "r7") not in ran.stdout  # nor is it shown
     assert files.exists(files.uri("_staging", "r7", "version"))
     assert files.exists(place(files, UNIT, "r8"))
     assert writing.exists()
