@@ -13,14 +13,19 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import yaml
+from benchmark_stopping import stopped
 from compare_lists import factors, measured, popular
+from compare_ours import fit, of_model
 from compare_peers import ease_weights, item_lists
 from compare_split import Data, all_but_last, split, stratified
 from numpy.typing import NDArray
 
+from recsys.errors import ConfigError
 from recsys.kernel.topk import Ranked
+from recsys.sections import SampleWeights
 from tests.conftest import ROOT, csv_input, small_ratings
 from tests.test_command_line import ENV
+from tests.test_training import settings
 
 Csv = Callable[..., str]
 KEYS = {"model", "seed", "map", "map_truncated", "ndcg", "precision", "recall", "seconds"}
@@ -247,3 +252,20 @@ def test_the_command_holds_out_the_last_pairs_and_counts_who_has_no_others(confi
     assert ran.returncode != 0
     assert "trainin: unknown key; did you mean training?" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_the_kept_epoch_is_judged_on_the_test_split_it_has_not_seen() -> None:
+    pairs = random_pairs()
+    data = split(pairs, stratified(pairs, 0.75, 42))
+    given = settings(epochs=12, early_stopping={"patience": 2, "every": 1, "k": 5}).model_copy(
+        update={"sample_weights": SampleWeights(rating="none", user_exponent=0.0)}
+    )
+    found = stopped(data, given, 1)
+    fitted = fit(data, given, 1)  # as the job does: chosen in the same way, and refitted
+    assert found.kept == fitted.epochs
+    assert found.epochs == len(fitted.report["curve"])
+    on_test = float(measured(data, of_model(fitted.embeddings))["ndcg"].mean())
+    assert found.curve[found.kept - 1] == on_test
+    assert found.ratio == on_test / max(found.curve) <= 1
+    with pytest.raises(ConfigError, match=r"training\.early_stopping: found null"):
+        stopped(data, given.model_copy(update={"early_stopping": None}), 1)
