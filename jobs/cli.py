@@ -182,3 +182,7 @@ def verify(**given: Any) -> None:
 def command(arguments: Sequence[str]) -> None:
     """Run a command as a script under spark-submit does."""
     main(args=list(arguments), prog_name="recsys")
+
+
+if __name__ == "__main__":
+    main(prog_name="recsys")

@@ -10,7 +10,7 @@ import click
 
 from recsys.config import Config
 from recsys.config_file import load_config
-from recsys.errors import ConfigError, DamageError, RecsysError
+from recsys.errors import ConfigError, DamageError, RecsysError, one_line
 from recsys.filesystem import PosixFiles, open_local
 from recsys.publishing import maintenance
 from recsys.publishing.publish import open_catalogue
@@ -44,7 +44,10 @@ def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> No
     unit = Unit(cohort, run_date)
     before, now = maintenance.rollback(place.files, place.catalogue, unit, to)
     print(f"{unit}: run {now.run_id} is current, published {now.published_at[:19]} UTC")
-    print(f"run {before.run_id} was; return to it with --to {before.run_id}")
+    if before is None:
+        print("its pointer, which was damaged or missing, is written anew")
+    else:
+        print(f"run {before.run_id} was; return to it with --to {before.run_id}")
     if place.config.publishing.views is not None:
         print("the views of Spark's catalogue follow with the next run", file=sys.stderr)
 
@@ -93,7 +96,7 @@ def execute(
     except Exception as error:
         if debug:
             logging.exception("the traceback, as --debug asks")
-        message = " ".join(f"{type(error).__name__}: {error}".split())
+        message = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
         hint = "" if debug else " (run with --debug for the traceback)"
         print(f"recsys: error: unexpected: {message}{hint}", file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from recsys import lifecycle, session
 from recsys.config import Config
 from recsys.config_file import load_config
-from recsys.errors import RecsysError, Terminated
+from recsys.errors import RecsysError, Terminated, one_line
 from recsys.manifest import Run, new_run
 from recsys.runs import RunRecord, recorded_date, run_lock
 from recsys.session import spark_reason
@@ -162,12 +162,12 @@ def _print_result(manifest: Mapping[str, Any]) -> None:
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, Py4JError | PySparkException):
-        return spark_reason(error)
+        return one_line(spark_reason(error))
     if isinstance(error, RecsysError | Terminated):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _exit_code(error: BaseException) -> int:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from recsys.config import Config
 from recsys.errors import ConfigError
-from recsys.redaction import REDACTED, names_secret
+from recsys.redaction import REDACTED, names_secret, redact
 
 
 def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
@@ -26,9 +26,16 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(values, override)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
+        config.fingerprint()
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            "spark, options or publishing.iceberg.properties: found a key or a value that is no "
+            "Unicode text; write it in UTF-8"
+        ) from error
+    return config
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,6 +62,29 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_repeats)
 
 
+def _int_of_64_bits(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value = loader.construct_yaml_int(node)
+    if not -(2**63) <= value < 2**63:
+        raise yaml.constructor.ConstructorError(
+            None, None, "the number is too large", node.start_mark
+        )
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _int_of_64_bits)
+
+# Beside its own errors, what the constructors of `!!bool x` or `!!timestamp x` stumble over.
+_NOT_YAML = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)
+
+
 def _parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with a stricter map
 
@@ -64,7 +94,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         values = _parse(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"{path} is not valid YAML: {_yaml_reason(error)}") from error
     if values is None:
         return {}
@@ -129,7 +159,7 @@ def _value(key: str, text: str, *, free: bool) -> Any:
     """
     try:
         value = _parse(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _NOT_YAML as error:
         if free:
             return text
         raise ConfigError(f"--set {key}: the value is not valid YAML") from error
@@ -150,6 +180,7 @@ def _known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 def _nearest(key: str) -> str:
     known = _known_keys()
+    key = key[:100]
     section, _, name = key.rpartition(".")
     beside = [k for k in known if k.rpartition(".")[0] == section]
     found = difflib.get_close_matches(key, beside, n=1, cutoff=0.5)
@@ -159,7 +190,12 @@ def _nearest(key: str) -> str:
 
 
 def _found(value: Any) -> str:
-    text = repr(value)
+    if isinstance(value, list | tuple | set | dict):
+        inner = value.values() if isinstance(value, dict) else value
+        # A few lines of YAML can be a billion values, which share their parts.
+        if len(value) > 6 or any(isinstance(one, list | tuple | set | dict) for one in inner):
+            return f"{len(value)} values ({type(value).__name__})"
+    text = repr(redact(value))
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
@@ -171,6 +207,9 @@ _EXPECTED = {
     "date_type": "a day such as 2026-11-24",
     "string_too_short": "text that is not empty",
 }
+
+
+_MOST_COMPLAINTS = 10
 
 
 def _explain(error: ValidationError) -> str:
@@ -190,7 +229,7 @@ def _explain(error: ValidationError) -> str:
             parts.pop()
             key = ".".join(parts)
         if item["type"] == "extra_forbidden":
-            complaints[key] = [f"{key}: unknown key; did you mean {_nearest(key)}?"]
+            complaints[key] = [f"{key[:100]}: unknown key; did you mean {_nearest(key)}?"]
         elif item["type"] == "value_error":
             complaints[str(item["ctx"]["error"])] = [str(item["ctx"]["error"])]
         else:
@@ -201,4 +240,11 @@ def _explain(error: ValidationError) -> str:
                 complaints[key] = [f"{key}: found {shown}, expected {expected}"]
             elif not complaints[key][-1].endswith(expected):
                 complaints[key].append(expected)
+        if len(complaints) > _MOST_COMPLAINTS:
+            complaints.popitem()
+            return _joined(complaints) + "; and more"
+    return _joined(complaints)
+
+
+def _joined(complaints: Mapping[str, list[str]]) -> str:
     return "; ".join(" or ".join(alternatives) for alternatives in complaints.values())

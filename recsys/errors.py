@@ -3,11 +3,25 @@
 A message says what was expected, what was found and what to do, in one line.
 """
 
+_LONGEST = 2_000
+
+
+def one_line(text: str) -> str:
+    """Return text that moves no cursor and forges no second line: escaped, and not too long."""
+    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+
 
 class RecsysError(Exception):
     """Base class: whatever derives from it is shown as one line, without a traceback."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message as one line, whatever values it names."""
+        return one_line(super().__str__())
 
 
 class ConfigError(RecsysError):

@@ -1,25 +1,45 @@
 """The files of a table, and whether they are still those that its manifest names."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.config import digest
 from recsys.errors import ModelError, RecsysError
 
 MANIFEST = "manifest.json"
+SEAL = "sha256"
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest as JSON values, with the SHA-256 of all else that it says."""
+    plain: dict[str, Any] = json.loads(json.dumps(manifest, default=str))
+    return {**plain, SEAL: digest(plain)}
+
+
+def is_sealed(manifest: Any) -> bool:
+    """Whether a manifest says what it said when it was sealed."""
+    if not isinstance(manifest, Mapping) or SEAL not in manifest:
+        return False
+    return bool(digest({k: v for k, v in manifest.items() if k != SEAL}) == manifest[SEAL])
 
 
 def local_files(folder: Path) -> list[dict[str, Any]]:
-    """Return path, size in bytes and SHA-256 of each Parquet file below a local directory."""
+    """Return path, size in bytes and SHA-256 of each file of a table in a local directory.
+
+    That is all that a reader might take for one of the table: Spark reads whatever its name, unless
+    that begins with a dot or an underscore.
+    """
     return [
         {
             "path": path.relative_to(folder).as_posix(),
             "bytes": path.stat().st_size,
             "sha256": _sha256(path),
         }
-        for path in sorted(folder.rglob("*.parquet"))
-        if not path.name.startswith((".", "_"))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith((".", "_"))
     ]
 
 

@@ -131,7 +131,10 @@ class PosixFiles:
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
-        return self.path(uri).exists()
+        try:
+            return self.path(uri).exists()
+        except OSError:  # a name too long, or a directory that must not be searched
+            return False
 
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
@@ -142,7 +145,12 @@ class PosixFiles:
 
     def read(self, uri: str) -> bytes:
         """Read a small file; FileNotFoundError where there is none."""
-        return self.path(uri).read_bytes()
+        try:
+            return self.path(uri).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot read {self.path(uri)}: {error.strerror}") from error
 
     def replace(self, uri: str, content: bytes) -> None:
         """Write a small file, or a new content of it, in one step."""
@@ -195,7 +203,6 @@ class PosixFiles:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
         path = self._root / LOCKS / name
         try:
-            make_directory(path.parent)
             held = _acquire(path, wait)
         except OSError as error:
             raise OutputError(f"cannot lock {path}: {error.strerror}") from error
@@ -206,12 +213,18 @@ class PosixFiles:
             with suppress(OSError):
                 path.unlink()  # before it is released: who waits for it looks whether it is there
             os.close(held)
+            with suppress(OSError):  # others hold locks
+                path.parent.rmdir()
 
 
 def _acquire(path: Path, wait: float) -> int:
     deadline = time.monotonic() + wait
     while True:
-        opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        make_directory(path.parent)
+        try:
+            opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        except FileNotFoundError:  # who released the last lock has removed the directory
+            continue
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its holder may have removed the file that was opened here, and another made a new one.

@@ -90,7 +90,7 @@ def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> 
         & (F.col(_MOST) == rows)
         & (F.col(_LISTED) == F.when(rows > 0, F.col(_TOLD)).otherwise(0))
     )
-    user = F.col(USER).cast("string")
+    user = F.coalesce(F.col(USER).cast("string"), F.lit("null"))
     wrong = {
         "requests without a status": (F.col("missing"), F.col("missing_example")),
         "statuses without a request of their own": (F.col("extra"), F.col("extra_example")),

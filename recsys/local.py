@@ -148,10 +148,10 @@ class LocalModel:
             return None
         if not self._bits:
             return text
-        digits = re.fullmatch(r"([+-]?[0-9]+)(\.0+)?", text.strip())
+        digits = re.fullmatch(r"([+-]?)0*([0-9]{1,19})(\.0+)?", text.strip())
         if digits is None:
             return None
-        number = int(digits[1])
+        number = int(digits[1] + digits[2])
         return number if -(1 << self._bits - 1) <= number < 1 << self._bits - 1 else None
 
 

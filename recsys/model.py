@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, USER, USER_INDEX
 from recsys.errors import ModelError
-from recsys.files import MANIFEST, compare_files, local_files
+from recsys.files import MANIFEST, SEAL, compare_files, is_sealed, local_files
 from recsys.kernel.foldin import FoldIn
 from recsys.manifest import FORMAT_VERSION
 
@@ -117,6 +117,7 @@ _MANIFEST_KEYS = (
     "n_items",
     "no_components",
     "tables",
+    SEAL,
 )
 
 
@@ -130,8 +131,10 @@ def check_manifest(manifest: Any, name: str) -> dict[str, Any]:
     Raises:
         ModelError: it is another model's, of another format, or lacks something.
     """
+    if not isinstance(manifest, dict):
+        raise ModelError(f"{name} is damaged: {MANIFEST} has no keys; train again")
     lacking = [key for key in _MANIFEST_KEYS if key not in manifest]
-    if not isinstance(manifest, dict) or lacking:
+    if lacking:
         raise ModelError(f"{name} is damaged: {MANIFEST} lacks {', '.join(lacking)}; train again")
     if manifest["format_version"] != FORMAT_VERSION:
         raise ModelError(
@@ -142,6 +145,11 @@ def check_manifest(manifest: Any, name: str) -> dict[str, Any]:
         raise ModelError(
             f"{name} is damaged: its {MANIFEST} is that of model {manifest['model_id']}; a model's "
             "directory cannot be renamed"
+        )
+    if not is_sealed(manifest):
+        raise ModelError(
+            f"{name} is damaged: {MANIFEST} does not say what it said when it was written; train "
+            "again"
         )
     return manifest
 
@@ -206,6 +214,8 @@ def _checked(folder: Path, kind: str) -> tuple[dict[str, Any], list[dict[str, An
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{name} is missing or incomplete: no {folder / MANIFEST}") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {folder / MANIFEST}: {error.strerror}") from error
     except ValueError as error:
         raise ModelError(f"{name} is damaged: {MANIFEST} is not valid JSON; train again") from error
     check_manifest(manifest, name)

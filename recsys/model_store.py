@@ -21,7 +21,7 @@ from recsys.columns import (
     USERS_SCHEMA,
 )
 from recsys.errors import ModelError
-from recsys.files import MANIFEST, compare_files
+from recsys.files import MANIFEST, compare_files, sealed
 from recsys.interactions import Interactions, index_frame
 from recsys.kernel.foldin import FoldIn
 from recsys.manifest import FORMAT_VERSION
@@ -141,16 +141,18 @@ def write_model(
         name: store.write_table(frame, f"{uri}/{name}", schemas[name])
         for name, frame in frames.items()
     }
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        **about,
-        "user_type": types["user"],
-        "item_type": types["item"],
-        "n_users": n_users,
-        "n_items": n_items,
-        "no_components": int(embeddings.item_embeddings.shape[1]),
-        "tables": tables,
-    }
+    manifest = sealed(
+        {
+            "format_version": FORMAT_VERSION,
+            **about,
+            "user_type": types["user"],
+            "item_type": types["item"],
+            "n_users": n_users,
+            "n_items": n_items,
+            "no_components": int(embeddings.item_embeddings.shape[1]),
+            "tables": tables,
+        }
+    )
     store.write_json(f"{uri}/{MANIFEST}", manifest)
     return manifest
 

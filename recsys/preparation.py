@@ -22,7 +22,7 @@ from recsys.columns import (
 )
 from recsys.config import Config, digest
 from recsys.errors import ConfigError, InputError, ModelError, TooManyRejectsError
-from recsys.files import MANIFEST
+from recsys.files import MANIFEST, is_sealed, sealed
 from recsys.manifest import FORMAT_VERSION, Run
 from recsys.model_store import Model
 from recsys.sections import RANKING_LOSSES
@@ -109,7 +109,7 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
         "counts": {**read, **_count(store.read_table(f"{staged}/{PAIRS}", _schema(types)))},
         "tables": {PAIRS: pairs, REJECTS: rejects},
     }
-    store.write_json(f"{staged}/{MANIFEST}", manifest)
+    store.write_json(f"{staged}/{MANIFEST}", sealed(manifest))
     store.publish(staged, place)
     return _open(store, place)
 
@@ -243,6 +243,14 @@ def open_pairs(store: Store, model: Model, newer: str | None = None) -> DataFram
 
 
 def _open(store: Store, place: str) -> Prepared:
-    manifest = store.read_json(f"{place}/{MANIFEST}")
+    try:
+        manifest = store.read_json(f"{place}/{MANIFEST}")
+    except ValueError:
+        manifest = None
+    if not is_sealed(manifest):
+        raise ModelError(
+            f"{place}/{MANIFEST} is damaged: it does not say what it said when it was written; "
+            "train with another run id"
+        )
     types = {"user": manifest["user_type"], "item": manifest["item_type"]}
     return Prepared(manifest, store.read_table(f"{place}/{PAIRS}", _schema(types)))

@@ -8,10 +8,15 @@ _SECRET = re.compile(
     r"(?i)secret|passw|token|credential|(access|account|api).?key|private|(^|[._-])(sas|sig|auth)"
 )
 # user:password@ in a URI (a name alone is no secret: in abfss:// it is the container), signatures
-# in its query, and passwords among Java's options.
+# in its query, keys in the connection strings of stores, and passwords among Java's options.
+# SQLAlchemy takes passwords with @ and / in them; digits in front of a / are a port.
 _SECRETS_IN_TEXT = (
-    (re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]+@"), r"\1@"),
+    (re.compile(r"(?<=://)([^/@:\s]*):(?:[^/\s]*|(?!\d*/)[^@\s]*)@"), r"\1@"),
     (re.compile(r"(?i)([?&](?:sig|token|key|password|secret)[^=&\s]*=)[^&\s]+"), r"\1(redacted)"),
+    (
+        re.compile(r"(?i)((?:account|access).?key|signature|pwd|passw\w*)=[^;&\s]+"),
+        r"\1=(redacted)",
+    ),
     (re.compile(r"(?i)(-D\S*(?:passw|secret|token|key)\S*=)\S+"), r"\1(redacted)"),
 )
 REDACTED = "(redacted)"

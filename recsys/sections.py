@@ -30,7 +30,8 @@ class Section(BaseModel):
 
 
 NonEmpty = Annotated[str, Field(min_length=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
+# A number of things, of which Spark and NumPy count no more.
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -150,8 +151,9 @@ class EarlyStopping(Section):
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     k: PositiveInt = 10
+    every: PositiveInt = 2
     patience: PositiveInt = 8
-    max_users: PositiveInt = 2000
+    max_users: PositiveInt = 5000
     refit: bool = True
 
 
@@ -323,7 +325,7 @@ class Gates(Section):
     min_overlap: Share | None = 0.05
     max_overlap: Share | None = 0.999
     min_to_popularity: NonNegativeFloat | None = 1.0
-    min_to_published: NonNegativeFloat | None = 0.9
+    min_to_published: NonNegativeFloat | None = 0.8
     min_users: PositiveInt = 100
 
 

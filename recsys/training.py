@@ -136,7 +136,7 @@ def fit(
         settings.early_stopping.k,
         report["ndcg"],
         search.epoch,
-        len(search.curve),
+        search.epochs[-1],
         report["popularity_ndcg"],
     )
     if search.epoch == settings.epochs:
@@ -149,18 +149,24 @@ def fit(
 
 
 class _Search:
-    """Looks at each epoch: whether it is the best so far, and whether to go on."""
+    """Looks at some epochs: whether one is the best so far, and whether to go on."""
 
     def __init__(self, validator: Validator, settings: Training) -> None:
         assert settings.early_stopping is not None  # noqa: S101 - who calls this has looked
         self._validator, self._settings = validator, settings.early_stopping
+        self._last = settings.epochs
+        self._now = 0
+        self.epochs: list[int] = []
         self.curve: list[float] = []
         self.epoch = 0
         self.best: Embeddings | None = None
         self.seconds = 0.0
 
     def __call__(self, current: Embeddings) -> bool:
-        """Judge an epoch, and say whether to stop."""
+        """Judge an epoch where it is its turn, and say whether to stop."""
+        self._now += 1
+        if self._now % self._settings.every and self._now < self._last:
+            return False
         start = time.perf_counter()
         value = self._validator.ndcg(
             current.user_embeddings,
@@ -168,13 +174,14 @@ class _Search:
             current.item_embeddings,
             current.item_biases,
         )
-        self.curve.append(value)
-        if value > max(self.curve[:-1], default=-1.0):
-            self.epoch = len(self.curve)
+        if value > max(self.curve, default=-1.0):
+            self.epoch = self._now
             if not self._settings.refit:
                 self.best = current.copy()
+        self.epochs.append(self._now)
+        self.curve.append(value)
         self.seconds += time.perf_counter() - start
-        return len(self.curve) - self.epoch >= self._settings.patience
+        return self._now - self.epoch >= self._settings.patience
 
     def report(self) -> dict[str, Any]:
         """Return the curve and what was kept, in plain JSON values."""
@@ -182,8 +189,9 @@ class _Search:
             "metric": f"ndcg@{self._validator.k}",
             "users": len(self._validator.users),
             "kept_epoch": self.epoch,
-            "ndcg": self.curve[self.epoch - 1],
+            "ndcg": max(self.curve),
             "popularity_ndcg": self._validator.popularity_ndcg(),
+            "epochs": self.epochs,
             "curve": self.curve,
             "seconds": round(self.seconds, 3),
             "refitted": self._settings.refit,

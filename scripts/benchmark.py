@@ -1,4 +1,4 @@
-"""How fast it is, as ratios from one run: `python scripts/benchmark.py evaluate|kernel|spark`.
+"""What it costs, in one run: `python scripts/benchmark.py evaluate|kernel|spark|stopping`.
 
 Machines are noisy, so everything that is compared runs in turns in one run: keep the ratios, not
 the microseconds. Peers that are not installed are skipped, with a reason; `pip install
@@ -16,6 +16,7 @@ import click
 from benchmark_evaluate import evaluate_command
 from benchmark_kernel import kernel_command
 from benchmark_spark import spark_command
+from benchmark_stopping import stopping_command
 
 
 @click.group(help=__doc__)
@@ -26,6 +27,7 @@ def main() -> None:
 main.add_command(evaluate_command)
 main.add_command(kernel_command)
 main.add_command(spark_command)
+main.add_command(stopping_command)
 
 if __name__ == "__main__":
     main()

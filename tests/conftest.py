@@ -7,10 +7,11 @@ import random
 import shutil
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -24,7 +25,12 @@ from jobs import train as train_job
 from jobs.runtime import run_recorded
 from recsys import session
 from recsys.config import Config
+from recsys.filesystem import PosixFiles
 from recsys.manifest import new_run
+from recsys.sections import Iceberg
+
+if TYPE_CHECKING:
+    from recsys.publishing.iceberg import IcebergTables
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -70,12 +76,58 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def properties(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Give the properties of each catalogue; a name of its own keeps the tests apart."""
+    if request.param == "sqlite":
+        return {}
+    return {"uri": request.getfixturevalue("postgres")}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> PosixFiles:
+    """Give a root whose name URLs would write otherwise."""
+    return PosixFiles(tmp_path / "root with spaces %20")
+
+
+@pytest.fixture
+def opened(
+    files: PosixFiles, properties: dict[str, str]
+) -> Iterator[Callable[..., "IcebergTables"]]:
+    """Make as many publishers as a test wants, each with connections of its own."""
+    from recsys.publishing.iceberg import IcebergTables  # only the tests of these load pyiceberg
+
+    catalogue = f"c{uuid.uuid4().hex}"
+    made: list[IcebergTables] = []
+
+    def make(**more: Any) -> "IcebergTables":
+        settings = Iceberg(catalog=catalogue, properties=properties)
+        made.append(IcebergTables(files, settings, **more))
+        return made[-1]
+
+    yield make
+    for tables in made:
+        tables.close()
+
+
+@pytest.fixture
+def tables(opened: Callable[..., "IcebergTables"]) -> "IcebergTables":
+    """Give one publisher to Iceberg tables."""
+    return opened()
+
+
 @pytest.fixture
 def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run a job in the suite's session as the command line would, and return the run's manifest."""
 
     def execute(
-        job: str = "run", *, run_id: str = "r1", model_id: str = "", **sections: Any
+        job: str = "run",
+        *,
+        run_id: str = "r1",
+        model_id: str = "",
+        run_date: dt.date = RUN_DATE,
+        force: bool = False,
+        **sections: Any,
     ) -> dict[str, Any]:
         config = configured(sections.pop("root", tmp_path / "out"), **sections)
         stages = {
@@ -86,7 +138,9 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "similar-items": partial(similar_job.stages, model_id=model_id, kind="items"),
             "similar-users": partial(similar_job.stages, model_id=model_id, kind="users"),
         }[job]
-        return run_recorded(job, spark, config, new_run(run_id, RUN_DATE), stages, asked={})
+        return run_recorded(
+            job, spark, config, new_run(run_id, run_date), stages, asked={}, force=force
+        )
 
     return execute
 

@@ -124,7 +124,7 @@ def test_a_list_with_unknown_null_repeated_and_malformed_ids_loses_none_of_them(
     # Asked for three times under two names, user 2 has one list.
     rows = table(manifest, "recommendations")
     assert not rows.duplicated(["user_id", "rank"]).any()
-    assert "cohort=mixed" in manifest["outputs"]["recommendations"]["uri"]
+    assert "/publications/mixed/" in manifest["outputs"]["recommendations"]["uri"]
 
 
 def test_an_sql_condition_on_a_user_table_makes_a_cohort(job: Run, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_likes_of_the_cohorts_own_table_are_folded_in_and_left_out(
     # 51 likes only what the model does not know; 2 is in the model.
     assert found == {"50": "folded_in", "51": "fell_back", "2": "empty"}
     folder = Path(manifest["outputs"]["recommendations"]["uri"].removeprefix("file:"))
-    model = folder.parents[3] / "models" / manifest["model_id"]
+    model = folder.parents[4] / "models" / manifest["model_id"]
     items, fitted = load_items(model), load_fold_in(model)
     rows = table(manifest, "recommendations")
     rows = rows[rows["user_id"] == 50].sort_values("rank")

@@ -125,8 +125,25 @@ def test_each_kind_of_failure_has_its_exit_status(
     ran = command(BIN / "recsys", "run", "--config", config, *overrides, cwd=config.parent)
     assert ran.returncode == status, ran.stderr
     assert message in complaint(ran)
-    assert not list(config.parent.glob("out/recommendations/**/*.parquet"))
+    assert not list(config.parent.glob("out/publications/**/*.parquet"))
     assert not (config.parent / "out/_staging").exists()
+
+
+def test_an_evaluation_exits_with_0_and_its_table_or_with_the_status_of_its_failure(
+    config: Path,
+) -> None:
+    here, start = config.parent, (BIN / "recsys", "evaluate", "--config", config)
+    ran = command(*start, "--run-id", "e1", "--set", "evaluation.bootstrap=50", cwd=here)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"^30 users +k +model +popular +differ\. +95 %$", ran.stdout, re.MULTILINE)
+    assert re.search(r"^ndcg +10 +0\.\d{4} +0\.\d{4} +[+-]0\.\d{4}", ran.stdout, re.MULTILINE)
+    assert any((here / "out/evaluations/e1/metrics").glob("*.parquet"))
+    ran = command(*start, "--set", "evaluation.split.test_share=0.0", cwd=here)
+    assert ran.returncode == 3
+    assert "evaluation.split: found no pair for test" in complaint(ran)
+    ran = command(*start, "--set", "evaluation.split.kind=time", cwd=here)
+    assert ran.returncode == 2
+    assert "evaluation.split.test_since is not set" in complaint(ran)
 
 
 def test_sigterm_during_the_launch_of_the_jvm_leaves_no_process_behind(config: Path) -> None:
@@ -222,7 +239,7 @@ def test_sigterm_ends_a_run_cleanly(config: Path, submitted: bool) -> None:
         time.sleep(0.2)
     assert not (out / "_staging").exists()
     assert not (out / "models").exists()
-    assert not (out / "recommendations").exists()
+    assert not (out / "publications").exists()
     record = json.loads((out / "runs/r1/manifest.json").read_text())
     assert (record["state"], record["exit_code"]) == ("failed", 143)
     if not submitted:  # under spark-submit nobody listens any more

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.dataset as ds
 import pytest
 from pyspark.sql import SparkSession
 
@@ -20,7 +19,7 @@ from recsys.errors import (
 )
 from recsys.sections import Input
 from recsys.source import read_ratings
-from tests.conftest import ROOT, csv_input, small_ratings, table
+from tests.conftest import ROOT, RUN_DATE, csv_input, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]
 Csv = Callable[..., str]
@@ -41,19 +40,21 @@ def test_the_output_keeps_its_contract(
     spark: SparkSession, run: Run, ratings_csv: Csv, tmp_path: Path
 ) -> None:
     manifest = run(input=csv_input(ratings_csv(small_ratings())), scoring={"k": 5})
-    place = tmp_path / "out/recommendations/run_date=2026-11-24/cohort=all/run_id=r1"
+    place = tmp_path / "out/publications/all/2026-11-24/r1/recommendations"
     assert manifest["outputs"]["recommendations"]["uri"] == f"file:{place}"
     frame = spark.read.parquet(str(place))
     assert [(f.name, f.dataType.simpleString()) for f in frame.schema] == [
+        ("run_date", "date"),
+        ("cohort", "string"),
         ("user_id", "string"),
         ("rank", "int"),
         ("item_id", "string"),
         ("score", "float"),
+        ("probability", "float"),
+        ("source", "string"),
         ("model_id", "string"),
         ("run_id", "string"),
         ("generated_at", "timestamp"),
-        ("source", "string"),
-        ("probability", "float"),
     ]
     found = table(manifest, "recommendations")
     assert len(found) == 30 * 5 == manifest["outputs"]["recommendations"]["rows"]
@@ -65,10 +66,8 @@ def test_the_output_keeps_its_contract(
     assert set(found["run_id"]) == {"r1"}
     assert found["probability"].isna().all()  # by the logistic loss alone
     assert not found.drop(columns="probability").isna().any().any()
-    # A reader of the whole table finds the partition columns, as text and as a date.
-    whole = spark.read.parquet(str(tmp_path / "out/recommendations"))
-    types = {f.name: f.dataType.simpleString() for f in whole.schema}
-    assert (types["run_date"], types["cohort"], types["run_id"]) == ("date", "string", "string")
+    assert set(found["run_date"]) == {RUN_DATE}
+    assert set(found["cohort"]) == {"all"}
     assert not (tmp_path / "out/_staging").exists()
     assert {p.suffix for p in place.iterdir() if p.name[0] not in "._"} == {".parquet"}
 
@@ -202,9 +201,9 @@ def test_a_retry_takes_up_the_model_that_its_run_had_finished(
 ) -> None:
     source = csv_input(ratings_csv(small_ratings()))
     first = run("train", run_id="first", input=source)
-    in_the_way = tmp_path / "out/recommendations"
+    in_the_way = tmp_path / "out/publications"
     in_the_way.write_text("a file where a directory must be")
-    with pytest.raises(OutputError, match=r"cannot write .*recommendations/run_date"):
+    with pytest.raises(OutputError, match=r"cannot read .*publications/all.*Not a directory"):
         run(input=source)
     in_the_way.unlink()
     model = next(path for path in (tmp_path / "out/models").iterdir() if path.name[:2] == "r1")
@@ -279,16 +278,11 @@ def test_rare_users_and_items_are_left_out_of_the_model(run: Run, ratings_csv: C
     assert (counts["users"], counts["users_in_training"]) == (31, 30)
 
 
-def test_arrow_reads_the_whole_table_as_the_readme_says(
-    run: Run, ratings_csv: Csv, tmp_path: Path
-) -> None:
-    run(input=csv_input(ratings_csv(small_ratings())))
+def test_the_readme_s_way_to_read_is_the_way(run: Run, ratings_csv: Csv, tmp_path: Path) -> None:
+    manifest = run(input=csv_input(ratings_csv(small_ratings())))
     blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
-    code = next(block.split("```")[0] for block in blocks if "ds.dataset" in block)
+    code = next(block.split("```")[0] for block in blocks if "read_recommendations" in block)
     names: dict[str, Any] = {"root": str(tmp_path / "out")}
     exec(code, names)  # noqa: S102 - our own documentation
-    assert isinstance(names["table"], ds.Dataset)
-    found = names["table"].to_table().to_pandas()
-    assert set(found["run_id"]) == {"r1"}
-    assert set(found["cohort"]) == {"all"}
-    assert len(found) == 300
+    assert names["lists"].equals(names["published"].recommendations.to_pandas())
+    assert len(names["lists"]) == len(table(manifest, "recommendations")) == 30 * 10

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from recsys import evaluation, report
 from recsys.columns import METRICS_SCHEMA, USER_METRICS_SCHEMA, names
-from recsys.errors import ConfigError, InputError
+from recsys.errors import ConfigError, InputError, TrainingError
 from recsys.evaluation import Result
 from recsys.kernel import metrics
 from recsys.sections import Evaluation
@@ -256,6 +256,25 @@ def test_a_test_without_a_like_or_a_pair_is_an_error(run: Run, known: Any) -> No
             deduplication={"policy": "max"},
             evaluation=last(),
         )
+
+
+def test_an_empty_validation_set_is_an_error_and_so_is_nothing_to_choose_the_epoch_by(
+    run: Run, known: Any
+) -> None:
+    # Of at most four pairs a thousandth is none.
+    split = {"kind": "by_user", "test_share": 0.3, "validation_share": 0.001}
+    with pytest.raises(InputError, match="found no pair for validation with kind by_user") as found:
+        run("evaluate", evaluation={**AT_2, "split": split}, **known)
+    assert "change evaluation.split.test_share and validation_share" in str(found.value)
+    # No two users have the same item in train, and the first pair of an item always stays.
+    rows = [[user, 10 * user + n, 5, n] for user in (1, 2) for n in (1, 2)]
+    rows += [[user, 99, 5, 3] for user in (1, 2)]
+    path = Path(known["input"]["path"])
+    path.write_text("user,item,rating,timestamp\n" + "\n".join(",".join(map(str, r)) for r in rows))
+    with pytest.raises(TrainingError, match=r"set training\.early_stopping to null"):
+        run("evaluate", run_id="r2", evaluation=last(), training={"early_stopping": {}}, **known)
+    manifest = run("evaluate", run_id="r3", evaluation=last(), **known)
+    assert manifest["counts"]["users_evaluated"] == 2
 
 
 def test_the_report_fits_a_terminal_and_a_finished_run_tells_it_again(

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys import read_recommendations
 from tests.conftest import small_ratings
 from tests.test_command_line import BIN, command
 
@@ -85,8 +86,7 @@ def test_executors_score_with_an_interpreter_that_has_no_lightfm(
     assert ran.returncode == 0, ran.stderr
     starts = (tmp_path / "started").read_text().splitlines()
     assert set(starts) == {str(bare_interpreter)}
-    place = next((tmp_path / "out" / "recommendations").rglob("run_id=r1"))
-    assert len(pd.read_parquet(place, partitioning=None)) == 30 * 10
+    assert read_recommendations(str(tmp_path / "out")).recommendations.num_rows == 30 * 10
 
     # The same job in one local process gives the same lists and scores.
     ran = command(
@@ -105,9 +105,10 @@ def test_executors_score_with_an_interpreter_that_has_no_lightfm(
     assert ran.returncode == 0, ran.stderr
     columns = ["user_id", "rank", "item_id", "score"]
     one, other = (
-        pd.read_parquet(next((tmp_path / "out" / "recommendations").rglob(name)), partitioning=None)
+        read_recommendations(str(tmp_path / "out"), run_id=name)
+        .recommendations.to_pandas()
         .sort_values(["user_id", "rank"])[columns]
         .reset_index(drop=True)
-        for name in ("run_id=r1", "run_id=r2")
+        for name in ("r1", "r2")
     )
     pd.testing.assert_frame_equal(one, other, check_exact=True)

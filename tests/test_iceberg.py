@@ -3,144 +3,35 @@
 import datetime as dt
 import importlib
 import json
-import multiprocessing
 import sys
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from pyiceberg.manifest import clear_manifest_cache
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
+from recsys import columns
+from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.files import MANIFEST, local_files
 from recsys.filesystem import PosixFiles, write_json
-from recsys.publishing import iceberg_commits
 from recsys.publishing.iceberg import IcebergTables
-from recsys.publishing.versions import TABLES, Unit, Version, place
+from recsys.publishing.versions import TABLES, Version, place
 from recsys.sections import Iceberg
-
-DAY = dt.date(2026, 11, 24)
-# Longer than the 16 characters that Iceberg's own bounds keep, and equal in them.
-UNIT = Unit("everybody_in_the_shop_a", DAY)
-OTHER = Unit("everybody_in_the_shop_b", DAY)
-NOW = dt.timedelta(0)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def properties(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Give the properties of each catalogue; a name of its own keeps the tests apart."""
-    if request.param == "sqlite":
-        return {}
-    return {"uri": request.getfixturevalue("postgres")}
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> PosixFiles:
-    # A name that URLs would write otherwise.
-    return PosixFiles(tmp_path / "root with spaces %20")
-
-
-@pytest.fixture
-def opened(files: PosixFiles, properties: dict[str, str]) -> Iterator[Callable[..., IcebergTables]]:
-    catalogue = f"c{uuid.uuid4().hex}"
-    made = []
-
-    def make(**more: Any) -> IcebergTables:
-        settings = Iceberg(catalog=catalogue, properties=properties)
-        made.append(IcebergTables(files, settings, **more))
-        return made[-1]
-
-    yield make
-    for tables in made:
-        tables.close()
-
-
-@pytest.fixture
-def tables(opened: Callable[..., IcebergTables]) -> IcebergTables:
-    return opened()
-
-
-def rows(unit: Unit, run_id: str, n: int, **replaced: list[Any]) -> tuple[pa.Table, pa.Table]:
-    """Make the recommendations and statuses of a run: n users with two items each."""
-
-    def table(columns: dict[str, Any]) -> pa.Table:
-        n_rows = len(columns["user_id"])
-        constant = {
-            "run_date": pa.array([unit.run_date] * n_rows, pa.date32()),
-            "cohort": pa.array([unit.cohort] * n_rows, pa.string()),
-        }
-        columns = {**constant, **columns, "run_id": pa.array([run_id] * n_rows, pa.string())}
-        return pa.table({**columns, **{k: v for k, v in replaced.items() if k in columns}})
-
-    users = [f"u{user:04}" for user in range(n)]
-    recommendations = table(
-        {
-            "user_id": pa.array([user for user in users for _ in range(2)], pa.string()),
-            "rank": pa.array([1, 2] * n, pa.int32()),
-            "score": pa.array([hash(run_id) % 97 / 97] * (2 * n), pa.float32()),
-            "generated_at": pa.array(
-                [dt.datetime(2026, 11, 24, 3, tzinfo=dt.UTC)] * (2 * n), pa.timestamp("us", "UTC")
-            ),
-        }
-    )
-    status = table(
-        {"user_id": pa.array(users, pa.string()), "status": pa.array(["full"] * n, pa.string())}
-    )
-    return recommendations, status
-
-
-def stage(
-    files: PosixFiles,
-    unit: Unit,
-    run_id: str,
-    n: int = 4,
-    *,
-    parts: int = 2,
-    more_rows: int = 0,
-    content: tuple[pa.Table, pa.Table] | None = None,
-) -> Version:
-    """Lay a version in its place as Spark would: parts of each table and a manifest."""
-    recommendations, status = content or rows(unit, run_id, n)
-    manifest: dict[str, Any] = {"tables": {}}
-    for name, table in {"recommendations": recommendations, "status": status}.items():
-        folder = files.path(place(files, unit, run_id, name))
-        folder.mkdir(parents=True)
-        size = -(-len(table) // parts) if parts else 0
-        for part in range(parts):
-            path = folder / f"part-{part:05}-{uuid.uuid4()}.snappy.parquet"
-            pq.write_table(table.slice(part * size, size), path)
-        found = local_files(folder)
-        n_rows = len(table) + (more_rows if name == "recommendations" else 0)
-        manifest["tables"][name] = {"rows": n_rows, "files": found}
-    checksum = write_json(files, place(files, unit, run_id, MANIFEST), manifest)
-    published_at = dt.datetime.now(dt.UTC).isoformat()
-    return Version(unit, run_id, published_at, checksum)
-
-
-def publish(
-    tables: IcebergTables, files: PosixFiles, unit: Unit, run_id: str, n: int = 4, **more: Any
-) -> Version:
-    version = stage(files, unit, run_id, n, **more)
-    current = tables.current(unit)
-    tables.switch(version, expected=current.run_id if current else None)
-    return version
-
-
-def loaded(tables: IcebergTables, name: str) -> Any:
-    table = tables._load(name)
-    assert table is not None
-    return table
-
-
-def snapshots(tables: IcebergTables) -> list[int]:
-    return [len(loaded(tables, name).snapshots()) for name in TABLES]
-
-
-def runs(table: pa.Table) -> set[str]:
-    return set(table["run_id"].to_pylist())
+from tests.iceberg_tables import (
+    OTHER,
+    UNIT,
+    duckdb_rows,
+    loaded,
+    publish,
+    rows,
+    runs,
+    snapshots,
+    stage,
+    with_run,
+)
 
 
 def test_a_replace_is_one_snapshot_of_each_table_and_leaves_other_units_alone(
@@ -187,102 +78,6 @@ def test_an_empty_cohort_is_published_first_and_later(
     assert snapshots(tables) == [3, 3]
 
 
-def test_a_stale_publisher_is_refused_and_changes_nothing_visible(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    one, other = opened(), opened()
-    publish(one, files, UNIT, "r1")
-    mine, rivals = stage(files, UNIT, "r2"), stage(files, UNIT, "r3", 5)
-    other.switch(rivals, expected="r1")
-    with pytest.raises(ConflictError, match="run r3 was published meanwhile, expected r1"):
-        one.switch(mine, expected="r1")
-    assert snapshots(one) == [2, 2]
-    with pytest.raises(ConflictError, match="run r3 was published meanwhile, expected none"):
-        one.switch(mine, expected=None)
-
-
-def test_a_rival_between_the_two_commits_wins_with_its_own_statuses(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    rival = opened()
-    first = publish(rival, files, UNIT, "r1")
-    mine, rivals = stage(files, UNIT, "r2", 3), stage(files, UNIT, "r3", 5)
-    one = opened(alive=lambda: rival.switch(rivals, expected="r1"))
-    with pytest.raises(ConflictError, match="r3"):
-        one.switch(mine, expected="r1")
-    version, recommendations, status = one.read(UNIT) or pytest.fail("nothing is published")
-    assert (version.run_id, runs(recommendations), runs(status)) == ("r3", {"r3"}, {"r3"})
-    # Mine wins the race for the statuses, theirs that for the recommendations: theirs are put back.
-    assert runs(loaded(one, "status").scan().to_arrow()) == {"r3"}
-    assert one.versions(UNIT) == [first, rivals]
-
-
-def test_a_rival_that_replaced_another_unit_is_no_conflict(
-    opened: Callable[..., IcebergTables], files: PosixFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, rival = opened(), opened()
-    publish(one, files, UNIT, "r1")
-    committing = iceberg_commits.overwrite
-    pending = [stage(files, OTHER, "o1"), stage(files, OTHER, "o2")]
-
-    def overtaken(*args: Any) -> None:
-        committing(*args)
-        if pending:
-            version = pending.pop(0)
-            now = rival.current(OTHER)
-            before = list(pending)
-            pending.clear()
-            rival.switch(version, expected=now.run_id if now else None)
-            pending.extend(before)
-
-    monkeypatch.setattr(iceberg_commits, "overwrite", overtaken)
-    publish(one, files, UNIT, "r2", 5)
-    assert not pending
-    version, recommendations, _ = one.read(UNIT) or pytest.fail("nothing is published")
-    assert (version.run_id, len(recommendations)) == ("r2", 10)
-    version, recommendations, _ = one.read(OTHER) or pytest.fail("nothing is published")
-    assert (version.run_id, runs(recommendations)) == ("o2", {"o2"})
-    assert snapshots(one) == [4, 4]
-
-
-def race(root: Path, settings: Iceberg, version: Version, expected: str, results: Any) -> None:
-    tables = IcebergTables(PosixFiles(root), settings)
-    try:
-        tables.switch(version, expected=expected)
-        results.put((version.run_id, "published"))
-    except ConflictError:
-        results.put((version.run_id, "conflict"))
-    finally:
-        tables.close()
-
-
-def test_of_two_processes_exactly_one_wins_whole(
-    tables: IcebergTables, files: PosixFiles, properties: dict[str, str]
-) -> None:
-    settings = tables._catalogue._settings
-    publish(tables, files, UNIT, "r0")
-    spawn = multiprocessing.get_context("spawn")
-    last = "r0"
-    for turn in range(3):
-        versions = [stage(files, UNIT, f"r{turn}{name}", 3 + turn) for name in "ab"]
-        results = spawn.Queue()
-        processes = [
-            spawn.Process(target=race, args=(files.path(files.root), settings, v, last, results))
-            for v in versions
-        ]
-        for process in processes:
-            process.start()
-        outcome = dict(results.get(timeout=60) for _ in processes)
-        for process in processes:
-            process.join()
-        assert sorted(outcome.values()) == ["conflict", "published"]
-        last = next(run for run, result in outcome.items() if result == "published")
-        version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
-        assert (version.run_id, runs(recommendations), runs(status)) == (last, {last}, {last})
-        assert runs(loaded(tables, "status").scan().to_arrow()) == {last}
-    assert not files.names(files.uri("_locks"))
-
-
 def test_rollback_is_one_snapshot_and_keeps_the_time_of_publication(
     tables: IcebergTables, files: PosixFiles
 ) -> None:
@@ -296,148 +91,6 @@ def test_rollback_is_one_snapshot_and_keeps_the_time_of_publication(
     assert [v.run_id for v in tables.versions(UNIT)] == ["r1", "r2"]
     summary = loaded(tables, "recommendations").current_snapshot().summary
     assert summary["recsys.published-at"] == first.published_at
-
-
-def test_statuses_without_recommendations_are_not_seen(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    tables = opened(grace=NOW)
-    publish(tables, files, UNIT, "r1", 3)
-    publish(tables, files, OTHER, "o1")
-
-    def die() -> None:
-        raise KeyboardInterrupt
-
-    killed = opened(alive=die)
-    with pytest.raises(KeyboardInterrupt):
-        killed.switch(stage(files, UNIT, "r2", 5), expected="r1")
-
-    def check() -> None:
-        assert runs(loaded(tables, "status").scan().to_arrow()) >= {"r2"}
-        version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing")
-        assert (version.run_id, len(recommendations), len(status)) == ("r1", 6, 3)
-
-    check()
-    # Also when the snapshots in which those statuses were current would expire for another unit.
-    publish(tables, files, OTHER, "o2")
-    publish(tables, files, OTHER, "o3")
-    tables.retain(versions=1, run_dates=None)
-    check()
-    assert (UNIT, "r2") in tables.in_use()
-    publish(tables, files, UNIT, "r3")
-    tables.retain(versions=1, run_dates=None)
-    assert tables.in_use() == {(UNIT, "r3"), (OTHER, "o3")}
-
-
-def test_retention_keeps_what_is_needed_and_no_more(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    tables = opened(grace=NOW)
-    yesterday = Unit(UNIT.cohort, DAY - dt.timedelta(days=1))
-    old = publish(tables, files, yesterday, "y1")
-    made = [publish(tables, files, UNIT, f"r{i}", 2 + i) for i in range(5)]
-    publish(tables, files, OTHER, "o1", 3)
-    tables.switch(made[1], expected="r4")
-    assert tables.retain(versions=10, run_dates=None) == []
-
-    assert sorted(tables.retain(versions=2, run_dates=None)) == sorted([made[0], made[2]])
-    assert tables.versions(UNIT) == [made[1], made[3], made[4]]
-    assert tables.current(UNIT) == made[1]
-    expected = {(yesterday, "y1"), (UNIT, "r1"), (UNIT, "r3"), (UNIT, "r4"), (OTHER, "o1")}
-    assert tables.in_use() == expected
-    assert referred(tables, files) <= expected
-    for snapshot in loaded(tables, "recommendations").snapshots():  # all that stay can be read
-        for unit in (UNIT, OTHER, yesterday):
-            tables.read(unit, snapshot=snapshot.snapshot_id)
-
-    assert tables.retain(versions=2, run_dates=1) == [old]
-    assert tables.current(yesterday) is None
-    assert tables.read(yesterday) is None
-    assert tables.units() == [UNIT, OTHER]
-    assert tables.in_use() == expected - {(yesterday, "y1")}
-    assert referred(tables, files) <= expected - {(yesterday, "y1")}
-    assert not files.names(files.uri("_locks"))
-
-
-def referred(tables: IcebergTables, files: PosixFiles) -> set[tuple[Unit, str]]:
-    """Return the version directories of all data files that any snapshot of a table refers to."""
-    found = set()
-    for name in TABLES:
-        table = loaded(tables, name)
-        for snapshot in table.snapshots():
-            for task in table.scan(snapshot_id=snapshot.snapshot_id).plan_files():
-                cohort, day, run_id = task.file.file_path.split("/")[-5:-2]
-                assert files.exists(task.file.file_path)
-                found.add((Unit(cohort, dt.date.fromisoformat(day)), run_id))
-    return found
-
-
-def test_metadata_is_deleted_only_once_nothing_needs_it(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    patient, tables = opened(), opened(grace=NOW)
-    for i in range(6):
-        publish(tables, files, UNIT, f"r{i}")
-    location = tables.metadata_location("recommendations") or pytest.fail("no table")
-    folder = files.path(location.replace("file://", "file:")).parent
-    (folder / "notes.txt").write_text("somebody's")
-    before = set(folder.iterdir())
-    patient.retain(versions=2, run_dates=None)
-    # Whoever has read the catalogue a moment ago can go on.
-    assert before < set(folder.iterdir())
-    tables.retain(versions=2, run_dates=None)
-    left = sorted(path.name for path in folder.iterdir())
-    assert sum(name.endswith(".metadata.json") for name in left) == 1
-    assert sum(name.startswith("snap-") for name in left) == 2
-    assert "notes.txt" in left
-    for snapshot in loaded(tables, "recommendations").snapshots():
-        assert tables.read(UNIT, snapshot=snapshot.snapshot_id) is not None
-    assert [v.run_id for v in tables.versions(UNIT)] == ["r4", "r5"]
-
-
-def test_a_tag_keeps_its_snapshot_from_retention(
-    opened: Callable[..., IcebergTables], files: PosixFiles
-) -> None:
-    tables = opened(grace=NOW)
-    publish(tables, files, UNIT, "r1", 3)
-    table = loaded(tables, "recommendations")
-    tagged = table.current_snapshot().snapshot_id
-    table.manage_snapshots().create_tag(tagged, "report").commit()
-    publish(tables, files, UNIT, "r2", 5)
-    assert [v.run_id for v in tables.retain(versions=1, run_dates=None)] == ["r1"]
-    assert [v.run_id for v in tables.versions(UNIT)] == ["r2"]
-    assert tables.in_use() == {(UNIT, "r1"), (UNIT, "r2")}
-    version, recommendations, status = tables.read(UNIT, snapshot=tagged) or pytest.fail("gone")
-    assert (version.run_id, len(recommendations), len(status)) == ("r1", 6, 3)
-    loaded(tables, "recommendations").manage_snapshots().remove_tag("report").commit()
-    tables.retain(versions=1, run_dates=None)
-    assert tables.in_use() == {(UNIT, "r2")}
-
-
-def test_a_table_that_was_set_back_shows_what_it_was_set_back_to(
-    tables: IcebergTables, files: PosixFiles
-) -> None:
-    publish(tables, files, UNIT, "r1", 3)
-    table = loaded(tables, "recommendations")
-    first = table.current_snapshot().snapshot_id
-    publish(tables, files, UNIT, "r2", 5)
-    loaded(tables, "recommendations").manage_snapshots().rollback_to_snapshot(first).commit()
-    publish(tables, files, OTHER, "o1")
-    version, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
-    assert (version.run_id, len(recommendations), len(status)) == ("r1", 6, 3)
-    publish(tables, files, UNIT, "r3", 7)
-    version, recommendations, _ = tables.read(UNIT) or pytest.fail("nothing is published")
-    assert (version.run_id, len(recommendations)) == ("r3", 14)
-
-
-def test_time_travel_reads_an_earlier_version(tables: IcebergTables, files: PosixFiles) -> None:
-    first = publish(tables, files, UNIT, "r1", 3)
-    snapshot = loaded(tables, "recommendations").current_snapshot().snapshot_id
-    publish(tables, files, UNIT, "r2", 5)
-    version, recommendations, status = tables.read(UNIT, snapshot=snapshot) or pytest.fail("gone")
-    assert (version, len(recommendations), len(status)) == (first, 6, 3)
-    with pytest.raises(OutputError, match="no snapshot 1; it may have expired"):
-        tables.read(UNIT, snapshot=1)
 
 
 def test_what_is_not_as_the_manifest_says_is_refused_before_the_commit(
@@ -485,15 +138,10 @@ def test_rows_of_another_partition_or_run_are_refused(
         run_id = f"r2.{table}"
         content = [c if column == "run_id" else with_run(c, run_id) for c in content]
         version = stage(files, UNIT, run_id, content=(content[0], content[1]))
-        with pytest.raises(OutputError, match=f"column (run_id|{column}) must be"):
+        with pytest.raises(OutputError, match=f"column {column} must be"):
             tables.switch(version, expected=None)
     assert tables.units() == []
     assert tables.metadata_location("recommendations") is None
-
-
-def with_run(table: pa.Table, run_id: str) -> pa.Table:
-    last = table.column_names.index("run_id")
-    return table.set_column(last, "run_id", pa.array([run_id] * len(table), pa.string()))
 
 
 def test_new_columns_are_added_and_other_changes_refused(
@@ -520,52 +168,48 @@ def test_new_columns_are_added_and_other_changes_refused(
     assert found["reason"].to_pylist() == [None] * 8
 
 
-def duckdb_rows(location: str, columns: str) -> list[tuple[Any, ...]]:
-    duckdb = pytest.importorskip("duckdb")
-    try:
-        extensions = Path(next(iter(importlib.import_module("duckdb_ext").__path__)))
-    except ModuleNotFoundError:
-        pytest.skip("the extension duckdb-ext-iceberg is not installed")
-    config = {
-        "extension_directory": str(extensions / "extensions"),
-        "autoinstall_known_extensions": "false",
-    }
-    with duckdb.connect(config=config) as connection:
-        connection.execute("LOAD avro; LOAD iceberg; SET TimeZone = 'UTC'")
-        query = f"SELECT {columns} FROM iceberg_scan(?) ORDER BY ALL"  # noqa: S608
-        found: list[tuple[Any, ...]] = connection.execute(query, [location]).fetchall()
-        return found
-
-
 def test_duckdb_sees_the_same_rows(tables: IcebergTables, files: PosixFiles) -> None:
-    columns = ["cohort", "run_date", "user_id", "rank", "score", "run_id"]
+    names = ["cohort", "run_date", "user_id", "rank", "score", "run_id"]
     publish(tables, files, UNIT, "r1", 0)
 
-    def check(columns: list[str]) -> None:
+    def check(names: list[str]) -> None:
         table = loaded(tables, "recommendations")
-        found = duckdb_rows(table.metadata_location, ", ".join(columns))
-        scanned = table.scan().to_arrow().select(columns).to_pylist()
+        found = duckdb_rows(table.metadata_location, ", ".join(names))
+        scanned = table.scan().to_arrow().select(names).to_pylist()
         assert sorted(found, key=repr) == sorted((tuple(r.values()) for r in scanned), key=repr)
 
-    check(columns)
+    check(names)
     publish(tables, files, UNIT, "r2", 5)
     publish(tables, files, OTHER, "o1", 3)
     publish(tables, files, UNIT, "r3", 4)
-    check(columns)
+    check(names)
     recommendations, status = rows(UNIT, "r4", 4)
     wider = recommendations.append_column("reason", pa.array(["new"] * 8))
     publish(tables, files, UNIT, "r4", content=(wider, status))
-    check([*columns, "reason"])
+    check([*names, "reason"])
     publish(tables, files, UNIT, "r5", content=(wider.slice(0, 0), status.slice(0, 0)))
-    check([*columns, "reason"])
+    check([*names, "reason"])
 
 
-def test_a_missing_file_is_named(tables: IcebergTables, files: PosixFiles) -> None:
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_file_is_named(tables: IcebergTables, files: PosixFiles, damage: str) -> None:
     publish(tables, files, UNIT, "r1")
-    part = next(files.path(place(files, UNIT, "r1", "recommendations")).iterdir())
-    part.unlink()
-    with pytest.raises(DamageError, match=part.name):
-        tables.read(UNIT)
+    location = tables.metadata_location("status") or pytest.fail("no table")
+    metadata = files.path(location.replace("file://", "file:")).parent
+    data = files.path(place(files, UNIT, "r1", "recommendations"))
+    for path in [*data.iterdir(), *metadata.iterdir()]:
+        content = path.read_bytes()
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(content[: len(content) // 2])
+        if not path.name.startswith("0000") or path.name in location:
+            clear_manifest_cache()
+            named = path.name if damage == "missing" or path.suffix == ".parquet" else "Iceberg"
+            with pytest.raises((DamageError, OutputError), match=named) as raised:
+                tables.read(UNIT)
+            assert "\n" not in str(raised.value)
+        path.write_bytes(content)
 
 
 def test_a_run_id_is_published_once(tables: IcebergTables, files: PosixFiles) -> None:
@@ -624,3 +268,37 @@ def test_without_pyiceberg_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "recsys.publishing.iceberg")
     with pytest.raises(ConfigError, match="extra iceberg"):
         importlib.import_module("recsys.publishing.iceberg")
+
+
+def test_what_spark_writes_is_read_by_pyiceberg_and_duckdb(
+    spark: SparkSession, tables: IcebergTables, files: PosixFiles
+) -> None:
+    schema = columns.RECOMMENDATIONS_SCHEMA.format(user="string", item="bigint")
+    now = dt.datetime(2026, 11, 24, 3, 0, 0, 123456)
+    user = ("u1", 1, 7, 0.5, None, "model", "m1", "r1", now)
+    frame = spark.createDataFrame([(UNIT.run_date, UNIT.cohort, *user)], schema)
+    # As the job does: constants, which Spark takes for never null.
+    frame = frame.withColumn("cohort", F.lit(UNIT.cohort)).withColumn("run_id", F.lit("r1"))
+    status_schema = columns.STATUS_SCHEMA.format(user="string")
+    about = ("u1", "u1", 1, "full", 1, None)
+    statuses = spark.createDataFrame([(UNIT.run_date, UNIT.cohort, *about, "r1")], status_schema)
+    manifest: dict[str, Any] = {"tables": {}}
+    for name, data in {"recommendations": frame, "status": statuses}.items():
+        folder = place(files, UNIT, "r1", name)
+        # One of the files has no rows.
+        data.repartition(2).write.parquet(folder)
+        found = local_files(files.path(folder))
+        manifest["tables"][name] = {"rows": 1, "files": found}
+    checksum = write_json(files, place(files, UNIT, "r1", MANIFEST), manifest)
+    tables.switch(Version(UNIT, "r1", "2026-11-24T03:00:00+00:00", checksum), expected=None)
+
+    _, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")
+    row = recommendations.to_pylist()[0]
+    assert list(row) == columns.names(schema)
+    assert row["generated_at"] == now.replace(tzinfo=dt.UTC)
+    assert (row["item_id"], row["score"], row["probability"]) == (7, 0.5, None)
+    assert status.to_pylist()[0]["status"] == "full"
+    location = tables.metadata_location("recommendations") or pytest.fail("no table")
+    selected = "user_id, item_id, score, epoch_us(generated_at)"
+    micros = int(row["generated_at"].timestamp()) * 1_000_000 + 123456
+    assert duckdb_rows(location, selected) == [("u1", 7, 0.5, micros)]

@@ -1,5 +1,7 @@
 """Which epoch is kept, and how much each pair counts."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -105,23 +107,40 @@ def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> 
 
 def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     labels = checkerboard()
-    stop = {"patience": 3, "k": 5}
+    stop = {"patience": 3, "k": 5, "every": 1}
     plain = {"rating": "none", "user_exponent": 0.0}
     given = settings(epochs=60, early_stopping=stop, no_components=4, sample_weights=plain)
     fitted = fit(labels, given, threads=1)
-    curve = fitted.report["curve"]
-    assert fitted.epochs == fitted.report["kept_epoch"] == int(np.argmax(curve)) + 1
-    assert fitted.report["ndcg"] == max(curve) > fitted.report["popularity_ndcg"]
-    assert len(curve) == min(60, fitted.epochs + 3)
+    report, curve = fitted.report, fitted.report["curve"]
+    assert report["kept_epoch"] == int(np.argmax(curve)) + 1
+    assert report["epochs"] == list(range(1, min(60, report["kept_epoch"] + 3) + 1))
+    assert report["ndcg"] == max(curve) > report["popularity_ndcg"]
+    assert fitted.epochs == report["kept_epoch"]
     plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
     assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
     # Without a second training the best epoch's own state is what is kept.
-    given = given.model_copy(update={"early_stopping": EarlyStopping(patience=3, k=5, refit=False)})
-    kept = fit(labels, given, threads=1)
+    stopping = EarlyStopping.model_validate({**stop, "refit": False})
+    kept = fit(labels, given.model_copy(update={"early_stopping": stopping}), threads=1)
     assert kept.report["curve"] == curve
-    held_out = hold_out(labels, EarlyStopping.model_validate(stop), given.seed)
-    judge = Validator(labels, held_out, EarlyStopping.model_validate(stop), given.seed)
+    held_out = hold_out(labels, stopping, given.seed)
+    judge = Validator(labels, held_out, stopping, given.seed)
     found = kept.embeddings
     assert max(curve) == judge.ndcg(
         found.user_embeddings, found.user_biases, found.item_embeddings, found.item_biases
     )
+
+
+def test_only_every_other_epoch_is_judged_and_always_the_last() -> None:
+    labels = checkerboard()
+
+    def report(epochs: int, every: int) -> dict[str, Any]:
+        stop = {"patience": 60, "every": every, "refit": False}
+        plain = {"rating": "none", "user_exponent": 0.0}
+        given = settings(epochs=epochs, early_stopping=stop, sample_weights=plain)
+        return fit(labels, given, threads=1).report
+
+    each, some = report(7, 1), report(7, 3)
+    assert some["epochs"] == [3, 6, 7]
+    assert some["curve"] == [each["curve"][epoch - 1] for epoch in (3, 6, 7)]
+    assert some["kept_epoch"] == (3, 6, 7)[int(np.argmax(some["curve"]))]
+    assert report(1, 3)["epochs"] == [1]

@@ -163,21 +163,26 @@ def limited(
 
 
 def expiring(
-    history: History, snapshots: Mapping[int, int], protected: Iterable[int]
+    history: History, snapshots: Mapping[int, int], protected: Iterable[int], most: int
 ) -> tuple[set[int], History]:
-    """Return the snapshots that show something forgotten, and the history without them.
+    """Return the snapshots that go, and the history without them.
+
+    Those go that show something forgotten, and those beyond the number to keep.
 
     Args:
         history: versions with `kept` False are forgotten.
         snapshots: sequence numbers by snapshot id.
         protected: ids of snapshots that stay, whatever they show.
+        most: how many stay otherwise, the newest ones.
     """
     forgotten = [entry for entries in history.values() for entry in entries if not entry.kept]
     gone = {
         snapshot
         for snapshot, sequence in snapshots.items()
         if any(entry.shown_at(sequence) for entry in forgotten)
-    } - set(protected)
+    }
+    left_over = sorted(snapshots.keys() - gone, key=lambda snapshot: snapshots[snapshot])
+    gone = (gone | set(left_over[:-most])) - set(protected)
     staying = [sequence for snapshot, sequence in snapshots.items() if snapshot not in gone]
     left = {
         unit: [e for e in entries if e.kept or any(e.shown_at(s) for s in staying)]

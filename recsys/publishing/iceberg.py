@@ -17,16 +17,18 @@ Time travel with pyiceberg, to a snapshot of the recommendations that has not ex
         print(entry.snapshot_id, table.snapshot_by_id(entry.snapshot_id).summary)
     table.scan(snapshot_id=...).to_arrow()
 
-or `IcebergTables.read(unit, snapshot=...)`, which joins the statuses of that run. A snapshot stays
-as long as every version it shows is kept; one with a tag stays until the tag is removed.
+or `IcebergTables.read(unit, snapshot=...)`, which joins the statuses of that run. Of the last
+`SNAPSHOTS` each stays as long as every version of every unit that it shows is kept, so that what is
+forgotten can be deleted; one with a tag stays until the tag is removed. A return to an earlier
+version needs no snapshot of it.
 """
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import BinaryIO, cast
 
-from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
+from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
 from recsys.filesystem import Files
 from recsys.publishing import history as past
 from recsys.publishing import staged
@@ -61,6 +63,8 @@ except ImportError as error:
     ) from error
 
 READINGS = 20
+# All of a table's snapshots are in its metadata, which each commit copies some twenty times.
+SNAPSHOTS = 100
 GRACE = dt.timedelta(hours=1)
 
 
@@ -146,7 +150,8 @@ class IcebergTables:
         try:
             self._show(RECOMMENDATIONS, version, found[RECOMMENDATIONS], expected)
         except ConflictError:
-            self._show_statuses_of_current(version.unit)
+            with suppress(RecsysError):  # the conflict is what matters; readers need no help
+                self._show_statuses_of_current(version.unit)
             raise
 
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
@@ -167,12 +172,12 @@ class IcebergTables:
 
             self._forget(RECOMMENDATIONS, dates, old)
             step("lists forgotten")
-            left, _ = self._history(self._load(RECOMMENDATIONS))
-            # Each version that the recommendations still know finds its statuses in a snapshot.
-            needed = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
-            self._forget(
-                STATUS, dates, lambda found, at: past.limited(found, at, needed, dates), needed
-            )
+            table = self._load(RECOMMENDATIONS)
+            left, _ = self._history(table)
+            known = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
+            # What a snapshot of the recommendations shows finds its statuses in one of theirs.
+            seen = {} if table is None else commits.seen(table, left)
+            self._forget(STATUS, dates, lambda was, at: past.limited(was, at, known, dates), seen)
             for name in TABLES:
                 table = self._load(name)
                 if table is not None:
@@ -207,14 +212,12 @@ class IcebergTables:
             table = self._load(RECOMMENDATIONS)
             try:
                 return self._read(table, unit, snapshot)
-            except (FileNotFoundError, DamageError) as error:
+            except DamageError:
                 # A publisher may have put away what was current when the reading began.
                 again = self._load(RECOMMENDATIONS)
                 is_same = table is None or again is None or again.metadata == table.metadata
                 if is_same or attempt == READINGS - 1:
-                    if isinstance(error, DamageError):
-                        raise
-                    raise DamageError(f"{unit}: a file is missing: {error}") from error
+                    raise
         raise AssertionError("unreachable")
 
     def _read(
@@ -238,7 +241,7 @@ class IcebergTables:
         if table is not None:
             entries = past.read(table.properties).get(unit, [])
             entry = next((e for e in entries if e.run_id == run_id), None)
-            snapshot = commits.newest(table, entry) if entry else None
+            snapshot = commits.newest(table.snapshots(), entry) if entry else None
             if entry is not None and snapshot is not None:
                 return self._rows(table, snapshot, unit, entry)
         raise DamageError(f"{unit}: no snapshot of the statuses has those of run {run_id}")
@@ -330,11 +333,12 @@ class IcebergTables:
             protected = {ref.snapshot_id for ref in metadata.refs.values()}
             for unit, run_ids in (needed or {}).items():
                 for entry in after.get(unit, []):
-                    newest = commits.newest(table, entry) if entry.run_id in run_ids else None
-                    protected |= {newest.snapshot_id} if newest else set()
+                    newest = commits.newest(metadata.snapshots, entry)
+                    if newest is not None and entry.run_id in run_ids:
+                        protected.add(newest.snapshot_id)
             numbers = {s.snapshot_id: commits.sequence(s) for s in metadata.snapshots}
-            expired, after = past.expiring(after, numbers, protected)
-            if after == found and not gone:
+            expired, after = past.expiring(after, numbers, protected, SNAPSHOTS)
+            if after == found and not gone and not expired:
                 return
             commits.remember(transaction, found, after)
             if expired:

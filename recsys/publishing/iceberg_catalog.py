@@ -28,7 +28,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from recsys.columns import COHORT, RUN_DATE, RUN_ID
-from recsys.errors import ConfigError, OutputError, RecsysError
+from recsys.errors import ConfigError, DamageError, OutputError, RecsysError
 from recsys.filesystem import Files, local_path
 from recsys.publishing.versions import schema_changes
 from recsys.redaction import names_secret, redact
@@ -36,6 +36,9 @@ from recsys.sections import Iceberg
 
 # The columns of a table whose first version has no file: others are added with the first that has.
 LEAST = pa.schema([(RUN_DATE, pa.date32()), (COHORT, pa.string()), (RUN_ID, pa.string())])
+
+
+EXAMPLE = "postgresql+psycopg2://user@host/database"
 
 
 class Catalogue:
@@ -118,6 +121,11 @@ class Catalogue:
                     break
                 except (ArgumentError, NoSuchModuleError):
                     raise
+                except ValueError as error:
+                    raise ConfigError(
+                        f"publishing.iceberg.properties: {_line(self, error)}; expected a uri such "
+                        f"as {EXAMPLE}"
+                    ) from None
                 except SQLAlchemyError:
                     # Another process may be creating the catalogue's own tables at this moment.
                     if attempt == 2:
@@ -137,7 +145,7 @@ class Catalogue:
             if root is None:
                 raise ConfigError(
                     "publishing.iceberg.properties: a root that is not local needs the uri of a "
-                    "catalogue, such as postgresql+psycopg2://user@host/database"
+                    f"catalogue, such as {EXAMPLE}"
                 )
             root.mkdir(parents=True, exist_ok=True)
             url = URL.create("sqlite", database=str(root / "catalog.db"))
@@ -157,11 +165,16 @@ def errors(catalogue: Catalogue) -> Iterator[None]:
     Raises:
         ConfigError: the catalogue cannot be used as configured.
         OutputError: it cannot be reached, or refused something.
+        DamageError: a file is missing.
     """
     try:
         yield
-    except (RecsysError, CommitFailedException, FileNotFoundError):
+    except (RecsysError, CommitFailedException):
         raise
+    except FileNotFoundError as error:
+        raise DamageError(
+            f"a file of an Iceberg table is missing: {_line(catalogue, error)}"
+        ) from error
     except (NotInstalledError, ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigError(
             f"the Iceberg catalogue needs a module that is not installed: "
@@ -170,7 +183,7 @@ def errors(catalogue: Catalogue) -> Iterator[None]:
     except (ArgumentError, NoSuchPropertyException) as error:
         raise ConfigError(
             f"publishing.iceberg.properties: {_line(catalogue, error)}; expected a uri such as "
-            "postgresql+psycopg2://user@host/database"
+            f"{EXAMPLE}"
         ) from None
     except (
         SQLAlchemyError,

@@ -2,14 +2,15 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
-from pyiceberg.table import Table, Transaction
+from pyiceberg.table import DataScan, Table, Transaction
 from pyiceberg.table.snapshots import Snapshot
 
 from recsys.columns import COHORT, RUN_DATE, RUN_ID
@@ -51,10 +52,9 @@ def overwrite(
     for unit in units:
         for task in table.scan(row_filter=of_unit(unit)).plan_files():
             snapshot.delete_data_file(task.file)
+    metadata = transaction.table_metadata  # a copy each time
     for uri in uris:
-        snapshot.append_data_file(
-            parquet_file_to_data_file(table.io, transaction.table_metadata, uri)
-        )
+        snapshot.append_data_file(parquet_file_to_data_file(table.io, metadata, uri))
     snapshot.commit()
 
 
@@ -71,12 +71,13 @@ def rows(table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table
     """Read a version's rows from a snapshot that shows it.
 
     Raises:
-        DamageError: they are not that version's.
-        FileNotFoundError: a file of the table is missing.
+        DamageError: they are not that version's, or a file is missing or damaged.
     """
-    found: pa.Table = table.scan(
-        row_filter=of_unit(unit), snapshot_id=snapshot.snapshot_id
-    ).to_arrow()
+    scan = table.scan(row_filter=of_unit(unit), snapshot_id=snapshot.snapshot_id)
+    try:
+        found: pa.Table = scan.to_arrow()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _named(table, scan, error) from error
     runs = found[RUN_ID].unique().to_pylist()
     if len(found) != entry.rows or any(run != entry.run_id for run in runs):
         raise DamageError(
@@ -85,6 +86,20 @@ def rows(table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table
             f"{entry.rows} of {entry.run_id}; another program has changed the table"
         )
     return found
+
+
+def _named(table: Table, scan: DataScan, error: Exception) -> Exception:
+    """Return an error that names the file that cannot be read; the one given where all can be."""
+    for task in scan.plan_files():
+        uri = task.file.file_path
+        try:
+            with table.io.new_input(uri).open() as stream:
+                pq.read_table(stream)
+        except FileNotFoundError:
+            return DamageError(f"{uri} is missing")
+        except (pa.ArrowException, OSError, ValueError) as reason:
+            return DamageError(f"{uri} is damaged: {str(reason).splitlines()[0]}")
+    return error
 
 
 def summary(unit: Unit, entry: Entry) -> dict[str, str]:
@@ -117,7 +132,15 @@ def last(transaction: Transaction) -> int:
     return max(sequence(snapshot) for snapshot in transaction.table_metadata.snapshots)
 
 
-def newest(table: Table, entry: Entry) -> Snapshot | None:
-    """Return the newest snapshot of a table that shows a version."""
-    showing = [s for s in table.snapshots() if entry.shown_at(sequence(s))]
+def newest(snapshots: Iterable[Snapshot], entry: Entry) -> Snapshot | None:
+    """Return the newest of a table's snapshots that shows a version."""
+    showing = [s for s in snapshots if entry.shown_at(sequence(s))]
     return max(showing, key=sequence, default=None)
+
+
+def seen(table: Table, history: History) -> dict[Unit, list[str]]:
+    """Return the runs of each unit that some snapshot of a table shows."""
+    return {
+        unit: [entry.run_id for entry in entries if newest(table.snapshots(), entry)]
+        for unit, entries in history.items()
+    }

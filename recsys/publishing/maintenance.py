@@ -3,15 +3,18 @@
 All of it works on local roots, without Spark.
 """
 
+import datetime as dt
+import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from recsys.errors import ConfigError, ConflictError, DamageError, ModelError, RecsysError
-from recsys.files import MANIFEST, compare_files, local_files
+from recsys.files import MANIFEST, compare_files, is_sealed, local_files
 from recsys.filesystem import LOCKS, RUNS, STAGING, PosixFiles, read_json
-from recsys.publishing.pointer import lock_name
+from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     HELD,
@@ -19,9 +22,11 @@ from recsys.publishing.versions import (
     Unit,
     Version,
     place,
+    placed,
     units_on_disk,
 )
 from recsys.runs import run_lock
+from recsys.sections import COHORT_PATTERN
 
 _STORED = ("models", "interactions", "rejects", "evaluations")
 
@@ -83,8 +88,10 @@ def runs(files: PosixFiles, catalogue: Catalogue) -> list[RunState]:
 
 def rollback(
     files: PosixFiles, catalogue: Catalogue, unit: Unit, run_id: str | None
-) -> tuple[Version, Version]:
+) -> tuple[Version | None, Version]:
     """Let readers see an earlier version again, in one step; return what was seen and what is.
+
+    A damaged or missing pointer is written anew if the version is named; nothing was seen then.
 
     Args:
         files: the root.
@@ -93,10 +100,19 @@ def rollback(
         run_id: which version; None: the one published before the current one.
 
     Raises:
-        ConfigError: there is no such version.
+        ConfigError: there is no such version, or what is no name of a cohort.
         DamageError: it is not what was published any more.
     """
+    if not re.fullmatch(COHORT_PATTERN, unit.cohort):  # it becomes part of paths
+        raise ConfigError(
+            f"--cohort: found {unit.cohort[:80]!r}, expected a name of a-z, 0-9, _ and -, "
+            "beginning with a letter, of at most 64 characters"
+        )
     with files.lock(lock_name(unit), wait=60):
+        if isinstance(catalogue, Pointers) and (lost := _lost_pointer(files, catalogue, unit)):
+            if run_id is None:
+                raise lost
+            return None, _restore(files, catalogue, unit, run_id)
         kept, current = catalogue.versions(unit), catalogue.current(unit)
         if current is None:
             raise ConfigError(f"{unit}: nothing is published; see recsys runs")
@@ -113,11 +129,61 @@ def rollback(
         return current, earlier[-1]
 
 
+def _lost_pointer(files: PosixFiles, catalogue: Pointers, unit: Unit) -> DamageError | None:
+    """Say what is wrong with a unit's pointer: it is damaged, or missing though versions are there.
+
+    The caller holds the unit's lock, or asks again: a publisher places a version before the
+    pointer.
+    """
+    try:
+        if catalogue.current(unit) is not None:
+            return None
+    except DamageError as error:
+        return error
+    found = ", ".join(run_id for of, run_id in placed(files) if of == unit)
+    if not found:
+        return None
+    return DamageError(
+        f"{unit}: {catalogue.uri(unit)} is missing, though there are versions ({found}): readers "
+        "see none of them; write it anew with recsys rollback --to RUN_ID, or delete them with "
+        "recsys clean"
+    )
+
+
+def _restore(files: PosixFiles, catalogue: Pointers, unit: Unit, run_id: str) -> Version:
+    """Write a pointer anew from the versions that lie whole in their places."""
+    kept: list[Version] = []
+    damaged: dict[str, Exception] = {}
+    for name in [name for of, name in placed(files) if of == unit]:
+        uri = place(files, unit, name, MANIFEST)
+        written = dt.datetime.fromtimestamp(files.path(uri).stat().st_mtime, dt.UTC)
+        sha256 = hashlib.sha256(files.read(uri)).hexdigest()
+        version = Version(unit, name, written.isoformat(), sha256)
+        try:
+            check_version(files, version)
+            kept.append(version)
+        except (DamageError, ValueError, KeyError, TypeError) as error:
+            damaged[name] = error
+    kept.sort(key=lambda version: version.published_at)
+    chosen = next((version for version in kept if version.run_id == run_id), None)
+    if chosen is None:
+        if isinstance(reason := damaged.get(run_id), DamageError):
+            raise reason
+        whole = ", ".join(version.run_id for version in kept) or "none"
+        raise ConfigError(f"{unit}: no version {run_id[:140]} lies there whole; there are: {whole}")
+    catalogue.restore(unit, run_id, kept)
+    return chosen
+
+
 def verify(files: PosixFiles, catalogue: Catalogue) -> Iterator[tuple[str, RecsysError | None]]:
     """Re-read every version that is kept, and every model; yield each name and what is wrong."""
     for unit in units_on_disk(files):
         try:
             kept = catalogue.versions(unit)
+            if not kept and isinstance(catalogue, Pointers):
+                with suppress(ConflictError), files.lock(lock_name(unit)):  # nobody publishes there
+                    if lost := _lost_pointer(files, catalogue, unit):
+                        raise lost
         except DamageError as error:
             yield str(unit), error
             continue
@@ -144,7 +210,7 @@ def check_stored(files: PosixFiles, kind: str, name: str) -> None:
     """
     uri = files.uri(kind, name)
     manifest = _manifest(files, f"{uri}/{MANIFEST}")
-    if not manifest.get("tables"):
+    if not is_sealed(manifest):
         raise ModelError(f"{kind} {name}: {uri}/{MANIFEST} is missing or damaged; make it again")
     for table, described in manifest["tables"].items():
         folder = files.path(f"{uri}/{table}")
@@ -216,12 +282,11 @@ def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[W
 
 
 def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
-    models, interactions, keep_runs = set(), set(), set()
+    models, interactions = set(), set()
     for unit in catalogue.units():
         for version in catalogue.versions(unit):
             manifest = _manifest(files, place(files, unit, version.run_id, MANIFEST))
             models.add(manifest.get("model_id"))
-            keep_runs.add(version.run_id)
     for model in files.names(files.uri("models")):
         if model in models:
             manifest = _manifest(files, files.uri("models", model, MANIFEST))
@@ -230,10 +295,10 @@ def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
     found = []
     for kind in _STORED:
         for name in files.names(files.uri(kind)):
-            run_id = str(_manifest(files, files.uri(kind, name, MANIFEST)).get("run_id", ""))
-            if name in kept.get(kind, ()) or _is_locked(files, run_lock(run_id or name)):
-                continue
-            found.append(Waste(files.uri(kind, name), f"{kind} of which no kept version was made"))
+            run_id = str(_manifest(files, files.uri(kind, name, MANIFEST)).get("run_id", name))
+            if name not in kept.get(kind, ()) and not _is_locked(files, run_lock(run_id)):
+                why = f"{kind} of which no kept version was made"
+                found.append(Waste(files.uri(kind, name), why, run_lock(run_id)))
     return found
 
 

@@ -25,7 +25,8 @@ class Pointers:
 
     def units(self) -> list[Unit]:
         """Return the units that have something published, sorted."""
-        return [unit for unit in units_on_disk(self._files) if self.current(unit) is not None]
+        # Pointers are read by those who ask for the unit: damage is no other reader's matter.
+        return [unit for unit in units_on_disk(self._files) if self._files.exists(self.uri(unit))]
 
     def current(self, unit: Unit) -> Version | None:
         """Return what readers see of a unit."""
@@ -61,7 +62,7 @@ class Pointers:
             kept, current = self.versions(unit), self.current(unit)
             if run_dates is not None and len(newer) >= run_dates:
                 with self._files.lock(lock_name(unit), wait=60):
-                    self._files.delete(self._uri(unit))
+                    self._files.delete(self.uri(unit))
                 forgotten += kept
                 continue
             old = [v for v in kept[:-versions] if v != current]
@@ -77,11 +78,16 @@ class Pointers:
         """Return units and run ids of the directories that something kept refers to."""
         return {(unit, v.run_id) for unit in self.units() for v in self.versions(unit)}
 
-    def _uri(self, unit: Unit) -> str:
+    def restore(self, unit: Unit, run_id: str, kept: list[Version]) -> None:
+        """Write a damaged or missing pointer anew; the caller holds the unit's lock."""
+        self._write(unit, run_id, kept)
+
+    def uri(self, unit: Unit) -> str:
+        """Return where a unit's pointer is."""
         return place(self._files, unit) + f"/{POINTER}"
 
     def _read(self, unit: Unit) -> dict[str, Any] | None:
-        uri = self._uri(unit)
+        uri = self.uri(unit)
         try:
             pointer: dict[str, Any] = read_json(self._files, uri)
             checksum = pointer.pop("sha256")
@@ -92,7 +98,7 @@ class Pointers:
         if digest(pointer) != checksum or pointer.get("format_version") != FORMAT_VERSION:
             raise DamageError(
                 f"{unit}: {uri} is damaged or of another format; write it anew with recsys "
-                "rollback --to RUN_ID, or remove it and run again"
+                "rollback --to RUN_ID"
             )
         return pointer
 
@@ -114,7 +120,7 @@ class Pointers:
                 for v in kept
             ],
         }
-        write_json(self._files, self._uri(unit), {**pointer, "sha256": digest(pointer)})
+        write_json(self._files, self.uri(unit), {**pointer, "sha256": digest(pointer)})
 
 
 def lock_name(unit: Unit) -> str:

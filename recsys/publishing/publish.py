@@ -162,6 +162,7 @@ def publish(
                 files.move(place(files, unit, staged.run_id), staged.uri)
             continue
         step("switched")
+        files.delete(files.uri(HELD, staged.run_id))  # of an attempt that a gate stopped
         return version
     raise ConflictError(
         f"{unit}: others published it {_ATTEMPTS} times while run {staged.run_id} was judged; run "

@@ -1,0 +1,60 @@
+"""Lists of the comparison's models, and how good they are on what was held out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from compare_split import F32, Data
+from numpy.typing import NDArray
+
+from recsys.kernel.metrics import accuracy
+from recsys.kernel.topk import ItemMatrix, Ranked, top_k
+
+K = 10
+MEASURES = {
+    "map": "average_precision",
+    "map_truncated": "average_precision_truncated",
+    "ndcg": "ndcg",
+    "precision": "precision",
+    "recall": "recall",
+}
+
+# Gives lists for rows of users, without what they have seen.
+Lists = Callable[[NDArray[np.int64], Any], Ranked]
+
+
+def factors(user: F32, item: F32, user_biases: F32 | None = None, bias: F32 | None = None) -> Lists:
+    """Lists by inner product, with the kernel."""
+    bias = np.zeros(len(item), np.float32) if bias is None else bias
+    user_biases = np.zeros(len(user), np.float32) if user_biases is None else user_biases
+    items = ItemMatrix(np.ascontiguousarray(item), np.ascontiguousarray(bias))
+
+    def lists(rows: NDArray[np.int64], seen: Any) -> Ranked:
+        indptr, indices = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
+        return top_k(items, user[rows], user_biases[rows], K, indptr, indices)
+
+    return lists
+
+
+def popular(counts: F32, n_users: int) -> Lists:
+    """Lists of what has the highest counts, the same for everyone."""
+    zero = np.zeros((n_users, 1), np.float32)
+    return factors(zero, np.zeros((len(counts), 1), np.float32), None, counts)
+
+
+def measured(data: Data, lists: Lists) -> dict[str, NDArray[np.float64]]:
+    """Return each metric's value for each user of data.warm, then of data.cold.
+
+    Who has nothing to train on gets what is popular, whatever the model.
+    """
+    everyone = np.asarray(data.labels.sum(axis=0), dtype=np.float32).ravel()
+    parts = []
+    for rows, way in ((data.warm, lists), (data.cold, popular(everyone, len(data.cold)))):
+        mine = rows if way is lists else np.arange(len(rows))
+        ranked = way(mine, data.seen[rows])
+        wanted = data.wanted[rows]
+        parts.append(accuracy(ranked.indptr, ranked.items, wanted.indptr, wanted.indices, [K])[K])
+    return {
+        name: np.concatenate([part[measure] for part in parts])
+        for name, measure in MEASURES.items()
+    }

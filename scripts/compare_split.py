@@ -1,0 +1,110 @@
+"""Any configuration's pairs, and how the comparison splits them into training and test."""
+
+import tempfile
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys import session
+from recsys.columns import ITEM, RATING, TIMESTAMP, USER
+from recsys.config import Config
+from recsys.manifest import new_run
+from recsys.preparation import prepare
+from recsys.storage import Store
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A split of pairs.
+
+    Attributes:
+        labels: `(n_users, n_items)` COO of ones, sorted by user and item: what is trained on.
+        ratings, ages: of the same pairs, for sample weights; ages in days, or None.
+        seen, wanted: CSR of what is trained on, and of what is held out.
+        warm, cold: users with something held out, with and without anything to train on.
+    """
+
+    labels: sp.coo_matrix
+    ratings: F32
+    ages: F32 | None
+    seen: sp.csr_matrix
+    wanted: sp.csr_matrix
+    warm: NDArray[np.int64]
+    cold: NDArray[np.int64]
+
+
+def read_pairs(config: Config) -> pd.DataFrame:
+    """Read, validate and deduplicate any configuration's input, as the job does."""
+    # Every rating is a pair to be learned from or found; the minimum numbers still hold.
+    filters = config.filters.model_copy(update={"rating_threshold": None})
+    plain = config.training.model_copy(update={"loss": "warp"})
+    config = config.model_copy(update={"filters": filters, "training": plain})
+    config.require_input()
+    with tempfile.TemporaryDirectory(prefix="recsys-compare-") as folder:
+        spark = session.start({"spark.ui.enabled": False, **config.spark})
+        try:
+            store = Store(spark, folder)
+            with store.staging("compare") as staging:
+                found = prepare(spark, store, config, new_run("compare", None), staging)
+                used = found.pairs.where("label != 0")
+                pairs = used.select(USER, ITEM, RATING, TIMESTAMP).toArrow().to_pandas()
+        finally:
+            spark.stop()
+    # In an order of its own: the split below depends on it, and Spark promises none.
+    ordered: pd.DataFrame = pairs.sort_values([USER, ITEM], ignore_index=True)
+    return ordered
+
+
+def stratified(pairs: pd.DataFrame, ratio: float, seed: int) -> NDArray[np.bool_]:
+    """Return which pairs are trained on, as Recommenders 1.2's python_stratified_split by item."""
+    draw = np.random.RandomState(seed).rand(len(pairs))
+    item = pd.factorize(pairs[ITEM], sort=True)[0]
+    order = np.lexsort((draw, item))
+    counts = np.bincount(item)
+    rank = np.empty(len(pairs), np.int64)
+    starts = np.cumsum(counts) - counts
+    rank[order] = np.arange(len(pairs)) - starts[item[order]] + 1
+    trained: NDArray[np.bool_] = rank <= np.round(ratio * counts[item])
+    return trained
+
+
+def all_but_last(pairs: pd.DataFrame, n: int) -> NDArray[np.bool_]:
+    """Return which pairs are not among their user's last n; of equal times the larger id is."""
+    ordered = pairs.sort_values([USER, TIMESTAMP, ITEM])
+    left = ordered.groupby(USER).cumcount(ascending=False) >= n
+    return np.asarray(left.reindex(pairs.index))
+
+
+def split(pairs: pd.DataFrame, trained: NDArray[np.bool_]) -> Data:
+    """Turn a split into matrices."""
+    users, items = (pd.factorize(pairs[name], sort=True)[0] for name in (USER, ITEM))
+    shape = (int(users.max()) + 1, int(items.max()) + 1)
+
+    def matrix(chosen: NDArray[np.bool_]) -> sp.csr_matrix:
+        ones = np.ones(int(chosen.sum()), np.float32)
+        made = sp.csr_matrix((ones, (users[chosen], items[chosen])), shape=shape)
+        made.sort_indices()
+        return made
+
+    seen, wanted = matrix(trained), matrix(~trained)
+    rows = pairs[trained]
+    ages = None
+    if rows[TIMESTAMP].notna().all():
+        ages = ((rows[TIMESTAMP].max() - rows[TIMESTAMP]).dt.total_seconds() / 86_400).to_numpy()
+        ages = ages.astype(np.float32)
+    tested = np.diff(wanted.indptr) > 0
+    known = np.diff(seen.indptr) > 0
+    return Data(
+        labels=seen.tocoo(),  # the pairs are sorted by user and item, and so are these
+        ratings=rows[RATING].to_numpy(np.float32),
+        ages=ages,
+        seen=seen,
+        wanted=wanted,
+        warm=np.flatnonzero(tested & known),
+        cold=np.flatnonzero(tested & ~known),
+    )

@@ -1,0 +1,233 @@
+"""runs, rollback, clean and verify, as a person or a scheduler calls them: no Spark."""
+
+import datetime as dt
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recsys import read_recommendations
+from recsys.config import Config
+from recsys.errors import GateError
+from recsys.files import MANIFEST, sealed
+from recsys.filesystem import PosixFiles, write_json
+from recsys.manifest import Run
+from recsys.publishing.versions import Unit, place
+from recsys.runs import RunRecord, run_lock
+from tests.conftest import ROOT
+from tests.publications import DAY, UNIT, Judge, publish_version, stage, tree
+
+Recsys = Callable[..., subprocess.CompletedProcess[str]]
+NEXT = Unit("all", DAY + dt.timedelta(days=1))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a root after three runs: r1 and r2 were published, a gate held r3 back."""
+    root = tmp_path_factory.mktemp("managed") / "out"
+    files = PosixFiles(root)
+    for n, run_id in enumerate(("r1", "r2", "r3"), start=1):
+        started = dt.datetime(2026, 11, 24, n, tzinfo=dt.UTC)
+        config = Config.model_validate({"root": str(root)})
+        record = RunRecord(files, "run", Run(run_id, DAY, started), config, asked={}, spark={})
+        record.begin()
+        if run_id == "r3":
+            with pytest.raises(GateError):
+                publish_version(files, UNIT, run_id, judge=Judge(["coverage"]))
+            record.fail("gate coverage failed", 9)
+        else:
+            publish_version(files, UNIT, run_id, n, model_id=f"m{n}")
+            record.complete({"outputs": {}})
+    shutil.rmtree(root / "_staging")  # as a run does at its end
+    for kind, name, run_id in [("models", "m1", "r1"), ("models", "m9", "r9")]:
+        manifest = {"run_id": run_id, "interactions_id": f"{run_id}-i", "tables": {}}
+        write_json(files, files.uri(kind, name, MANIFEST), sealed(manifest))
+        manifest = {"run_id": run_id, "tables": {}}
+        write_json(files, files.uri("interactions", f"{run_id}-i", MANIFEST), sealed(manifest))
+    return root
+
+
+@pytest.fixture
+def files(made: Path, tmp_path: Path) -> PosixFiles:
+    """Give a copy of it."""
+    return PosixFiles(shutil.copytree(made, tmp_path / "out"))
+
+
+@pytest.fixture
+def recsys(files: PosixFiles, tmp_path: Path) -> Recsys:
+    def execute(*arguments: str, root: str | None = None) -> subprocess.CompletedProcess[str]:
+        root = root or str(files.path(files.root))
+        return subprocess.run(
+            [sys.executable, "-m", "jobs.cli", *arguments, "--set", f"root={root}"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return execute
+
+
+def complaint(ran: subprocess.CompletedProcess[str], status: int) -> str:
+    assert ran.returncode == status, ran.stderr
+    assert ran.stderr.startswith("recsys: error: ")
+    assert ran.stderr.count("\n") == 1
+    return ran.stderr
+
+
+def content(files: PosixFiles) -> dict[str, bytes | None]:
+    """Return everything but the directory of locks, which comes and goes."""
+    found = tree(files.path(files.root))
+    return {name: value for name, value in found.items() if not name.startswith("_locks")}
+
+
+def test_runs_lists_the_latest_first_with_state_and_what_is_published(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    ran = recsys("runs")
+    assert ran.returncode == 0, ran.stderr
+    assert [re.split(r"\s{2,}", line) for line in ran.stdout.splitlines()] == [
+        ["run", "job", "date", "cohort", "state", "started (UTC)", "published"],
+        ["r3", "run", "2026-11-24 all", "failed", "2026-11-24T03:00:00 held"],
+        ["", "gate coverage failed"],
+        ["r2", "run", "2026-11-24 all", "complete", "2026-11-24T02:00:00 current"],
+        ["r1", "run", "2026-11-24 all", "complete", "2026-11-24T01:00:00 kept"],
+    ]
+    assert len(recsys("runs", "--limit", "1").stdout.splitlines()) == 3
+
+
+def test_a_run_is_interrupted_if_it_says_running_and_no_process_holds_its_lock(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    config = Config.model_validate({"root": str(files.path(files.root))})
+    run = Run("r4", DAY, dt.datetime(2026, 11, 24, 4, tzinfo=dt.UTC))
+    RunRecord(files, "run", run, config, asked={}, spark={}).begin()
+    assert re.search(r"^r4 .* interrupted", recsys("runs").stdout, re.M)
+    with files.lock(run_lock("r4")):
+        assert re.search(r"^r4 .* running", recsys("runs").stdout, re.M)
+
+
+def test_rollback_says_what_is_current_and_how_to_return(files: PosixFiles, recsys: Recsys) -> None:
+    unit = ("--cohort", "all", "--run-date", "2026-11-24")
+    ran = recsys("rollback", *unit)
+    assert ran.returncode == 0, ran.stderr
+    assert "cohort all of 2026-11-24: run r1 is current, published 20" in ran.stdout
+    assert "run r2 was; return to it with --to r2" in ran.stdout
+    assert read_recommendations(str(files.path(files.root))).run_id == "r1"
+    assert "no version before the current one is kept" in complaint(recsys("rollback", *unit), 2)
+    assert recsys("rollback", *unit, "--to", "r2").returncode == 0
+    assert read_recommendations(str(files.path(files.root))).run_id == "r2"
+    # Held back is not published.
+    assert "no version r3 is kept" in complaint(recsys("rollback", *unit, "--to", "r3"), 2)
+
+
+def test_names_that_are_none_and_roots_that_are_not_there_are_refused_in_one_line(
+    files: PosixFiles, recsys: Recsys, tmp_path: Path
+) -> None:
+    before = tree(tmp_path)
+    day = ("--run-date", "2026-11-24")
+    for cohort in ("../../x", "/etc", "a\nb"):
+        told = complaint(recsys("rollback", "--cohort", cohort, *day), 2)
+        assert "--cohort: found" in told
+    to = ("--to", "../../r1\n")
+    assert "no version ../../r1\\n" in complaint(recsys("rollback", "--cohort=all", *day, *to), 2)
+    told = complaint(recsys("runs", root="nowhere"), 2)
+    assert "expected a directory with runs in it" in told
+    told = complaint(recsys("verify", root="s3a://me:hunter2@bucket/x"), 2)
+    assert "s3a://me@bucket/x" in told
+    assert "hunter2" not in told
+    assert tree(tmp_path) == before
+
+
+def test_verify_is_silent_about_nothing_and_names_what_is_damaged(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    ran = recsys("verify")
+    assert ran.returncode == 0, ran.stderr
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == ["ok"] * 6
+    path = next(files.path(place(files, UNIT, "r1", "status")).glob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:-1])
+    ran = recsys("verify")
+    assert "1 damaged or incomplete" in complaint(ran, 11)
+    assert f"status/{path.name} has" in ran.stdout
+    assert sum(line.startswith("ok ") for line in ran.stdout.splitlines()) == 5
+
+
+def test_clean_shows_first_and_deletes_only_when_told(files: PosixFiles, recsys: Recsys) -> None:
+    for unit, run_id in ((UNIT, "r7"), (NEXT, "r8")):  # killed before the switch, and in staging
+        files.move(stage(files, unit, run_id).uri, place(files, unit, run_id))
+        stage(files, unit, run_id + "-staged")
+    half = files.path(place(files, UNIT)) / "current.json.123.tmp"
+    half.touch()
+    wanted = {
+        files.uri("held", "r3"),
+        files.uri("_staging", "r7"),
+        files.uri("_staging", "r8"),
+        files.uri("_staging", "r7-staged"),
+        files.uri("_staging", "r8-staged"),
+        place(files, UNIT, "r7"),
+        place(files, NEXT, "r8"),
+        f"file:{half}",
+    }
+    before = content(files)
+    ran = recsys("clean")
+    assert ran.returncode == 0, ran.stderr
+    *shown, last = ran.stdout.splitlines()
+    assert {line.split("  ")[0] for line in shown} == wanted
+    assert last == "8 to delete; nothing was deleted: say --yes"
+    assert content(files) == before
+
+    ran = recsys("clean", "--yes")
+    assert ran.stdout.splitlines()[-1] == "deleted 8 of 8"
+    assert set(content(files)) < set(before)
+    assert not any(files.exists(uri) for uri in wanted)
+    assert not files.exists(place(files, NEXT))  # nothing was published of it
+    assert recsys("clean").stdout == "nothing to clean\n"
+    assert recsys("verify").returncode == 0
+    for run_id in ("r1", "r2"):
+        assert read_recommendations(str(files.path(files.root)), run_id=run_id).run_id == run_id
+
+
+def test_clean_leaves_what_a_live_run_stages_writes_and_places(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    stage(files, UNIT, "r7")
+    files.move(stage(files, UNIT, "r8").uri, place(files, UNIT, "r8"))
+    writing = files.path(files.uri("runs", "r7", "manifest.json.123.tmp"))
+    switching = files.path(place(files, UNIT)) / "current.json.123.tmp"
+    writing.parent.mkdir()
+    writing.touch()
+    switching.touch()
+    with files.lock(run_lock("r7")), files.lock("publish-all-2026-11-24"):
+        ran = recsys("clean", "--yes")
+    assert ran.returncode == 0, ran.stderr
+    assert files.uri("_staging", "r7") not in ran.stdout  # nor is it shown
+    assert files.exists(files.uri("_staging", "r7", "version"))
+    assert files.exists(place(files, UNIT, "r8"))
+    assert writing.exists()
+    assert switching.exists()
+    assert not files.exists(files.uri("held", "r3"))
+    assert recsys("clean", "--yes").stdout.splitlines()[-1].startswith("deleted")
+    assert not writing.exists()
+    assert not switching.exists()
+    assert not files.exists(place(files, UNIT, "r8"))
+
+
+def test_stored_adds_models_and_interactions_of_no_kept_version_but_of_no_live_run(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    assert "/models/" not in recsys("clean").stdout
+    with files.lock(run_lock("r9")):
+        assert "/models/" not in recsys("clean", "--stored").stdout
+    shown = recsys("clean", "--stored").stdout
+    assert files.uri("models", "m9") in shown
+    assert files.uri("interactions", "r9-i") in shown
+    assert recsys("clean", "--stored", "--yes").returncode == 0
+    assert files.names(files.uri("models")) == ["m1"]
+    assert files.names(files.uri("interactions")) == ["r1-i"]
