@@ -132,6 +132,8 @@ class Runs:
                 "spark.ui.enabled": False,
                 # Compiling takes longer than the few rows.
                 "spark.sql.codegen.wholeStage": False,
+                "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+                "spark.sql.adaptive.enabled": False,
             },
         }
         (self.work / "conf.yaml").write_text(yaml.safe_dump(config))
