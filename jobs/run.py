@@ -4,12 +4,13 @@ import sys
 from typing import Any
 
 from jobs.runtime import Job, Options, execute
-from jobs.score import score
+from jobs.score import check_publishing, score
 from jobs.train import outputs, train
 
 
 def stages(job: Job) -> dict[str, Any]:
     """Run the stages and say what came of them."""
+    check_publishing(job)
     model = train(job)
     scored = score(job, model)
     return {

@@ -116,7 +116,8 @@ def run_recorded(
         ConflictError: the same run goes on in another process.
     """
     store = Store(spark, config.root)
-    with store.files.lock(run_lock(run.run_id)):
+    # `recsys runs` may be looking at this moment whether anyone holds it.
+    with store.files.lock(run_lock(run.run_id), wait=2):
         return _run_locked(name, spark, store, config, run, stages, asked, force)
 
 

@@ -31,12 +31,21 @@ from recsys.columns import (
     STATUS_SCHEMA,
     names,
 )
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DamageError
+from recsys.filesystem import PosixFiles
 from recsys.interactions import index_frame
 from recsys.manifest import FORMAT_VERSION, versions
 from recsys.model_store import Model, load_model
 from recsys.preparation import open_pairs
-from recsys.publishing.publish import Staged, open_catalogue, publish, published_before, retain
+from recsys.publishing.publish import (
+    Staged,
+    check_run_date,
+    open_catalogue,
+    publish,
+    published_before,
+    retain,
+)
+from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -63,6 +72,7 @@ def score(job: Job, model: Model) -> dict[str, Any]:
     catalogue = open_catalogue(store.files, config.publishing, store.ensure_alive)
     version = published_before(catalogue, unit, run.run_id)
     if version is None:
+        check_run_date(catalogue, unit, config.publishing)
         staged, judge = _stage(job, model, unit)
         step("staged")
         with run.stage("publish"):
@@ -77,11 +87,25 @@ def score(job: Job, model: Model) -> dict[str, Any]:
             f"--run-id: run {run.run_id} has published {unit} already, with another configuration; "
             "choose another run id"
         )
-    if config.publishing.views is not None:
-        create_views(job.spark, store.files, catalogue, config.publishing.views)
-    retain(store.files, catalogue, config.publishing)
+
+    def follow() -> None:
+        if config.publishing.views is not None:
+            create_views(job.spark, store.files, catalogue, config.publishing.views)
+
+    retain(store.files, catalogue, config.publishing, before_deleting=follow)
     step("retained")
     return _outputs(store, unit, manifest)
+
+
+def check_publishing(job: Job) -> None:
+    """Find out before hours of work whether its result could be published.
+
+    Raises:
+        RecsysError: the store, the catalogue or the day is not usable.
+    """
+    settings, files = job.config.publishing, job.store.files
+    catalogue = open_catalogue(files, settings, job.store.ensure_alive)
+    check_run_date(catalogue, Unit(job.config.cohort.name, job.run.run_date), settings)
 
 
 def _outputs(store: Store, unit: Unit, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,10 +242,16 @@ def _seen(job: Job, model: Model, pairs: DataFrame) -> list[DataFrame]:
     return [pairs, open_pairs(job.store, model)]
 
 
-def _previous(job: Job, version: Version) -> gates.Previous:
-    """Open what readers see now, to compare with."""
+def _previous(job: Job, version: Version) -> gates.Previous | None:
+    """Open what readers see now, to compare with; None where it is damaged."""
     files = job.store.files
-    manifest = read_manifest(files, version)
+    try:
+        # Spark's own complaint would be about this run.
+        local = isinstance(files, PosixFiles)
+        manifest = (check_version if local else read_manifest)(files, version)
+    except DamageError as error:
+        log.warning("not compared with what is published: %s", error)
+        return None
     schema = ", ".join(f"{k} {v}" for k, v in manifest["schemas"][RECOMMENDATIONS].items())
     uri = place(files, version.unit, version.run_id, RECOMMENDATIONS)
     return gates.Previous(version.run_id, job.store.read_table(uri, schema), manifest["model"])

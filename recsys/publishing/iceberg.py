@@ -26,6 +26,7 @@ version needs no snapshot of it.
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import BinaryIO, cast
 
 from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
@@ -286,6 +287,30 @@ class IcebergTables:
             transaction.commit_transaction()
 
         commits.persist(self._catalogue, attempt)
+
+    def withdraw(self, unit: Unit, run_id: str) -> None:
+        """Take back the statuses of a run whose recommendations were never committed."""
+        if run_id in [version.run_id for version in self.versions(unit)]:
+            return
+        found, _ = self._history(self._load(STATUS))
+        if run_id not in [entry.run_id for entry in found.get(unit, [])]:
+            return
+        self._show_statuses_of_current(unit)
+
+        def without(history: History, at: int) -> History:
+            return {
+                of: [
+                    replace(entry, kept=entry.kept and (of, entry.run_id) != (unit, run_id))
+                    for entry in entries
+                ]
+                for of, entries in history.items()
+            }
+
+        self._forget(STATUS, [unit] if self.current(unit) is None else [], without)
+
+    def identity(self) -> dict[str, str]:
+        """Return what tells this catalogue from others of the same root."""
+        return self._catalogue.identity()
 
     def _show_statuses_of_current(self, unit: Unit) -> None:
         """Put back the statuses of the run that won, after this one has lost."""

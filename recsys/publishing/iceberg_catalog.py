@@ -24,7 +24,7 @@ from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.utils.config import Config
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from recsys.columns import COHORT, RUN_DATE, RUN_ID
@@ -133,6 +133,21 @@ class Catalogue:
                     time.sleep(0.2)
         assert self._opened is not None  # noqa: S101 - the loop ends with it or raises
         return self._opened
+
+    def identity(self) -> dict[str, str]:
+        """Return what tells this catalogue from others of the same root; no secrets."""
+        uri = self._all_properties().get("uri", "")
+        with suppress(ArgumentError):  # not a URL of SQLAlchemy's
+            uri = make_url(uri).set(password=None).render_as_string()
+        root = local_path(self._files.root)
+        if root is not None and uri.startswith("sqlite"):  # a root may be moved
+            uri = uri.replace(str(root), "(root)")
+        return {
+            "format": "iceberg",
+            "catalog": self._settings.catalog,
+            "namespace": self._settings.namespace,
+            "uri": redact(uri),
+        }
 
     def _all_properties(self) -> dict[str, str]:
         """Return pyiceberg's own configuration, under that of the settings, over the defaults."""

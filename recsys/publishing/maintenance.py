@@ -23,6 +23,7 @@ from recsys.publishing.versions import (
     Version,
     place,
     placed,
+    read_manifest,
     units_on_disk,
 )
 from recsys.runs import run_lock
@@ -58,9 +59,14 @@ def runs(files: PosixFiles, catalogue: Catalogue) -> list[RunState]:
     """Return all runs of a root, the latest first."""
     published: dict[str, str] = {}
     for unit in catalogue.units():
-        current = catalogue.current(unit)
-        for version in catalogue.versions(unit):
-            published[version.run_id] = "current" if version == current else "kept"
+        try:
+            current = catalogue.current(unit)
+            for version in catalogue.versions(unit):
+                published[version.run_id] = "current" if version == current else "kept"
+        except DamageError:
+            for of, run_id in placed(files):
+                if of == unit:
+                    published[run_id] = "damaged: see recsys verify"
     for run_id in files.names(files.uri(HELD)):
         published.setdefault(run_id, "held")
     found = []
@@ -177,7 +183,7 @@ def _restore(files: PosixFiles, catalogue: Pointers, unit: Unit, run_id: str) ->
 
 def verify(files: PosixFiles, catalogue: Catalogue) -> Iterator[tuple[str, RecsysError | None]]:
     """Re-read every version that is kept, and every model; yield each name and what is wrong."""
-    for unit in units_on_disk(files):
+    for unit in sorted({*units_on_disk(files), *catalogue.units()}):
         try:
             kept = catalogue.versions(unit)
             if not kept and isinstance(catalogue, Pointers):
@@ -191,8 +197,9 @@ def verify(files: PosixFiles, catalogue: Catalogue) -> Iterator[tuple[str, Recsy
             try:
                 check_version(files, version)
                 yield f"{unit}, run {version.run_id}", None
-            except DamageError as error:
-                yield f"{unit}, run {version.run_id}", error
+            except (DamageError, FileNotFoundError) as error:
+                if version in catalogue.versions(unit):  # else forgotten meanwhile
+                    yield f"{unit}, run {version.run_id}", DamageError(str(error))
     for kind in ("models", "interactions"):
         for name in files.names(files.uri(kind)):
             try:
@@ -255,6 +262,9 @@ def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> l
         found.append(Waste(files.uri(HELD, run_id), "held back by a gate", run_lock(run_id)))
     used = catalogue.in_use()
     for unit in units_on_disk(files):
+        if isinstance(catalogue, Pointers) and not files.exists(catalogue.uri(unit)):
+            # Without a pointer: of a run that was killed before the switch, or it was lost.
+            used |= {(of, run_id) for of, run_id in placed(files) if _is_complete(files, run_id)}
         for name in files.names(place(files, unit)):
             uri, version = place(files, unit, name), (unit, name)
             if files.path(uri).is_dir() and version not in used:
@@ -285,8 +295,13 @@ def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
     models, interactions = set(), set()
     for unit in catalogue.units():
         for version in catalogue.versions(unit):
-            manifest = _manifest(files, place(files, unit, version.run_id, MANIFEST))
-            models.add(manifest.get("model_id"))
+            # A damaged one raises: what it was made of may be what mends it.
+            models.add(read_manifest(files, version)["model_id"])
+    for run_id in files.names(files.uri(RUNS)):
+        if _is_locked(files, run_lock(run_id)):
+            record = _manifest(files, files.uri(RUNS, run_id, MANIFEST))
+            models.add(record.get("model_id"))
+            interactions.add(record.get("configuration", {}).get("scoring", {}).get("interactions"))
     for model in files.names(files.uri("models")):
         if model in models:
             manifest = _manifest(files, files.uri("models", model, MANIFEST))
@@ -323,6 +338,10 @@ def _remove_empty(files: PosixFiles) -> None:
                 files.path(folder).rmdir()
     with suppress(OSError):  # not there, or a run stages there
         files.path(files.uri(STAGING)).rmdir()
+
+
+def _is_complete(files: PosixFiles, run_id: str) -> bool:
+    return _manifest(files, files.uri(RUNS, run_id, MANIFEST)).get("state") == "complete"
 
 
 def _is_locked(files: PosixFiles, name: str) -> bool:

@@ -6,12 +6,15 @@ promised; HDFS's rename has the same semantics, and was not tried. Object stores
 compare-and-set are refused (`recsys.publishing.publish.open_catalogue`).
 """
 
+import logging
 from typing import Any
 
 from recsys.config import digest
 from recsys.errors import ConflictError, DamageError
 from recsys.filesystem import Files, read_json, write_json
-from recsys.publishing.versions import Unit, Version, place, units_on_disk
+from recsys.publishing.versions import Unit, Version, place, placed, units_on_disk
+
+log = logging.getLogger(__name__)
 
 POINTER = "current.json"
 FORMAT_VERSION = 1
@@ -53,30 +56,54 @@ class Pointers:
             kept.append(version)
         self._write(version.unit, version.run_id, kept)
 
+    def withdraw(self, unit: Unit, run_id: str) -> None:
+        """Do nothing: a pointer is switched in one step."""
+
+    def identity(self) -> dict[str, str]:
+        """Return what tells this catalogue from others of the same root."""
+        return {"format": "parquet"}
+
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
         """Forget what is beyond the numbers to keep, and return it."""
         forgotten = []
         units = self.units()
         for unit in units:
             newer = [u for u in units if u.cohort == unit.cohort and u.run_date > unit.run_date]
-            kept, current = self.versions(unit), self.current(unit)
-            if run_dates is not None and len(newer) >= run_dates:
-                with self._files.lock(lock_name(unit), wait=60):
-                    self._files.delete(self.uri(unit))
-                forgotten += kept
-                continue
-            old = [v for v in kept[:-versions] if v != current]
-            if old and current is not None:
-                with self._files.lock(lock_name(unit), wait=60):
-                    if self.versions(unit) != kept or self.current(unit) != current:
-                        continue  # somebody publishes: the next run's turn
-                    self._write(unit, current.run_id, [v for v in kept if v not in old])
-                forgotten += old
+            beyond = run_dates is not None and len(newer) >= run_dates
+            try:
+                if self._old(unit, versions, beyond=beyond):
+                    with self._files.lock(lock_name(unit), wait=60):
+                        # Once more: somebody may have published meanwhile.
+                        forgotten += self._forget(unit, versions, beyond=beyond)
+            except DamageError as error:  # another unit's matter
+                log.warning("%s", error)
         return forgotten
 
+    def _old(self, unit: Unit, versions: int, *, beyond: bool) -> list[Version]:
+        kept, current = self.versions(unit), self.current(unit)
+        return kept if beyond else [v for v in kept[:-versions] if v != current]
+
+    def _forget(self, unit: Unit, versions: int, *, beyond: bool) -> list[Version]:
+        old, current = self._old(unit, versions, beyond=beyond), self.current(unit)
+        if beyond:
+            self._files.delete(self.uri(unit))
+        elif current is not None and old:
+            kept = [v for v in self.versions(unit) if v not in old]
+            self._write(unit, current.run_id, kept)
+        return old
+
     def in_use(self) -> set[tuple[Unit, str]]:
-        """Return units and run ids of the directories that something kept refers to."""
-        return {(unit, v.run_id) for unit in self.units() for v in self.versions(unit)}
+        """Return units and run ids of the directories that something kept refers to.
+
+        Where a pointer is damaged, that may be each of them.
+        """
+        found = set()
+        for unit in self.units():
+            try:
+                found |= {(unit, version.run_id) for version in self.versions(unit)}
+            except DamageError:
+                found |= {(of, run_id) for of, run_id in placed(self._files) if of == unit}
+        return found
 
     def restore(self, unit: Unit, run_id: str, kept: list[Version]) -> None:
         """Write a damaged or missing pointer anew; the caller holds the unit's lock."""

@@ -1,17 +1,21 @@
 """From a staged version to the one that readers see: judge, place, switch, forget."""
 
 import datetime as dt
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from recsys.errors import ConfigError, ConflictError, OutputError
+from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
 from recsys.files import MANIFEST
-from recsys.filesystem import Files, scheme, write_json
+from recsys.filesystem import Files, read_json, scheme, write_json
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.versions import (
     HELD,
+    MARKER,
+    PUBLICATIONS,
     Catalogue,
     Unit,
     Version,
@@ -79,13 +83,32 @@ def open_catalogue(files: Files, settings: Publishing, alive: Callable[[], None]
         # An extra of the package: who publishes plain directories does not need it.
         from recsys.publishing.iceberg import IcebergTables
 
-        return IcebergTables(files, settings.iceberg, alive=alive)
+        return _checked(files, IcebergTables(files, settings.iceberg, alive=alive))
     if scheme(files.root) not in _POINTED:
         raise ConfigError(
             f"root {redact(files.root)}: a pointer cannot be switched in one step on this store; "
             "set publishing.format to iceberg, or root to a POSIX file system or HDFS"
         )
-    return Pointers(files)
+    return _checked(files, Pointers(files))
+
+
+def _checked(files: Files, catalogue: Catalogue) -> Catalogue:
+    """Refuse another catalogue than the root's: to it, what is published would be waste."""
+    try:
+        known = read_json(files, files.uri(PUBLICATIONS, MARKER))
+    except FileNotFoundError:
+        return catalogue
+    except ValueError as error:
+        raise DamageError(
+            f"{files.uri(PUBLICATIONS, MARKER)} is damaged: expected the catalogue of this root, "
+            f"{json.dumps(catalogue.identity())}; write that into it, or restore it"
+        ) from error
+    if known != catalogue.identity():
+        raise ConfigError(
+            f"publishing: {redact(files.root)} is published to with {json.dumps(known)}, found "
+            f"{json.dumps(catalogue.identity())}; configure the former, or choose another root"
+        )
+    return catalogue
 
 
 def published_before(catalogue: Catalogue, unit: Unit, run_id: str) -> Version | None:
@@ -99,7 +122,12 @@ def previous(catalogue: Catalogue, unit: Unit) -> Version | None:
     if current is not None:
         return current
     before = [u for u in catalogue.units() if u.cohort == unit.cohort and u < unit]
-    return catalogue.current(max(before)) if before else None
+    for earlier in sorted(before, reverse=True):
+        try:
+            return catalogue.current(earlier)
+        except DamageError as error:  # of another day: no reason to publish nothing today
+            log.warning("%s", error)
+    return None
 
 
 def publish(
@@ -128,8 +156,8 @@ def publish(
     """
     unit = staged.unit
     for _ in range(_ATTEMPTS):
-        before = previous(catalogue, unit)
         expected = catalogue.current(unit)
+        before = expected or previous(catalogue, unit)
         _check_columns(files, catalogue, staged)
         verdicts = judge.verdicts(before)
         failed = [verdict for verdict in verdicts if verdict.state == "failed"]
@@ -152,6 +180,8 @@ def publish(
                 if catalogue.current(unit) != expected:
                     raise ConflictError(f"{unit}: another run was published meanwhile")
                 alive()
+                if not files.exists(files.uri(PUBLICATIONS, MARKER)):
+                    write_json(files, files.uri(PUBLICATIONS, MARKER), catalogue.identity())
                 _place(files, catalogue, staged)
                 step("placed")
                 alive()
@@ -159,7 +189,9 @@ def publish(
         except ConflictError as conflict:
             log.warning("%s: judging once more", conflict)
             if not files.exists(staged.uri):  # placed, and not switched to
-                files.move(place(files, unit, staged.run_id), staged.uri)
+                with files.lock(lock_name(unit), wait=_WAIT):
+                    catalogue.withdraw(unit, staged.run_id)
+                    files.move(place(files, unit, staged.run_id), staged.uri)
             continue
         step("switched")
         files.delete(files.uri(HELD, staged.run_id))  # of an attempt that a gate stopped
@@ -173,9 +205,11 @@ def publish(
 def _place(files: Files, catalogue: Catalogue, staged: Staged) -> None:
     target = place(files, staged.unit, staged.run_id)
     if files.exists(target):
+        # Of an attempt that was killed before readers could see it.
+        catalogue.withdraw(staged.unit, staged.run_id)
         if (staged.unit, staged.run_id) in catalogue.in_use():
             raise OutputError(f"{target} is a published version already; choose another run id")
-        files.delete(target)  # of an attempt that was killed before anyone could see it
+        files.delete(target)
     files.move(staged.uri, target)
 
 
@@ -192,10 +226,9 @@ def _check_columns(files: Files, catalogue: Catalogue, staged: Staged) -> None:
     units = catalogue.units()
     latest = [u for u in latest_per_cohort(units) if u.cohort == staged.unit.cohort]
     for unit in latest or latest_per_cohort(units):
-        version = catalogue.current(unit)
+        version, old = _newest_schemas(files, catalogue, unit)
         if version is None:
             continue
-        old = read_manifest(files, version)["schemas"]
         for table, columns in staged.manifest["schemas"].items():
             if changes := schema_changes(old[table], columns):
                 raise OutputError(
@@ -204,14 +237,39 @@ def _check_columns(files: Files, catalogue: Catalogue, staged: Staged) -> None:
                 )
 
 
-def retain(files: Files, catalogue: Catalogue, settings: Publishing) -> list[str]:
+def _newest_schemas(
+    files: Files, catalogue: Catalogue, unit: Unit
+) -> tuple[Version | None, dict[str, dict[str, str]]]:
+    """Return the newest version of a unit whose manifest can be read, and its columns."""
+    try:
+        for version in reversed(catalogue.versions(unit)):
+            with suppress(DamageError):
+                return version, read_manifest(files, version)["schemas"]
+    except DamageError as error:
+        log.warning("%s", error)
+    return None, {}
+
+
+def retain(
+    files: Files,
+    catalogue: Catalogue,
+    settings: Publishing,
+    before_deleting: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Forget what is beyond the numbers to keep, delete its directories, and return those.
 
     What a publisher has just placed and not switched to yet is under its lock.
+
+    Args:
+        files: the root.
+        catalogue: says what readers see, and forgets.
+        settings: the numbers to keep.
+        before_deleting: called between the two, for who names directories elsewhere.
     """
     removed = []
     forgotten = catalogue.retain(versions=settings.keep_versions, run_dates=settings.keep_run_dates)
     step("forgotten")
+    before_deleting()
     for version in forgotten:
         with files.lock(lock_name(version.unit), wait=_WAIT):
             if (version.unit, version.run_id) not in catalogue.in_use():
@@ -219,3 +277,19 @@ def retain(files: Files, catalogue: Catalogue, settings: Publishing) -> list[str
                 files.delete(uri)
                 removed.append(uri)
     return removed
+
+
+def check_run_date(catalogue: Catalogue, unit: Unit, settings: Publishing) -> None:
+    """Refuse a day that retention would forget as soon as it is published.
+
+    Raises:
+        ConfigError: so many later days of the cohort are published.
+    """
+    newer = [u for u in catalogue.units() if u.cohort == unit.cohort and u > unit]
+    keep = settings.keep_run_dates
+    if keep is not None and len(newer) >= keep:
+        raise ConfigError(
+            f"--run-date: found {unit.run_date}, but {len(newer):,} later days of cohort "
+            f"{unit.cohort} are published and publishing.keep_run_dates is {keep}: it would be "
+            "forgotten at once; raise that"
+        )

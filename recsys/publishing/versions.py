@@ -25,6 +25,7 @@ from recsys.sections import COHORT_PATTERN, RUN_ID_PATTERN
 
 PUBLICATIONS = "publications"
 HELD = "held"
+MARKER = "catalogue.json"  # below PUBLICATIONS: which catalogue the root is published with
 RECOMMENDATIONS, STATUS = "recommendations", "status"
 TABLES = (STATUS, RECOMMENDATIONS)
 
@@ -82,6 +83,15 @@ class Catalogue(Protocol):
         Raises:
             ConflictError: another run has become current meanwhile; nothing was changed.
         """
+
+    def withdraw(self, unit: Unit, run_id: str) -> None:
+        """Take back what a switch that did not come to its end has already told somebody.
+
+        Nothing happens where there is no such thing; what readers see does not change.
+        """
+
+    def identity(self) -> dict[str, str]:
+        """Return what tells this catalogue from others of the same root."""
 
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
         """Forget what is beyond the numbers to keep, and return it.

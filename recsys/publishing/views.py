@@ -4,8 +4,11 @@ They are replaced after the switch. Until then, and if the run is killed between
 the version before, which retention keeps as long as `publishing.keep_versions` is above one.
 """
 
+import logging
+
 from pyspark.sql import SparkSession
 
+from recsys.errors import DamageError
 from recsys.filesystem import Files
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
@@ -16,6 +19,8 @@ from recsys.publishing.versions import (
     place,
     read_manifest,
 )
+
+log = logging.getLogger(__name__)
 
 # By the view's name: which table, and whether of the latest run date of each cohort alone.
 VIEWS = {
@@ -33,7 +38,12 @@ def create_views(spark: SparkSession, files: Files, catalogue: Catalogue, databa
     memory). A database that was made for them is left where it is.
     """
     spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
-    units = catalogue.units()
+    with files.lock("views", wait=120):  # or an earlier look at the catalogue could win
+        _create(spark, files, catalogue, database)
+
+
+def _create(spark: SparkSession, files: Files, catalogue: Catalogue, database: str) -> None:
+    units = [unit for unit in catalogue.units() if _is_whole(files, catalogue, unit)]
     if not units:
         return
     for view, (table, latest) in VIEWS.items():
@@ -42,6 +52,16 @@ def create_views(spark: SparkSession, files: Files, catalogue: Catalogue, databa
             f"CREATE OR REPLACE VIEW `{database}`.`{view}` AS "
             + _select(files, catalogue, chosen, table)
         )
+
+
+def _is_whole(files: Files, catalogue: Catalogue, unit: Unit) -> bool:
+    """Whether a unit can be shown; another's damage must not keep the rest from being seen."""
+    try:
+        version = catalogue.current(unit)
+        return version is not None and bool(read_manifest(files, version))
+    except DamageError as error:
+        log.warning("not in the views: %s", error)
+        return False
 
 
 def _select(files: Files, catalogue: Catalogue, units: list[Unit], table: str) -> str:
