@@ -212,6 +212,9 @@ def test_only_local_roots_can_be_read_and_only_some_can_have_pointers(tmp_path: 
         def __init__(self, root: str) -> None:
             self.root = root
 
+        def read(self, uri: str) -> bytes:
+            raise FileNotFoundError(uri)
+
     with pytest.raises(ConfigError, match="expected a local path"):
         read_recommendations("s3a://bucket/x")
     with pytest.raises(ConfigError) as caught:
