@@ -16,6 +16,7 @@ SEAL = "sha256"
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest as JSON values, with the SHA-256 of all else that it says."""
     plain: dict[str, Any] = json.loads(json.dumps(manifest, default=str))
+    plain.pop(SEAL, None)  # of what it said before
     return {**plain, SEAL: digest(plain)}
 
 

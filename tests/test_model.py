@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys.errors import ModelError
-from recsys.files import SEAL, sealed
+from recsys.files import sealed
 from recsys.model import load_fold_in, load_items, load_users
 from recsys.model_store import load_model
 from recsys.storage import Store
@@ -142,7 +142,7 @@ def test_a_damaged_table_is_refused_by_the_name_of_its_file(
 def rewrite(copy: Path, **changes: Any) -> None:
     path = copy / "manifest.json"
     manifest = {**json.loads(path.read_text()), **changes}
-    kept = {k: v for k, v in manifest.items() if v is not None and k != SEAL}
+    kept = {k: v for k, v in manifest.items() if v is not None}
     path.write_text(json.dumps(sealed(kept)))
 
 

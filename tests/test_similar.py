@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import ConfigError, InputError
-from recsys.files import MANIFEST, local_files
+from recsys.files import MANIFEST, local_files, sealed
 from recsys.kernel.neighbours import (
     Directions,
     candidates,
@@ -66,7 +66,7 @@ def given(folder: Path, kind: str, embeddings: list[list[float]]) -> None:
     for crc in (folder / kind).glob(".*.crc"):
         crc.unlink()
     manifest["tables"][kind]["files"] = local_files(folder / kind)
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_text(json.dumps(sealed(manifest)))
 
 
 def listed(tmp_path: Path, text: str, column: str, **more: Any) -> dict[str, Any]:
