@@ -237,8 +237,13 @@ def complete(
 
 
 def among(lists: DataFrame, others: DataFrame) -> Fault:
-    """Count the rows of lists whose user and item are a pair of others."""
-    return _count_pairs(lists.select(USER, ITEM).join(others, on=[USER, ITEM], how="left_semi"))
+    """Count the users' items, each once, that are among other pairs of a user and an item.
+
+    The others are filtered by the lists, not the lists by them: they are many more, and Spark holds
+    or hands out the right side of this join.
+    """
+    listed = lists.select(USER, ITEM)
+    return _count_pairs(others.join(listed, on=[USER, ITEM], how="left_semi").distinct())
 
 
 def outside_candidates(
