@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -15,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from recsys.errors import ConfigError, ConflictError, OutputError
 from recsys.redaction import redact
@@ -84,7 +84,8 @@ def local_path(uri: str) -> Path | None:
 
 def scheme(root: str) -> str:
     """Return the scheme of a root; `file` where it has none."""
-    return urlsplit(root).scheme or "file"
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", root)
+    return found[1].lower() if found else "file"
 
 
 def open_local(root: str) -> "PosixFiles":

@@ -215,8 +215,12 @@ def test_only_local_roots_can_be_read_and_only_some_can_have_pointers(tmp_path: 
         def read(self, uri: str) -> bytes:
             raise FileNotFoundError(uri)
 
-    with pytest.raises(ConfigError, match="expected a local path"):
-        read_recommendations("s3a://bucket/x")
+    for root in ("s3a://bucket/x", "S3A://bucket/x", "nowhere:x"):
+        with pytest.raises(ConfigError, match="expected a local path"):
+            read_recommendations(root)
+    # Python's own parser of URLs stumbles over this one.
+    with pytest.raises(OutputError, match="nothing is published"):
+        read_recommendations("//\u2100.com/x")
     with pytest.raises(ConfigError) as caught:
         open_catalogue(Elsewhere("s3a://me:hunter2@bucket/x"), Publishing(), lambda: None)
     assert "set publishing.format to iceberg" in str(caught.value)
