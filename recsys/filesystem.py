@@ -102,7 +102,8 @@ def open_local(root: str) -> "PosixFiles":
 def make_directory(path: Path) -> None:
     """Make a directory that may be there, also while others remove empty ones above it."""
     for _ in range(100):
-        with suppress(FileNotFoundError):
+        # Exists and is gone at the second look: pathlib says that it exists, and is no directory.
+        with suppress(FileNotFoundError, FileExistsError):
             path.mkdir(parents=True, exist_ok=True)
             return
     path.mkdir(parents=True, exist_ok=True)

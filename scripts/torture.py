@@ -10,22 +10,23 @@ It prints what was done and what must not have happened, and exits with 1 if any
 """
 
 import json
+import multiprocessing
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import click
-from torture_kills import BOTH, JVM, KEEP, PYTHON, cases, kills
+from torture_kills import BOTH, JVM, KEEP, PYTHON, Cases, cases, kills
 from torture_readers import readers
 from torture_rivals import postgres, real_rivals, rivals
 from torture_versions import Verdicts
 
 PARTS = ("readers", "kills", "rivals")
 FORMS = ("parquet", "iceberg")
-QUICK_KILLS = {
+QUICK_KILLS: dict[str, Cases] = {
     "parquet": [("placed", PYTHON)],
     "iceberg": [("judged", JVM), ("switched", BOTH)],
 }
@@ -60,12 +61,18 @@ def _readers(work: Path, quick: bool) -> Iterator[Verdicts]:
         yield readers(work, form, 10 if quick else 100)
 
 
+def all_kills(work: Path, chosen: Mapping[str, Cases], before: int) -> Iterator[Verdicts]:
+    """Do the kills of each form at the same time, each in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(chosen), mp_context=spawn) as pool:
+        started = [pool.submit(kills, work, form, chosen[form], before) for form in chosen]
+        for one in started:
+            yield one.result()
+
+
 def _kills(work: Path, quick: bool) -> Iterator[Verdicts]:
-    chosen = {form: QUICK_KILLS[form] if quick else cases(form) for form in FORMS}
-    with ThreadPoolExecutor(len(FORMS)) as pool:  # they wait for the processes that they start
-        yield from pool.map(
-            lambda form: kills(work, form, chosen[form], before=1 if quick else KEEP), FORMS
-        )
+    chosen = QUICK_KILLS if quick else {form: cases(form) for form in FORMS}
+    return all_kills(work, chosen, before=1 if quick else KEEP)
 
 
 def _rivals(work: Path, quick: bool) -> Iterator[Verdicts]:

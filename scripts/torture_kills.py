@@ -27,6 +27,7 @@ from recsys.steps import STEPS
 PYTHON, JVM, BOTH = "Python", "the JVM", "both"
 VICTIMS = (PYTHON, JVM, BOTH)
 KEEP = 2
+Cases = Sequence[tuple[str, str]]  # steps and victims
 # Steps of one form alone.
 _ONLY = {
     "replacing current.json": "parquet",
@@ -35,15 +36,13 @@ _ONLY = {
 }
 
 
-def cases(form: str) -> list[tuple[str, str]]:
+def cases(form: str) -> Cases:
     """Return all steps of a form, each with each of its victims."""
     steps = [step for step in STEPS if _ONLY.get(step, form) == form]
     return [(step, victim) for step in steps for victim in VICTIMS]
 
 
-def kills(
-    work: Path, form: str, chosen: Sequence[tuple[str, str]], *, before: int = KEEP
-) -> Verdicts:
+def kills(work: Path, form: str, chosen: Cases, before: int) -> Verdicts:
     """Publish a few good runs, kill the next one in each of the chosen ways, and retry it.
 
     Args:

@@ -1,14 +1,18 @@
 """A shorter round of scripts/torture.py; the full one is one command, and takes its time."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from recsys.errors import ConflictError
+from recsys.filesystem import PosixFiles
 from tests.conftest import ROOT
 
 
@@ -34,11 +38,7 @@ def test_readers_see_whole_versions_alone(torture: Any, tmp_path: Path) -> None:
 def test_a_killed_run_leaves_one_version_or_the_other_and_the_next_run_finishes_it(
     torture: Any, tmp_path: Path
 ) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        chosen = torture.QUICK_KILLS
-        found = list(
-            pool.map(lambda form: torture.kills(tmp_path, form, chosen[form], before=1), chosen)
-        )
+    found = list(torture.all_kills(tmp_path, torture.QUICK_KILLS, before=1))
     assert [verdicts.violations for verdicts in found] == [[], []]
     assert sum(verdicts.counts["kills"] for verdicts in found) == 3
 
@@ -54,6 +54,27 @@ def test_of_two_publishers_at_once_neither_loses_or_mixes_anything(
 
 def test_rivals_on_postgresql(torture: Any, tmp_path: Path, postgres: str) -> None:
     assert torture.rivals(tmp_path, "iceberg", postgres, "postgresql", 3).violations == []
+
+
+def test_a_lock_can_be_taken_while_others_look_at_it(tmp_path: Path) -> None:
+    """Who lets the last lock go removes the directory of locks under the others' feet."""
+    files, done = PosixFiles(tmp_path), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            with suppress(ConflictError), files.lock("run-x"):
+                pass
+
+    with ThreadPoolExecutor(2) as pool:
+        looking = [pool.submit(look) for _ in range(2)]
+        try:
+            for _ in range(1000):
+                with files.lock("run-x", wait=5):
+                    pass
+        finally:
+            done.set()
+        assert [one.result() for one in looking] == [None, None]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_steps_that_are_named_are_steps_that_are_reached(torture: Any) -> None:
