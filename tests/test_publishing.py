@@ -14,10 +14,10 @@ from recsys.errors import ConfigError, ConflictError, GateError, OutputError
 from recsys.filesystem import LOCKS, PosixFiles
 from recsys.publishing.maintenance import rollback
 from recsys.publishing.pointer import Pointers, lock_name
-from recsys.publishing.publish import open_catalogue, previous, published_before, retain
+from recsys.publishing.publish import open_catalogue, previous, publish, published_before, retain
 from recsys.publishing.versions import HELD, Unit, Version, place, read_manifest
 from recsys.sections import Publishing
-from tests.publications import DAY, SCHEMAS, UNIT, Judge, publish_version, tree
+from tests.publications import DAY, SCHEMAS, UNIT, Judge, publish_version, stage, tree
 
 NEXT = Unit("all", DAY + dt.timedelta(days=1))
 LAST = Unit("all", DAY + dt.timedelta(days=2))
@@ -149,7 +149,6 @@ def test_the_current_version_is_never_forgotten_however_old(files: PosixFiles) -
     retain(files, Pointers(files), Publishing(keep_versions=1))
     assert (current(files), kept(files)) == ("r1", ["r1", "r3"])
     assert read(files).run_id == "r1"
-    # And if only one is kept, the current one still is.
     retain(files, Pointers(files), Publishing(keep_versions=1, keep_run_dates=1))
     assert read(files).run_id == "r1"
 
@@ -325,9 +324,6 @@ def test_a_version_that_another_run_overtakes_is_judged_beside_that_one(
 
 
 def test_a_run_that_must_not_go_on_publishes_nothing(files: PosixFiles) -> None:
-    from recsys.publishing.publish import publish
-    from tests.publications import stage
-
     def dead() -> None:
         raise OutputError("Spark's driver is gone")
 
