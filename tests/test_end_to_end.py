@@ -201,7 +201,8 @@ def test_a_retry_takes_up_the_model_that_its_run_had_finished(
 ) -> None:
     source = csv_input(ratings_csv(small_ratings()))
     first = run("train", run_id="first", input=source)
-    in_the_way = tmp_path / "out/publications"
+    in_the_way = tmp_path / "out/publications/all"
+    in_the_way.parent.mkdir()
     in_the_way.write_text("a file where a directory must be")
     with pytest.raises(OutputError, match=r"cannot read .*publications/all.*Not a directory"):
         run(input=source)
