@@ -106,7 +106,7 @@ def test_all_items_get_their_nearest_but_themselves_and_what_has_no_direction(jo
         ("cosine", "float"),
         ("model_id", "string"),
         ("run_id", "string"),
-        ("generated_at", "timestamp[us]"),
+        ("generated_at", "timestamp[us, tz=UTC]"),
     ]
     rows = table(manifest, "similar_items")
     assert set(rows["model_id"]) == {manifest["model_id"]}
