@@ -26,7 +26,7 @@ POOR = {"min_coverage": None, "max_top_item": None, "min_to_popularity": None}
 def sections(name: str, path: str, **more: Any) -> dict[str, Any]:
     """Return the sections of one of the project's configurations, with the file where it is."""
     config = load_config(str(ROOT / "conf" / f"{name}.yaml"))
-    found = config.model_dump(exclude={"root", "spark", "training", "scoring"})
+    found = config.model_dump(exclude={"root", "spark", "training", "scoring", "gates"})
     found["input"]["path"] = path
     found["training"] = {"loss": config.training.loss}
     return {**found, **more}
