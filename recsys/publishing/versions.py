@@ -13,6 +13,7 @@ directories, `recsys.publishing.iceberg` for tables.
 
 import datetime as dt
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 from recsys.errors import DamageError
 from recsys.files import MANIFEST
-from recsys.filesystem import Files, read_json
+from recsys.filesystem import Files
 from recsys.sections import COHORT_PATTERN, RUN_ID_PATTERN
 
 PUBLICATIONS = "publications"
@@ -153,7 +154,7 @@ def read_manifest(files: Files, version: Version) -> dict[str, Any]:
             f"{version.unit}, run {version.run_id}: {uri} is damaged: its SHA-256 is not that of "
             "what was published; return to another version with recsys rollback, or run again"
         )
-    manifest: dict[str, Any] = read_json(files, uri)
+    manifest: dict[str, Any] = json.loads(content)
     return manifest
 
 

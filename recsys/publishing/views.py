@@ -13,6 +13,7 @@ from recsys.filesystem import Files
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
+    TABLES,
     Catalogue,
     Unit,
     latest_per_cohort,
@@ -21,6 +22,8 @@ from recsys.publishing.versions import (
 )
 
 log = logging.getLogger(__name__)
+
+_Table = tuple[str, dict[str, str]]  # its URI, and types by column name
 
 # By the view's name: which table, and whether of the latest run date of each cohort alone.
 VIEWS = {
@@ -43,41 +46,37 @@ def create_views(spark: SparkSession, files: Files, catalogue: Catalogue, databa
 
 
 def _create(spark: SparkSession, files: Files, catalogue: Catalogue, database: str) -> None:
-    units = [unit for unit in catalogue.units() if _is_whole(files, catalogue, unit)]
-    if not units:
+    shown = {unit: seen for unit in catalogue.units() if (seen := _seen(files, catalogue, unit))}
+    if not shown:
         return
     for view, (table, latest) in VIEWS.items():
-        chosen = latest_per_cohort(units) if latest else units
-        spark.sql(
-            f"CREATE OR REPLACE VIEW `{database}`.`{view}` AS "
-            + _select(files, catalogue, chosen, table)
-        )
+        units = latest_per_cohort(list(shown)) if latest else list(shown)
+        select = _select([shown[unit][table] for unit in units])
+        spark.sql(f"CREATE OR REPLACE VIEW `{database}`.`{view}` AS {select}")
 
 
-def _is_whole(files: Files, catalogue: Catalogue, unit: Unit) -> bool:
-    """Whether a unit can be shown; another's damage must not keep the rest from being seen."""
+def _seen(files: Files, catalogue: Catalogue, unit: Unit) -> dict[str, _Table] | None:
+    """Return what there is to see of a unit, by table; another's damage must not hide the rest."""
     try:
         version = catalogue.current(unit)
-        return version is not None and bool(read_manifest(files, version))
+        if version is None:  # it was just listed, and has been forgotten since
+            return None
+        schemas = read_manifest(files, version)["schemas"]
     except DamageError as error:
         log.warning("not in the views: %s", error)
-        return False
+        return None
+    return {name: (place(files, unit, version.run_id, name), schemas[name]) for name in TABLES}
 
 
-def _select(files: Files, catalogue: Catalogue, units: list[Unit], table: str) -> str:
-    """Put the units' tables under one another; what was published before a column has nulls."""
-    places: list[tuple[str, dict[str, str]]] = []
-    for unit in units:
-        version = catalogue.current(unit)
-        if version is not None:  # it was just listed, and may have been forgotten since
-            schema = read_manifest(files, version)["schemas"][table]
-            places.append((place(files, unit, version.run_id, table).replace("`", "``"), schema))
-    every = {name: kind for _, schema in places for name, kind in schema.items()}
+def _select(tables: list[_Table]) -> str:
+    """Put tables under one another; what was published before a column has nulls."""
+    every = {name: kind for _, schema in tables for name, kind in schema.items()}
 
     def column(name: str, schema: dict[str, str]) -> str:
         return f"`{name}`" if name in schema else f"CAST(NULL AS {every[name]}) AS `{name}`"
 
     return " UNION ALL ".join(
-        f"SELECT {', '.join(column(name, schema) for name in every)} FROM parquet.`{uri}`"  # noqa: S608
-        for uri, schema in places
+        f"SELECT {', '.join(column(name, schema) for name in every)} "  # noqa: S608 - own names
+        f"FROM parquet.`{uri.replace('`', '``')}`"
+        for uri, schema in tables
     )
