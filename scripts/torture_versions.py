@@ -30,6 +30,7 @@ from recsys.publishing.versions import (
     Version,
     placed,
     read_manifest,
+    units_on_disk,
 )
 from recsys.sections import Iceberg, Publishing
 
@@ -215,7 +216,12 @@ def leftovers(root: Path, catalogue: Catalogue) -> list[str]:
     """Return what must not lie below a root on which nobody works and that was cleaned."""
     files, used = PosixFiles(root), catalogue.in_use()
     found = [f"lock {name}" for name in files.names(files.uri(LOCKS))]
-    found += [f"version {u}, {run_id}" for u, run_id in placed(files) if (u, run_id) not in used]
+    found += [
+        f"version {unit}, {run_id}"
+        for unit in units_on_disk(files)
+        for run_id in placed(files, unit)
+        if (unit, run_id) not in used
+    ]
     found += [str(path.relative_to(root)) for path in root.rglob("*.tmp")]
     found += [
         str(path.relative_to(root)) for name in ("_staging", "held/*") for path in root.glob(name)

@@ -129,6 +129,18 @@ def test_a_version_whose_pointer_was_lost_is_no_waste_if_its_run_was_complete(
     assert maintenance.waste(files, pointers) == []
 
 
+def test_a_lost_pointer_keeps_nothing_of_other_units(files: PosixFiles) -> None:
+    pointers, lost = Pointers(files), Unit("aaa", DAY)  # looked at first
+    put(files, pointers, lost, "r0")
+    files.delete(pointers.uri(lost))
+    for run_id in ("r1", "r2"):
+        put(files, pointers, UNIT, run_id)
+    for run_id in ("r0", "r1"):
+        write_json(files, files.uri("runs", run_id, "manifest.json"), {"state": "complete"})
+    pointers.retain(versions=1, run_dates=None)  # and then the run was killed
+    assert [one.uri for one in maintenance.waste(files, pointers)] == [place(files, UNIT, "r1")]
+
+
 @pytest.mark.parametrize("opened", [Pointers, lambda files: IcebergTables(files, Iceberg())])
 def test_verify_misses_a_whole_unit_that_is_gone(
     files: PosixFiles, opened: Callable[[PosixFiles], Any]

@@ -142,6 +142,14 @@ def without_old(
     return result, forgotten
 
 
+def without(history: History, unit: Unit, run_id: str) -> History:
+    """Forget one version."""
+    return {
+        of: [replace(e, kept=e.kept and (of, e.run_id) != (unit, run_id)) for e in entries]
+        for of, entries in history.items()
+    }
+
+
 def limited(
     history: History, at: int, runs: Mapping[Unit, Sequence[str]], gone: Collection[Unit]
 ) -> History:

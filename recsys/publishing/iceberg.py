@@ -26,7 +26,6 @@ version needs no snapshot of it.
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import BinaryIO, cast
 
 from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
@@ -35,13 +34,15 @@ from recsys.publishing import history as past
 from recsys.publishing import staged
 from recsys.publishing.history import Entry, History
 from recsys.publishing.pointer import lock_name
-from recsys.publishing.staged import Staged
+from recsys.publishing.staged import TableFiles
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
     TABLES,
     Unit,
     Version,
+    check_expected,
+    later,
     read_manifest,
 )
 from recsys.sections import Iceberg
@@ -253,7 +254,7 @@ class IcebergTables:
 
     # One commit to one table
 
-    def _show(self, name: str, version: Version, files: Staged, expected: str | None) -> None:
+    def _show(self, name: str, version: Version, files: TableFiles, expected: str | None) -> None:
         unit, entry = version.unit, _entry(version, files.rows)
 
         def attempt() -> None:
@@ -261,7 +262,7 @@ class IcebergTables:
             found, sequence = self._history(table)
             if name == RECOMMENDATIONS:  # of the very metadata on which the commit builds
                 current = past.shown(found, unit, sequence)
-                _check_expected(unit, current.run_id if current else None, expected)
+                check_expected(unit, current.run_id if current else None, expected)
             else:
                 self._expect(unit, expected)
             known = next((e for e in found.get(unit, []) if e.run_id == entry.run_id), None)
@@ -296,17 +297,8 @@ class IcebergTables:
         if run_id not in [entry.run_id for entry in found.get(unit, [])]:
             return
         self._show_statuses_of_current(unit)
-
-        def without(history: History, at: int) -> History:
-            return {
-                of: [
-                    replace(entry, kept=entry.kept and (of, entry.run_id) != (unit, run_id))
-                    for entry in entries
-                ]
-                for of, entries in history.items()
-            }
-
-        self._forget(STATUS, [unit] if self.current(unit) is None else [], without)
+        nothing = [unit] if self.current(unit) is None else []
+        self._forget(STATUS, nothing, lambda was, at: past.without(was, unit, run_id))
 
     def identity(self) -> dict[str, str]:
         """Return what tells this catalogue from others of the same root."""
@@ -374,7 +366,7 @@ class IcebergTables:
 
     def _expect(self, unit: Unit, expected: str | None) -> None:
         current = self.current(unit)
-        _check_expected(unit, current.run_id if current else None, expected)
+        check_expected(unit, current.run_id if current else None, expected)
 
     # The rest
 
@@ -402,18 +394,9 @@ class IcebergTables:
         return True
 
 
-def _check_expected(unit: Unit, found: str | None, expected: str | None) -> None:
-    if found != expected:
-        raise ConflictError(
-            f"{unit}: run {found or 'none'} was published meanwhile, expected "
-            f"{expected or 'none'}; run again"
-        )
-
-
 def _entry(version: Version, rows: int) -> Entry:
     return Entry(version.run_id, version.published_at, version.manifest_sha256, rows)
 
 
 def _is_beyond(unit: Unit, units: list[Unit], run_dates: int | None) -> bool:
-    newer = [u for u in units if u.cohort == unit.cohort and u.run_date > unit.run_date]
-    return run_dates is not None and len(newer) >= run_dates
+    return run_dates is not None and len(later(units, unit)) >= run_dates

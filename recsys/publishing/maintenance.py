@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +64,7 @@ def runs(files: PosixFiles, catalogue: Catalogue) -> list[RunState]:
             for version in catalogue.versions(unit):
                 published[version.run_id] = "current" if version == current else "kept"
         except DamageError:
-            for of, run_id in placed(files):
-                if of == unit:
-                    published[run_id] = "damaged: see recsys verify"
+            published |= dict.fromkeys(placed(files, unit), "damaged: see recsys verify")
     for run_id in files.names(files.uri(HELD)):
         published.setdefault(run_id, "held")
     found = []
@@ -146,7 +144,7 @@ def _lost_pointer(files: PosixFiles, catalogue: Pointers, unit: Unit) -> DamageE
             return None
     except DamageError as error:
         return error
-    found = ", ".join(run_id for of, run_id in placed(files) if of == unit)
+    found = ", ".join(placed(files, unit))
     if not found:
         return None
     return DamageError(
@@ -160,7 +158,7 @@ def _restore(files: PosixFiles, catalogue: Pointers, unit: Unit, run_id: str) ->
     """Write a pointer anew from the versions that lie whole in their places."""
     kept: list[Version] = []
     damaged: dict[str, Exception] = {}
-    for name in [name for of, name in placed(files) if of == unit]:
+    for name in placed(files, unit):
         uri = place(files, unit, name, MANIFEST)
         written = dt.datetime.fromtimestamp(files.path(uri).stat().st_mtime, dt.UTC)
         sha256 = hashlib.sha256(files.read(uri)).hexdigest()
@@ -233,13 +231,13 @@ class Waste:
     Attributes:
         uri: what to delete.
         why: for people.
-        lock: what to hold while it is deleted; None: nothing.
+        lock: what to hold while it is deleted.
         version: the unit and run id of a version's directory.
     """
 
     uri: str
     why: str
-    lock: str | None = None
+    lock: str
     version: tuple[Unit, str] | None = None
 
 
@@ -264,7 +262,7 @@ def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> l
     for unit in units_on_disk(files):
         if isinstance(catalogue, Pointers) and not files.exists(catalogue.uri(unit)):
             # Without a pointer: of a run that was killed before the switch, or it was lost.
-            used |= {(of, run_id) for of, run_id in placed(files) if _is_complete(files, run_id)}
+            used |= {(unit, name) for name in placed(files, unit) if _is_complete(files, name)}
         for name in files.names(place(files, unit)):
             uri, version = place(files, unit, name), (unit, name)
             if files.path(uri).is_dir() and version not in used:
@@ -279,7 +277,7 @@ def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[W
     deleted = []
     for one in found:
         try:
-            with nullcontext() if one.lock is None else files.lock(one.lock):
+            with files.lock(one.lock):
                 if one.version is None or one.version not in catalogue.in_use():
                     files.delete(one.uri)
                     deleted.append(one)

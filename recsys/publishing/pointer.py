@@ -10,9 +10,17 @@ import logging
 from typing import Any
 
 from recsys.config import digest
-from recsys.errors import ConflictError, DamageError
+from recsys.errors import DamageError
 from recsys.filesystem import Files, read_json, write_json
-from recsys.publishing.versions import Unit, Version, place, placed, units_on_disk
+from recsys.publishing.versions import (
+    Unit,
+    Version,
+    check_expected,
+    later,
+    place,
+    placed,
+    units_on_disk,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,25 +41,16 @@ class Pointers:
 
     def current(self, unit: Unit) -> Version | None:
         """Return what readers see of a unit."""
-        pointer = self._read(unit)
-        if pointer is None:
-            return None
-        return next(v for v in self._versions(unit, pointer) if v.run_id == pointer["run_id"])
+        return self._look(unit)[1]
 
     def versions(self, unit: Unit) -> list[Version]:
         """Return the versions that are kept, in order of publication; `current` is among them."""
-        pointer = self._read(unit)
-        return [] if pointer is None else self._versions(unit, pointer)
+        return self._look(unit)[0]
 
     def switch(self, version: Version, *, expected: str | None) -> None:
         """Let readers see a version in one step; the caller holds the unit's lock."""
-        current = self.current(version.unit)
-        if (current.run_id if current else None) != expected:
-            raise ConflictError(
-                f"{version.unit}: run {current.run_id if current else 'none'} was published "
-                f"meanwhile, expected {expected or 'none'}; run again"
-            )
-        kept = self.versions(version.unit)
+        kept, current = self._look(version.unit)
+        check_expected(version.unit, current.run_id if current else None, expected)
         if version.run_id not in [v.run_id for v in kept]:
             kept.append(version)
         self._write(version.unit, version.run_id, kept)
@@ -68,10 +67,9 @@ class Pointers:
         forgotten = []
         units = self.units()
         for unit in units:
-            newer = [u for u in units if u.cohort == unit.cohort and u.run_date > unit.run_date]
-            beyond = run_dates is not None and len(newer) >= run_dates
+            beyond = run_dates is not None and len(later(units, unit)) >= run_dates
             try:
-                if self._old(unit, versions, beyond=beyond):
+                if _old(*self._look(unit), versions, beyond=beyond):
                     with self._files.lock(lock_name(unit), wait=60):
                         # Once more: somebody may have published meanwhile.
                         forgotten += self._forget(unit, versions, beyond=beyond)
@@ -79,17 +77,13 @@ class Pointers:
                 log.warning("%s", error)
         return forgotten
 
-    def _old(self, unit: Unit, versions: int, *, beyond: bool) -> list[Version]:
-        kept, current = self.versions(unit), self.current(unit)
-        return kept if beyond else [v for v in kept[:-versions] if v != current]
-
     def _forget(self, unit: Unit, versions: int, *, beyond: bool) -> list[Version]:
-        old, current = self._old(unit, versions, beyond=beyond), self.current(unit)
+        kept, current = self._look(unit)
+        old = _old(kept, current, versions, beyond=beyond)
         if beyond:
             self._files.delete(self.uri(unit))
         elif current is not None and old:
-            kept = [v for v in self.versions(unit) if v not in old]
-            self._write(unit, current.run_id, kept)
+            self._write(unit, current.run_id, [v for v in kept if v not in old])
         return old
 
     def in_use(self) -> set[tuple[Unit, str]]:
@@ -100,9 +94,10 @@ class Pointers:
         found = set()
         for unit in self.units():
             try:
-                found |= {(unit, version.run_id) for version in self.versions(unit)}
+                run_ids = [version.run_id for version in self.versions(unit)]
             except DamageError:
-                found |= {(of, run_id) for of, run_id in placed(self._files) if of == unit}
+                run_ids = placed(self._files, unit)
+            found |= {(unit, run_id) for run_id in run_ids}
         return found
 
     def restore(self, unit: Unit, run_id: str, kept: list[Version]) -> None:
@@ -129,8 +124,13 @@ class Pointers:
             )
         return pointer
 
-    def _versions(self, unit: Unit, pointer: dict[str, Any]) -> list[Version]:
-        return [Version(unit, **version) for version in pointer["versions"]]
+    def _look(self, unit: Unit) -> tuple[list[Version], Version | None]:
+        """Return the versions that are kept and the current one, from one reading."""
+        pointer = self._read(unit)
+        if pointer is None:
+            return [], None
+        kept = [Version(unit, **version) for version in pointer["versions"]]
+        return kept, next(v for v in kept if v.run_id == pointer["run_id"])
 
     def _write(self, unit: Unit, run_id: str, kept: list[Version]) -> None:
         pointer: dict[str, Any] = {
@@ -148,6 +148,12 @@ class Pointers:
             ],
         }
         write_json(self._files, self.uri(unit), {**pointer, "sha256": digest(pointer)})
+
+
+def _old(
+    kept: list[Version], current: Version | None, versions: int, *, beyond: bool
+) -> list[Version]:
+    return kept if beyond else [v for v in kept[:-versions] if v != current]
 
 
 def lock_name(unit: Unit) -> str:

@@ -19,6 +19,7 @@ from recsys.publishing.versions import (
     Catalogue,
     Unit,
     Version,
+    later,
     latest_per_cohort,
     place,
     read_manifest,
@@ -285,7 +286,7 @@ def check_run_date(catalogue: Catalogue, unit: Unit, settings: Publishing) -> No
     Raises:
         ConfigError: so many later days of the cohort are published.
     """
-    newer = [u for u in catalogue.units() if u.cohort == unit.cohort and u > unit]
+    newer = later(catalogue.units(), unit)
     keep = settings.keep_run_dates
     if keep is not None and len(newer) >= keep:
         raise ConfigError(

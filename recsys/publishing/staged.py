@@ -18,7 +18,7 @@ from recsys.publishing.versions import Version, place
 
 
 @dataclass(frozen=True)
-class Staged:
+class TableFiles:
     """The files of one table of a version.
 
     Attributes:
@@ -38,7 +38,7 @@ def look_at(
     table: str,
     manifest: Mapping[str, Any],
     opened: Callable[[str], BinaryIO],
-) -> Staged:
+) -> TableFiles:
     """Read the footers of a version's files of one table, and check them.
 
     Args:
@@ -71,7 +71,7 @@ def look_at(
             f"{version.unit}, run {version.run_id}: the files of {table} have {rows} rows, the "
             f"manifest says {expected['rows']}; nothing was published, run again"
         )
-    return Staged(uris, rows, schema)
+    return TableFiles(uris, rows, schema)
 
 
 def _footer(uri: str, opened: Callable[[str], BinaryIO]) -> pq.FileMetaData:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from recsys.errors import DamageError
+from recsys.errors import ConflictError, DamageError
 from recsys.files import MANIFEST
 from recsys.filesystem import Files
 from recsys.sections import COHORT_PATTERN, RUN_ID_PATTERN
@@ -106,22 +106,33 @@ class Catalogue(Protocol):
         """Return units and run ids of the directories that something kept refers to."""
 
 
+def check_expected(unit: Unit, found: str | None, expected: str | None) -> None:
+    """Raise ConflictError unless the run that is current is the one that the caller expects."""
+    if found != expected:
+        raise ConflictError(
+            f"{unit}: run {found or 'none'} was published meanwhile, expected "
+            f"{expected or 'none'}; run again"
+        )
+
+
+def later(units: Sequence[Unit], unit: Unit) -> list[Unit]:
+    """Return those of the same cohort with a later run date."""
+    return [u for u in units if u.cohort == unit.cohort and u.run_date > unit.run_date]
+
+
 def place(files: Files, unit: Unit, run_id: str | None = None, *more: str) -> str:
     """Return the URI of a unit's directory, or of one version's."""
     parts = [PUBLICATIONS, unit.cohort, unit.run_date.isoformat()]
     return files.uri(*parts, *([] if run_id is None else [run_id]), *more)
 
 
-def placed(files: Files) -> list[tuple[Unit, str]]:
-    """Return units and run ids of all version directories, whether anything refers to them."""
-    found = []
-    for unit in units_on_disk(files):
-        for name in files.names(place(files, unit)):
-            if re.fullmatch(RUN_ID_PATTERN, name) and files.exists(
-                place(files, unit, name, MANIFEST)
-            ):
-                found.append((unit, name))
-    return found
+def placed(files: Files, unit: Unit) -> list[str]:
+    """Return the run ids of a unit's version directories, whether anything refers to them."""
+    return [
+        name
+        for name in files.names(place(files, unit))
+        if re.fullmatch(RUN_ID_PATTERN, name) and files.exists(place(files, unit, name, MANIFEST))
+    ]
 
 
 def units_on_disk(files: Files) -> list[Unit]:
