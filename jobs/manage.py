@@ -6,11 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import click
-
 from recsys.config import Config
 from recsys.config_file import load_config
-from recsys.errors import ConfigError, DamageError, RecsysError, one_line
+from recsys.errors import ConfigError, DamageError, RecsysError, unexpected
 from recsys.filesystem import PosixFiles, open_local
 from recsys.publishing import maintenance
 from recsys.publishing.publish import open_catalogue
@@ -88,16 +86,14 @@ def execute(
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
         catalogue = open_catalogue(files, loaded.publishing, lambda: None)
         action(Place(loaded, files, catalogue))
-    except (RecsysError, click.ClickException) as error:
-        if debug:
-            logging.exception("the traceback, as --debug asks")
-        print(f"recsys: error: {error}", file=sys.stderr)
-        return error.exit_code
     except Exception as error:
         if debug:
             logging.exception("the traceback, as --debug asks")
-        message = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
-        hint = "" if debug else " (run with --debug for the traceback)"
-        print(f"recsys: error: unexpected: {message}{hint}", file=sys.stderr)
-        return 1
+        if isinstance(error, RecsysError):
+            message, exit_code = str(error), error.exit_code
+        else:
+            hint = "" if debug else " (run with --debug for the traceback)"
+            message, exit_code = f"unexpected: {unexpected(error)}{hint}", 1
+        print(f"recsys: error: {message}", file=sys.stderr)
+        return exit_code
     return 0

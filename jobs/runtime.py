@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from recsys import lifecycle, session
 from recsys.config import Config
 from recsys.config_file import load_config
-from recsys.errors import RecsysError, Terminated, one_line
+from recsys.errors import RecsysError, Terminated, one_line, unexpected
 from recsys.manifest import Run, new_run
 from recsys.runs import RunRecord, recorded_date, run_lock
 from recsys.session import spark_reason
@@ -118,40 +118,27 @@ def run_recorded(
     store = Store(spark, config.root)
     # `recsys runs` may be looking at this moment whether anyone holds it.
     with store.files.lock(run_lock(run.run_id), wait=2):
-        return _run_locked(name, spark, store, config, run, stages, asked, force)
-
-
-def _run_locked(
-    name: str,
-    spark: SparkSession,
-    store: Store,
-    config: Config,
-    run: Run,
-    stages: Callable[[Job], dict[str, Any]],
-    asked: Mapping[str, Any],
-    force: bool,
-) -> dict[str, Any]:
-    record = RunRecord(
-        store.files, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
-    )
-    finished = record.finished_before()
-    if finished is not None:
-        log.info("run %s is complete already: nothing to do", run.run_id)
-        _print_result(finished)
-        return finished
-    log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
-    record.begin()
-    step("begun")
-    try:
-        with store.staging(run.run_id) as staging:
-            result = stages(Job(spark, store, config, run, staging, force))
-        complete = record.complete(result)
-        step("recorded")
-        _print_result(complete)
-        return complete
-    except (Exception, Terminated, KeyboardInterrupt) as error:
-        record.fail(_one_line(error), _exit_code(error))
-        raise
+        record = RunRecord(
+            store.files, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
+        )
+        finished = record.finished_before()
+        if finished is not None:
+            log.info("run %s is complete already: nothing to do", run.run_id)
+            _print_result(finished)
+            return finished
+        log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
+        record.begin()
+        step("begun")
+        try:
+            with store.staging(run.run_id) as staging:
+                result = stages(Job(spark, store, config, run, staging, force))
+            complete = record.complete(result)
+            step("recorded")
+            _print_result(complete)
+            return complete
+        except (Exception, Terminated, KeyboardInterrupt) as error:
+            record.fail(_one_line(error), _exit_code(error))
+            raise
 
 
 def _print_result(manifest: Mapping[str, Any]) -> None:
@@ -168,7 +155,7 @@ def _one_line(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
+    return unexpected(error)
 
 
 def _exit_code(error: BaseException) -> int:

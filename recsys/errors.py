@@ -14,6 +14,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
+def unexpected(error: BaseException) -> str:
+    """Return what an error says that nobody foresaw, with its kind, as one line."""
+    return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
 class RecsysError(Exception):
     """Base class: whatever derives from it is shown as one line, without a traceback."""
 
