@@ -16,7 +16,7 @@ import click
 import numpy as np
 from compare_lists import measured
 from compare_ours import fit, of_model, weighing
-from compare_split import Data, all_but_last, read_pairs, split, stratified
+from compare_split import Data, read_split
 
 from recsys import memory, training
 from recsys.config_file import load_config
@@ -89,10 +89,7 @@ def stopping_command(config: str, overrides: tuple[str, ...], seeds: str, last: 
     logging.basicConfig(level=logging.WARNING)
     try:
         settings = load_config(config, overrides)
-        pairs = read_pairs(settings)
-        data = split(
-            pairs, stratified(pairs, 0.75, 42) if last is None else all_but_last(pairs, last)
-        )
+        data = read_split(settings, last)
         threads = settings.training.threads or memory.cpus()
         click.echo(
             f"{'seed':>4}{'kept':>6}{'of':>4}{'training':>11}{'evaluating':>12}{'share':>7}"

@@ -32,7 +32,7 @@ import pandas as pd
 from compare_lists import Lists, measured, popular
 from compare_ours import choose, fit, of_model
 from compare_peers import Peers
-from compare_split import Data, all_but_last, read_pairs, split, stratified
+from compare_split import Data, read_split
 from numpy.typing import NDArray
 
 from recsys import memory
@@ -107,9 +107,7 @@ def compare(
     path: str, overrides: Sequence[str], seeds: Sequence[int], last: int | None, peers: bool
 ) -> list[dict[str, Any]]:
     settings = load_config(path, overrides)
-    pairs = read_pairs(settings)
-    trained = stratified(pairs, 0.75, 42) if last is None else all_but_last(pairs, last)
-    data = split(pairs, trained)
+    data = read_split(settings, last)
     threads = settings.training.threads or memory.cpus()
     n_users, n_items = data.seen.shape
     click.echo(

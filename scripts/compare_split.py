@@ -60,6 +60,12 @@ def read_pairs(config: Config) -> pd.DataFrame:
     return ordered
 
 
+def read_split(config: Config, last: int | None) -> Data:
+    """Read a configuration's pairs and split them: 75 % by item, or all but each user's last."""
+    pairs = read_pairs(config)
+    return split(pairs, stratified(pairs, 0.75, 42) if last is None else all_but_last(pairs, last))
+
+
 def stratified(pairs: pd.DataFrame, ratio: float, seed: int) -> NDArray[np.bool_]:
     """Return which pairs are trained on, as Recommenders 1.2's python_stratified_split by item."""
     draw = np.random.RandomState(seed).rand(len(pairs))
