@@ -2,18 +2,17 @@
 
 import datetime as dt
 import importlib
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from recsys.files import MANIFEST, local_files
+from recsys.files import MANIFEST
 from recsys.filesystem import PosixFiles, write_json
 from recsys.publishing.iceberg import IcebergTables
 from recsys.publishing.versions import TABLES, Unit, Version, place
+from tests.publications import write_parts
 
 DAY = dt.date(2026, 11, 24)
 # Longer than the 16 characters that Iceberg's own bounds keep, and equal in them.
@@ -64,13 +63,7 @@ def stage(
     recommendations, status = content or rows(unit, run_id, n)
     manifest: dict[str, Any] = {"tables": {}}
     for name, table in {"recommendations": recommendations, "status": status}.items():
-        folder = files.path(place(files, unit, run_id, name))
-        folder.mkdir(parents=True)
-        size = -(-len(table) // parts) if parts else 0
-        for part in range(parts):
-            path = folder / f"part-{part:05}-{uuid.uuid4()}.snappy.parquet"
-            pq.write_table(table.slice(part * size, size), path)
-        found = local_files(folder)
+        found = write_parts(files.path(place(files, unit, run_id, name)), table, parts)
         n_rows = len(table) + (more_rows if name == "recommendations" else 0)
         manifest["tables"][name] = {"rows": n_rows, "files": found}
     checksum = write_json(files, place(files, unit, run_id, MANIFEST), manifest)

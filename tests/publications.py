@@ -76,15 +76,9 @@ def stage(
     tables = {}
     for name, count in rows.items():
         folder = files.path(f"{uri}/{name}")
-        folder.mkdir(parents=True)
-        table = _table(name, unit, run_id, count, model_id)
-        size = max(-(-count // parts), 1)
-        for part in range(parts):
-            pq.write_table(
-                table.slice(part * size, size), folder / f"part-{part:05}.snappy.parquet"
-            )
+        written = write_parts(folder, _table(name, unit, run_id, count, model_id), parts)
         (folder / "_SUCCESS").touch()  # as Spark leaves it
-        tables[name] = {"rows": count, "files": local_files(folder)}
+        tables[name] = {"rows": count, "files": written}
     manifest = {
         "format_version": 1,
         "run_id": run_id,
@@ -95,6 +89,15 @@ def stage(
         "tables": tables,
     }
     return Staged(unit, run_id, uri, manifest)
+
+
+def write_parts(folder: Path, table: pa.Table, parts: int) -> list[dict[str, Any]]:
+    """Write a table in parts, as Spark would, and return its files as a manifest has them."""
+    folder.mkdir(parents=True)
+    size = max(-(-len(table) // max(parts, 1)), 1)
+    for part in range(parts):
+        pq.write_table(table.slice(part * size, size), folder / f"part-{part:05}.snappy.parquet")
+    return local_files(folder)
 
 
 def _table(name: str, unit: Unit, run_id: str, n: int, model_id: str) -> pa.Table:

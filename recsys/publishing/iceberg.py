@@ -255,7 +255,8 @@ class IcebergTables:
     # One commit to one table
 
     def _show(self, name: str, version: Version, files: TableFiles, expected: str | None) -> None:
-        unit, entry = version.unit, _entry(version, files.rows)
+        unit = version.unit
+        entry = Entry(version.run_id, version.published_at, version.manifest_sha256, files.rows)
 
         def attempt() -> None:
             table = self._catalogue.create(name, files.schema)
@@ -392,10 +393,6 @@ class IcebergTables:
         except ConflictError:
             return False
         return True
-
-
-def _entry(version: Version, rows: int) -> Entry:
-    return Entry(version.run_id, version.published_at, version.manifest_sha256, rows)
 
 
 def _is_beyond(unit: Unit, units: list[Unit], run_dates: int | None) -> bool:
