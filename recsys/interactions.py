@@ -27,7 +27,8 @@ from recsys.memory import check_fits
 # while sorting (12), the matrices (12 and 4), LightFM's shuffled order and its lookup of positives
 # (4 and 12), and as much again for what is freed late.
 _BYTES_PER_PAIR = 140
-# Parameters, gradients and momentum, float32, and their float64 copies while they are initialised.
+# Parameters, gradients and momentum, float32, and either their float64 copies while they are
+# initialised or the average of the epochs with what moves it.
 _BYTES_PER_PARAMETER = 24
 # What Spark counts against spark.driver.maxResultSize: two ints, a byte, a double and a float.
 _RESULT_BYTES_PER_PAIR = 21

@@ -152,7 +152,7 @@ class EarlyStopping(Section):
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     k: PositiveInt = 10
     every: PositiveInt = 2
-    patience: PositiveInt = 8
+    patience: PositiveInt = 6
     max_users: PositiveInt = 5000
     refit: bool = True
 
@@ -162,7 +162,8 @@ class Training(Section):
 
     loss: Literal["warp", "bpr", "warp-kos", "logistic"] = "warp"
     no_components: PositiveInt = 128
-    epochs: PositiveInt = 60
+    epochs: PositiveInt = 80
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
     learning_schedule: Literal["adagrad", "adadelta"] = "adagrad"
     learning_rate: PositiveFloat = 0.02
     rho: Annotated[float, Field(gt=0, lt=1)] = 0.95

@@ -4,7 +4,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,35 @@ class Embeddings:
             self.item_embeddings.copy(),
             self.item_biases.copy(),
         )
+
+
+class _Average:
+    """The exponential moving average of a model's states, one state an epoch.
+
+    The steps of single epochs lead round a good model; their average is nearer to it, and changes
+    less from epoch to epoch, so that the best epoch is easier to tell (Polyak and Juditsky 1992,
+    "Acceleration of Stochastic Approximation by Averaging"). After n states the newest has a share
+    of (1 - decay) / (1 - decay^n): the average as Kingma and Ba (2015, "Adam") correct it for its
+    start, so that the first state is the first average.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self._decay, self._states = decay, 0
+        self._average: Embeddings | None = None
+
+    def add(self, state: Embeddings) -> Embeddings:
+        """Take a state in and return the average, which the next call changes in place."""
+        if self._decay == 0:
+            return state
+        self._states += 1
+        if self._average is None:
+            self._average = state.copy()
+            return self._average
+        share = np.float32((1 - self._decay) / (1 - self._decay**self._states))
+        for field in fields(Embeddings):
+            mean, new = getattr(self._average, field.name), getattr(state, field.name)
+            mean += share * (new - mean)
+        return self._average
 
 
 def has_openmp() -> bool:
@@ -100,7 +129,7 @@ def fit(
 
     Without `early_stopping`, for `settings.epochs`. With it, a first model is trained without a
     part of the pairs until the nDCG of the rest has not risen for `patience` epochs; the kept epoch
-    is its best one. With `refit` a second model is trained on everything for as many epochs, else
+    is its best one. With `refit` a second model is trained on everything, for `refit_epochs`, else
     the first one's best state is kept, which has not seen the pairs held out.
 
     Args:
@@ -143,9 +172,20 @@ def fit(
         log.warning("the last epoch was the best: training.epochs (%d) is low", settings.epochs)
     if not settings.early_stopping.refit:
         assert search.best is not None  # noqa: S101 - there was at least one epoch
-        return Fitted(search.best, search.epoch, report)
-    again = settings.model_copy(update={"epochs": search.epoch})
-    return Fitted(train(labels, again, threads=threads, weights=weights), search.epoch, report)
+        return Fitted(search.best, search.epoch, {**report, "refit_epochs": None})
+    epochs = refit_epochs(search.epoch, settings.early_stopping.share)
+    again = settings.model_copy(update={"epochs": epochs})
+    embeddings = train(labels, again, threads=threads, weights=weights)
+    return Fitted(embeddings, epochs, {**report, "refit_epochs": epochs})
+
+
+def refit_epochs(kept: int, share: float) -> int:
+    """Return how many epochs on everything are as good as `kept` were without a share of the pairs.
+
+    The more pairs there are, the longer it takes until a model learns them by heart, so that the
+    number of epochs grows as the number of pairs does.
+    """
+    return round(kept / (1 - share))
 
 
 class _Search:
@@ -194,7 +234,6 @@ class _Search:
             "epochs": self.epochs,
             "curve": self.curve,
             "seconds": round(self.seconds, 3),
-            "refitted": self._settings.refit,
         }
 
 
@@ -206,7 +245,7 @@ def train(
     weights: NDArray[np.float32] | None = None,
     stop: Callable[[Embeddings], bool] | None = None,
 ) -> Embeddings:
-    """Train a LightFM model for a given number of epochs.
+    """Train a LightFM model for a given number of epochs, and return the average of its states.
 
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1; with one thread its order decides,
@@ -214,7 +253,7 @@ def train(
         settings: LightFM's hyperparameters, epochs and seed.
         threads: CPU threads for the epochs.
         weights: `(n_pairs,)` how much each pair counts.
-        stop: looks at the model after each epoch, and says whether it was the last.
+        stop: looks at the average after each epoch, and says whether it was the last.
 
     Raises:
         TrainingError: it cannot run as configured, or the model diverged.
@@ -244,15 +283,18 @@ def train(
         log.warning(
             "logistic learns from negatives, and there are none: set filters.rating_threshold"
         )
+    average = _Average(settings.ema_decay)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
         interruptible(lambda: _run_epoch(model, labels, matrix, threads, settings))
         _check_converging(model, epoch, settings)
-        current = Embeddings(
-            user_embeddings=model.user_embeddings,
-            user_biases=model.user_biases,
-            item_embeddings=model.item_embeddings,
-            item_biases=model.item_biases,
+        current = average.add(
+            Embeddings(
+                user_embeddings=model.user_embeddings,
+                user_biases=model.user_biases,
+                item_embeddings=model.item_embeddings,
+                item_biases=model.item_biases,
+            )
         )
         if progress.disable:  # no terminal to draw on
             log.info("epoch %d of %d", epoch, settings.epochs)

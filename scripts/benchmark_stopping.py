@@ -66,7 +66,8 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
     start = time.perf_counter()
     report = fit(data, settings.model_copy(update={"early_stopping": alone}), threads).report
     seconds = time.perf_counter() - start
-    kept, curve = int(report["kept_epoch"]), list[float]()
+    kept = training.refit_epochs(int(report["kept_epoch"]), alone.share)
+    curve = list[float]()
 
     def judge(current: training.Embeddings) -> bool:
         curve.append(float(measured(data, of_model(current))["ndcg"].mean()))

@@ -45,9 +45,9 @@ NOTEBOOK = Path(__file__).parents[1] / "conf" / "notebook.yaml"
 
 
 def contenders(
-    data: Data, base: Training, seeds: Sequence[int], threads: int, peers: bool
+    data: Data, base: Training, seeds: Sequence[int], threads: int, choosing: bool, peers: bool
 ) -> Iterator[tuple[str, Callable[[int], Lists], float]]:
-    """Yield each model's name, how it is made for a seed, and the seconds that choosing took."""
+    """Yield each model's name, how it is made for a seed, and the seconds that its choice took."""
     counts = np.asarray(data.labels.sum(axis=0), dtype=np.float32).ravel()
 
     def lightfm(settings: Training) -> Callable[[int], Lists]:
@@ -62,9 +62,10 @@ def contenders(
     yield "popularity", lambda seed: popular(counts, data.seen.shape[0]), 0.0
     yield "notebook's settings", lightfm(load_config(str(NOTEBOOK)).training), 0.0
     yield "recsys, as configured", lightfm(base), 0.0
-    start = time.perf_counter()
-    chosen = choose(data, base.model_copy(update={"seed": seeds[0]}), threads)
-    yield "recsys, chosen on validation", lightfm(chosen), time.perf_counter() - start
+    if choosing:
+        start = time.perf_counter()
+        chosen = choose(data, base.model_copy(update={"seed": seeds[0]}), threads)
+        yield "recsys, chosen on validation", lightfm(chosen), time.perf_counter() - start
     if not peers:
         return
     others = Peers(data, seeds[0], threads)
@@ -84,6 +85,13 @@ def contenders(
     "--seeds", default="1,2,3", show_default=True, help="Of the models; the split has 42."
 )
 @click.option("--last", type=click.IntRange(min=1), help="Hold out each user's last N pairs.")
+@click.option(
+    "--choose/--no-choose",
+    "choosing",
+    default=True,
+    show_default=True,
+    help="Also choose hyperparameters on validation, which takes six trainings more.",
+)
 @click.option("--peers/--no-peers", default=True, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
 def main(
@@ -91,12 +99,14 @@ def main(
     overrides: tuple[str, ...],
     seeds: str,
     last: int | None,
+    choosing: bool,
     peers: bool,
     json_path: Path | None,
 ) -> None:
     logging.basicConfig(level=logging.WARNING)
     try:
-        records = compare(config, overrides, [int(seed) for seed in seeds.split(",")], last, peers)
+        numbers = [int(seed) for seed in seeds.split(",")]
+        records = compare(config, overrides, numbers, last, choosing, peers)
     except RecsysError as error:
         raise click.ClickException(str(error)) from error
     if json_path:
@@ -104,7 +114,12 @@ def main(
 
 
 def compare(
-    path: str, overrides: Sequence[str], seeds: Sequence[int], last: int | None, peers: bool
+    path: str,
+    overrides: Sequence[str],
+    seeds: Sequence[int],
+    last: int | None,
+    choosing: bool,
+    peers: bool,
 ) -> list[dict[str, Any]]:
     settings = load_config(path, overrides)
     data = read_split(settings, last)
@@ -118,12 +133,13 @@ def compare(
     click.echo(f"{'':44}{'MAP':>16}{'nDCG':>16}{'precision':>16}{'recall':>16}{'s':>7}")
     records = []
     ndcg: dict[str, NDArray[np.float64]] = {}
-    for name, make, choosing in contenders(data, settings.training, seeds, threads, peers):
+    models = contenders(data, settings.training, seeds, threads, choosing, peers)
+    for name, make, preparing in models:
         found, values = [], []
         for seed in seeds:
             start = time.perf_counter()
             per_user = measured(data, make(seed))
-            seconds = time.perf_counter() - start + choosing / len(seeds)
+            seconds = time.perf_counter() - start + preparing / len(seeds)
             means = {measure: float(column.mean()) for measure, column in per_user.items()}
             found.append({"model": name, "seed": seed, **means, "seconds": round(seconds, 2)})
             values.append(per_user["ndcg"])

@@ -76,6 +76,25 @@ def test_a_model_that_is_not_finite_stops_the_job_too() -> None:
         train(checkerboard(), settings(loss="bpr", learning_rate=1e30), threads=1)
 
 
+def test_the_model_is_the_moving_average_of_its_epochs() -> None:
+    states: list[Embeddings] = []
+
+    def note(state: Embeddings) -> bool:
+        states.append(state.copy())
+        return False
+
+    last = train(checkerboard(), settings(epochs=4, ema_decay=0), threads=1, stop=note)
+    n_raw = len(states)
+    average = train(checkerboard(), settings(epochs=4, ema_decay=0.5), threads=1, stop=note)
+    for name in ("user_embeddings", "user_biases", "item_embeddings", "item_biases"):
+        first, second, third, fourth = (getattr(state, name) for state in states[:n_raw])
+        np.testing.assert_array_equal(getattr(last, name), fourth)
+        np.testing.assert_array_equal(getattr(states[n_raw], name), first)
+        expected = (first + 2 * second + 4 * third + 8 * fourth) / 15
+        np.testing.assert_allclose(getattr(average, name), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(getattr(average, name), getattr(states[-1], name))
+
+
 @pytest.mark.parametrize("loss", ["warp", "bpr", "logistic"])
 def test_weights_change_the_model(loss: str) -> None:
     labels = checkerboard()

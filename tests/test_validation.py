@@ -115,13 +115,15 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     assert report["kept_epoch"] == int(np.argmax(curve)) + 1
     assert report["epochs"] == list(range(1, min(60, report["kept_epoch"] + 3) + 1))
     assert report["ndcg"] == max(curve) > report["popularity_ndcg"]
-    assert fitted.epochs == report["kept_epoch"]
+    # On everything: a quarter more, as there are a quarter more pairs than without a fifth.
+    assert fitted.epochs == report["refit_epochs"] == round(report["kept_epoch"] * 1.25)
     plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
     assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
     # Without a second training the best epoch's own state is what is kept.
     stopping = EarlyStopping.model_validate({**stop, "refit": False})
     kept = fit(labels, given.model_copy(update={"early_stopping": stopping}), threads=1)
     assert kept.report["curve"] == curve
+    assert (kept.epochs, kept.report["refit_epochs"]) == (report["kept_epoch"], None)
     held_out = hold_out(labels, stopping, given.seed)
     judge = Validator(labels, held_out, stopping, given.seed)
     found = kept.embeddings
