@@ -10,7 +10,7 @@ import pandas as pd
 
 from recsys.config import Config
 from recsys.config_file import load_config
-from recsys.errors import ConfigError, RecsysError, one_line
+from recsys.errors import ConfigError, RecsysError, one_line, unexpected
 from recsys.kernel.worker import POPULAR
 from recsys.local import LocalModel
 from recsys.titles import local_path
@@ -79,8 +79,7 @@ def main(
         print(f"recsys: error: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
-        message = one_line(f"{type(error).__name__}: {error}")
-        print(f"recsys: error: unexpected: {message}", file=sys.stderr)
+        print(f"recsys: error: unexpected: {unexpected(error)}", file=sys.stderr)
         return 1
     for note in notes:
         print(f"recsys: note: {one_line(note)}", file=sys.stderr)

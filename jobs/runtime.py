@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from recsys import lifecycle, session
 from recsys.config import Config
 from recsys.config_file import load_config
-from recsys.errors import RecsysError, Terminated, one_line, unexpected
+from recsys.errors import OutputError, RecsysError, Terminated, one_line, unexpected
 from recsys.manifest import Run, new_run
 from recsys.runs import RunRecord, recorded_date, run_lock
 from recsys.session import spark_reason
@@ -136,9 +136,23 @@ def run_recorded(
             step("recorded")
             _print_result(complete)
             return complete
-        except (Exception, Terminated, KeyboardInterrupt) as error:
+        except (Exception, Terminated, KeyboardInterrupt) as raised:
+            error = _cause(raised, store)
             record.fail(_one_line(error), _exit_code(error))
-            raise
+            if error is raised:
+                raise
+            raise error from raised
+
+
+def _cause(error: BaseException, store: Store) -> BaseException:
+    """Return what is behind an error: of a JVM that is gone, whatever was called says its own."""
+    if isinstance(error, RecsysError | Terminated | KeyboardInterrupt):
+        return error
+    try:
+        store.ensure_alive()
+    except OutputError as gone:
+        return gone
+    return error
 
 
 def _print_result(manifest: Mapping[str, Any]) -> None:

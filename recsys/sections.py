@@ -152,6 +152,7 @@ class EarlyStopping(Section):
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     k: PositiveInt = 10
     every: PositiveInt = 2
+    smoothing: PositiveInt = 3
     patience: PositiveInt = 6
     max_users: PositiveInt = 5000
     refit: bool = True

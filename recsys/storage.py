@@ -73,12 +73,12 @@ class Store:
             stopped = context._jsc.sc().isStopped()
         except (Py4JError, OSError, AttributeError) as error:
             raise OutputError(
-                "Spark's driver is gone; nothing was published; run again with the same run id"
+                "Spark's driver is gone before the run was complete; run again with the same run id"
             ) from error
         if stopped:
             raise OutputError(
-                "the Spark session was stopped; nothing was published; run again with the same "
-                "run id"
+                "the Spark session was stopped before the run was complete; run again with the "
+                "same run id"
             )
 
     @contextmanager

@@ -128,8 +128,8 @@ def fit(
     """Train for the number of epochs that does best on pairs held out for it.
 
     Without `early_stopping`, for `settings.epochs`. With it, a first model is trained without a
-    part of the pairs until the nDCG of the rest has not risen for `patience` epochs; the kept epoch
-    is its best one. With `refit` a second model is trained on everything, for `refit_epochs`, else
+    part of the pairs until the nDCG of the rest, the mean of the last `smoothing` values, has not
+    risen for `patience` epochs; the kept epoch is its best one. With `refit` a second model is trained on everything, for `refit_epochs`, else
     the first one's best state is kept, which has not seen the pairs held out.
 
     Args:
@@ -199,6 +199,7 @@ class _Search:
         self.epochs: list[int] = []
         self.curve: list[float] = []
         self.epoch = 0
+        self._highest, self._ndcg = -1.0, 0.0
         self.best: Embeddings | None = None
         self.seconds = 0.0
 
@@ -214,12 +215,13 @@ class _Search:
             current.item_embeddings,
             current.item_biases,
         )
-        if value > max(self.curve, default=-1.0):
-            self.epoch = self._now
-            if not self._settings.refit:
-                self.best = current.copy()
         self.epochs.append(self._now)
         self.curve.append(value)
+        smooth = float(np.mean(self.curve[-self._settings.smoothing :]))
+        if smooth > self._highest:
+            self.epoch, self._highest, self._ndcg = self._now, smooth, value
+            if not self._settings.refit:
+                self.best = current.copy()
         self.seconds += time.perf_counter() - start
         return self._now - self.epoch >= self._settings.patience
 
@@ -229,7 +231,7 @@ class _Search:
             "metric": f"ndcg@{self._validator.k}",
             "users": len(self._validator.users),
             "kept_epoch": self.epoch,
-            "ndcg": max(self.curve),
+            "ndcg": self._ndcg,
             "popularity_ndcg": self._validator.popularity_ndcg(),
             "epochs": self.epochs,
             "curve": self.curve,

@@ -22,6 +22,7 @@ from torture_versions import (
     wait_for,
 )
 
+from recsys.errors import OutputError
 from recsys.steps import STEPS
 
 PYTHON, JVM, BOTH = "Python", "the JVM", "both"
@@ -129,6 +130,8 @@ class _Killing:
         if victim == JVM:
             key = f"survivors that ended with {status}"
             self.counts[key] = self.counts.get(key, 0) + 1
+            if status not in (0, OutputError.exit_code):
+                yield f"the survivor ended with {status}, expected {OutputError.exit_code}"
         if step == "replacing current.json" and victim == JVM:
             pass  # the last question whether the JVM lives was asked: either result is right
         elif STEPS.index(step) < STEPS.index("switched"):

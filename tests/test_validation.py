@@ -107,7 +107,7 @@ def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> 
 
 def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     labels = checkerboard()
-    stop = {"patience": 3, "k": 5, "every": 1}
+    stop = {"patience": 3, "k": 5, "every": 1, "smoothing": 1}
     plain = {"rating": "none", "user_exponent": 0.0}
     given = settings(epochs=60, early_stopping=stop, no_components=4, sample_weights=plain)
     fitted = fit(labels, given, threads=1)
@@ -132,11 +132,31 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     )
 
 
+def test_the_epoch_is_kept_whose_mean_with_those_before_is_highest() -> None:
+    labels = checkerboard()
+
+    def report(**stop: Any) -> dict[str, Any]:
+        stop = {"every": 1, "refit": False, "k": 5, **stop}
+        plain = {"rating": "none", "user_exponent": 0.0}
+        given = settings(epochs=30, no_components=4, early_stopping=stop, sample_weights=plain)
+        return fit(labels, given, threads=1).report
+
+    found = report(smoothing=4, patience=30)
+    curve = found["curve"]
+    means = [np.mean(curve[max(0, end - 4) : end]) for end in range(1, 31)]
+    kept = int(np.argmax(means)) + 1
+    assert found["kept_epoch"] == kept != int(np.argmax(curve)) + 1
+    assert found["ndcg"] == curve[kept - 1] < max(curve)
+    # The mean also decides when it has not risen for long enough.
+    stopped = next(e for e in range(1, 31) if e - 1 - int(np.argmax(means[:e])) >= 3)
+    assert report(smoothing=4, patience=3)["epochs"] == list(range(1, stopped + 1))
+
+
 def test_only_every_other_epoch_is_judged_and_always_the_last() -> None:
     labels = checkerboard()
 
     def report(epochs: int, every: int) -> dict[str, Any]:
-        stop = {"patience": 60, "every": every, "refit": False}
+        stop = {"patience": 60, "every": every, "smoothing": 1, "refit": False}
         plain = {"rating": "none", "user_exponent": 0.0}
         given = settings(epochs=epochs, early_stopping=stop, sample_weights=plain)
         return fit(labels, given, threads=1).report
