@@ -129,8 +129,9 @@ def fit(
 
     Without `early_stopping`, for `settings.epochs`. With it, a first model is trained without a
     part of the pairs until the nDCG of the rest, the mean of the last `smoothing` values, has not
-    risen for `patience` epochs; the kept epoch is its best one. With `refit` a second model is trained on everything, for `refit_epochs`, else
-    the first one's best state is kept, which has not seen the pairs held out.
+    risen for `patience` epochs; the kept epoch is its best one. With `refit` a second model is
+    trained on everything, for `refit_epochs`, else the first one's best state is kept, which has
+    not seen the pairs held out.
 
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
