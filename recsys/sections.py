@@ -153,7 +153,7 @@ class EarlyStopping(Section):
     k: PositiveInt = 10
     every: PositiveInt = 2
     smoothing: PositiveInt = 3
-    patience: PositiveInt = 6
+    patience: PositiveInt = 10
     max_users: PositiveInt = 5000
     refit: bool = True
 

@@ -59,7 +59,7 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
     if settings.early_stopping is None:
         raise ConfigError(
             "training.early_stopping: found null, expected a section; set "
-            "training.early_stopping.patience=8, say"
+            "training.early_stopping.patience=10, say"
         )
     # Timed without the second training, which would make the share of evaluating smaller.
     alone = settings.early_stopping.model_copy(update={"refit": False})
@@ -76,7 +76,9 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
 
     known = weighing(data, settings)
     weights = sample_weights(settings.sample_weights, data.labels.row, **known)
-    training.train(data.labels, settings, threads=threads, weights=weights, stop=judge)
+    # As long as it takes: the job may train on everything for more than `epochs`.
+    endless = settings.model_copy(update={"epochs": 10 * max(settings.epochs, kept)})
+    training.train(data.labels, endless, threads=threads, weights=weights, stop=judge)
     evaluating = float(report["seconds"])
     return Stopped(kept, int(report["epochs"][-1]), seconds - evaluating, evaluating, curve)
 

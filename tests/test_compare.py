@@ -267,5 +267,11 @@ def test_the_kept_epoch_is_judged_on_the_test_split_it_has_not_seen() -> None:
     on_test = float(measured(data, of_model(fitted.embeddings))["ndcg"].mean())
     assert found.curve[found.kept - 1] == on_test
     assert found.ratio == on_test / max(found.curve) <= 1
+    short = stopped(data, given.model_copy(update={"epochs": 2}), 1)
+    assert (short.kept, short.epochs) == (2, 2)  # round(2 / 0.8)
+    longer = given.early_stopping.model_copy(update={"share": 0.5})  # as many again as were best
+    short = stopped(data, given.model_copy(update={"epochs": 2, "early_stopping": longer}), 1)
+    assert (short.kept, short.epochs) == (4, 2)
+    assert 0 < short.ratio <= 1
     with pytest.raises(ConfigError, match=r"training\.early_stopping: found null"):
         stopped(data, given.model_copy(update={"early_stopping": None}), 1)
