@@ -118,31 +118,37 @@ def tables(opened: Callable[..., "IcebergTables"]) -> "IcebergTables":
 
 @pytest.fixture
 def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Run a job in the suite's session as the command line would, and return the run's manifest."""
+    """Run jobs below the test's own directory."""
 
-    def execute(
-        job: str = "run",
-        *,
-        run_id: str = "r1",
-        model_id: str = "",
-        run_date: dt.date = RUN_DATE,
-        force: bool = False,
-        **sections: Any,
-    ) -> dict[str, Any]:
-        config = configured(sections.pop("root", tmp_path / "out"), **sections)
-        stages = {
-            "evaluate": evaluate_job.stages,
-            "run": run_job.stages,
-            "train": train_job.stages,
-            "score": partial(score_job.stages, model_id=model_id),
-            "similar-items": partial(similar_job.stages, model_id=model_id, kind="items"),
-            "similar-users": partial(similar_job.stages, model_id=model_id, kind="users"),
-        }[job]
-        return run_recorded(
-            job, spark, config, new_run(run_id, run_date), stages, asked={}, force=force
-        )
+    def execute(job: str = "run", **given: Any) -> dict[str, Any]:
+        return run_in(spark, given.pop("root", tmp_path / "out"), job, **given)
 
     return execute
+
+
+def run_in(
+    spark: SparkSession,
+    root: Path | str,
+    job: str,
+    *,
+    run_id: str = "r1",
+    model_id: str = "",
+    run_date: dt.date = RUN_DATE,
+    force: bool = False,
+    **sections: Any,
+) -> dict[str, Any]:
+    """Run a job in the suite's session as the command line would, and return the run's manifest."""
+    stages = {
+        "evaluate": evaluate_job.stages,
+        "run": run_job.stages,
+        "train": train_job.stages,
+        "score": partial(score_job.stages, model_id=model_id),
+        "similar-items": partial(similar_job.stages, model_id=model_id, kind="items"),
+        "similar-users": partial(similar_job.stages, model_id=model_id, kind="users"),
+    }[job]
+    config = configured(root, **sections)
+    new = new_run(run_id, run_date)
+    return run_recorded(job, spark, config, new, stages, asked={}, force=force)
 
 
 def configured(root: Path | str, **sections: Any) -> Config:
@@ -171,15 +177,24 @@ def table(manifest: dict[str, Any], name: str, folder: str = "") -> pd.DataFrame
 
 @pytest.fixture
 def ratings_csv(tmp_path: Path) -> Callable[..., str]:
-    """Write rows as a CSV file with the header user,item,rating,timestamp."""
+    """Write CSV files into the test's own directory."""
 
     def write(rows: Sequence[Sequence[object]], name: str = "ratings.csv") -> str:
-        lines = ["user,item,rating,timestamp", *(",".join(map(str, row)) for row in rows)]
-        path = tmp_path / name
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return str(path)
+        return write_csv(tmp_path / name, rows)
 
     return write
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> str:
+    """Write rows as a CSV file with the header user,item,rating,timestamp."""
+    lines = ["user,item,rating,timestamp", *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def model_folder(manifest: dict[str, Any]) -> Path:
+    """Return where the model of a run is."""
+    return Path(manifest["outputs"]["model"]["uri"].removeprefix("file:"))
 
 
 def csv_input(path: str, **more: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
 from recsys.errors import ConfigError, InputError
 from recsys.kernel.foldin import fold_in, plain_mean
 from recsys.kernel.topk import KernelError
 from recsys.kernel.worker import Catalogue, score
 from recsys.model import load_fold_in, load_items
-from tests.conftest import csv_input, table
+from tests.conftest import csv_input, run_in, table, write_csv
 
 Run = Callable[..., dict[str, Any]]
+NUMBERS = {"id_types": {"user": "int", "item": "int"}}
 
 # Ids are numbers. Items 1-6; 7 was only ever disliked, so the model does not know it. User 9 liked
 # nothing, and user 10 liked 1 and 4 after the last day that training looked at, so the model does
@@ -32,17 +35,25 @@ ROWS = (
 )
 
 
-@pytest.fixture
-def job(run: Run, ratings_csv: Callable[..., str], tmp_path: Path) -> Run:
-    """Train on the data above, then score a cohort."""
-    source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})
+@pytest.fixture(scope="module")
+def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Train on the data above, once; give the root and the model's id."""
+    folder = tmp_path_factory.mktemp("trained")
+    source = csv_input(write_csv(folder / "ratings.csv", ROWS), **NUMBERS)
     filters = {"rating_threshold": 4.0, "until": dt.date(1970, 1, 1)}
-    trained = run("train", run_id="t", input=source, filters=filters)
+    manifest = run_in(spark, folder / "out", "train", run_id="t", input=source, filters=filters)
+    return folder / "out", manifest["model_id"]
 
+
+@pytest.fixture
+def job(run: Run, trained: tuple[Path, str], tmp_path: Path) -> Run:
+    """Score a cohort, in a copy of the root."""
+    root, model_id = trained
+    shutil.copytree(root, tmp_path / "out")
     numbers = itertools.count()
 
     def execute(**sections: Any) -> dict[str, Any]:
-        return run("score", run_id=f"s{next(numbers)}", model_id=trained["model_id"], **sections)
+        return run("score", run_id=f"s{next(numbers)}", model_id=model_id, **sections)
 
     return execute
 
@@ -140,8 +151,7 @@ def test_a_sample_is_of_the_size_asked_for_and_the_same_for_the_same_seed(job: R
     first = job(cohort={"sample": 3})
     assert len(statuses(first)) == 3
     draws = {
-        seed: tuple(sorted(statuses(job(cohort={"sample": 3, "seed": seed}))))
-        for seed in (42, 43, 44)
+        seed: tuple(sorted(statuses(job(cohort={"sample": 3, "seed": seed})))) for seed in (42, 43)
     }
     assert draws[42] == tuple(sorted(statuses(first)))
     assert len(set(draws.values())) > 1
@@ -228,7 +238,7 @@ def test_newer_interactions_are_left_out_and_folded_in(
     run: Run, job: Run, ratings_csv: Callable[..., str]
 ) -> None:
     rows = [*ROWS, [6, 2, 5, 1], [70, 1, 5, 1]]
-    source = csv_input(ratings_csv(rows, "later.csv"), id_types={"user": "int", "item": "int"})
+    source = csv_input(ratings_csv(rows, "later.csv"), **NUMBERS)
     filters = {"rating_threshold": 4.0}
     later = run("train", run_id="later", input=source, filters=filters)
     name = later["outputs"]["interactions"]["uri"].rsplit("/", 1)[-1]

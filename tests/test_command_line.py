@@ -138,9 +138,6 @@ def test_an_evaluation_exits_with_0_and_its_table_or_with_the_status_of_its_fail
     assert re.search(r"^30 users +k +model +popular +differ\. +95 %$", ran.stdout, re.MULTILINE)
     assert re.search(r"^ndcg +10 +0\.\d{4} +0\.\d{4} +[+-]0\.\d{4}", ran.stdout, re.MULTILINE)
     assert any((here / "out/evaluations/e1/metrics").glob("*.parquet"))
-    ran = command(*start, "--set", "evaluation.split.test_share=0.0", cwd=here)
-    assert ran.returncode == 3
-    assert "evaluation.split: found no pair for test" in complaint(ran)
     ran = command(*start, "--set", "evaluation.split.kind=time", cwd=here)
     assert ran.returncode == 2
     assert "evaluation.split.test_since is not set" in complaint(ran)

@@ -20,7 +20,7 @@ from recsys.publishing.maintenance import rollback, verify
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.versions import Unit
 from recsys.storage import Store
-from tests.conftest import csv_input, small_ratings
+from tests.conftest import csv_input, model_folder, run_in, small_ratings, write_csv
 from tests.publications import DAY, UNIT, publish_version, tree
 
 OTHER = Unit("vip", DAY)
@@ -214,18 +214,10 @@ MODEL_TABLES = ("items", "users", "fold_in")
 
 @pytest.fixture(scope="module")
 def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from jobs import train as train_job
-    from jobs.runtime import run_recorded
-    from recsys.manifest import new_run
-    from tests.conftest import configured
-
     folder = tmp_path_factory.mktemp("trained")
-    path = folder / "ratings.csv"
-    rows = ["user,item,rating,timestamp", *(",".join(map(str, row)) for row in small_ratings())]
-    path.write_text("\n".join(rows) + "\n")
-    config = configured(folder / "out", input=csv_input(str(path)), scoring={"users_per_file": 15})
-    manifest = run_recorded("train", spark, config, new_run("r1", DAY), train_job.stages, asked={})
-    return Path(manifest["outputs"]["model"]["uri"].removeprefix("file:"))
+    source = csv_input(write_csv(folder / "ratings.csv", small_ratings()))
+    parts = {"users_per_file": 15}
+    return model_folder(run_in(spark, folder / "out", "train", input=source, scoring=parts))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from recsys.errors import (
 )
 from recsys.sections import Input
 from recsys.source import read_ratings
-from tests.conftest import ROOT, RUN_DATE, csv_input, small_ratings, table
+from tests.conftest import ROOT, RUN_DATE, csv_input, model_folder, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]
 Csv = Callable[..., str]
@@ -245,7 +245,7 @@ def test_a_root_with_an_unusual_name_holds_everything(
 ) -> None:
     source = csv_input(ratings_csv(small_ratings(200)))
     manifest = run("train", root=str(tmp_path / name), input=source)
-    assert Path(manifest["outputs"]["model"]["uri"].removeprefix("file:")).is_dir()
+    assert model_folder(manifest).is_dir()
     assert {p.name for p in tmp_path.iterdir()} == {"ratings.csv", name}
     assert sorted(p.name for p in (tmp_path / name).iterdir()) == [
         "interactions",

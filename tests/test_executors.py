@@ -88,12 +88,15 @@ def test_executors_score_with_an_interpreter_that_has_no_lightfm(
     assert set(starts) == {str(bare_interpreter)}
     assert read_recommendations(str(tmp_path / "out")).recommendations.num_rows == 30 * 10
 
-    # The same job in one local process gives the same lists and scores.
+    # Scoring with the same model in one local process gives the same lists and scores.
+    (model,) = (tmp_path / "out" / "models").iterdir()
     ran = command(
         BIN / "recsys",
-        "run",
+        "score",
         "--config",
         config,
+        "--model",
+        model.name,
         "--run-id",
         "r2",
         "--set",

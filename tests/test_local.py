@@ -18,7 +18,7 @@ from recsys.errors import ConfigError, InputError, ModelError
 from recsys.local import LocalModel
 from recsys.sections import Titles
 from recsys.titles import read_titles
-from tests.conftest import csv_input, small_ratings, table
+from tests.conftest import csv_input, model_folder, run_in, small_ratings, table, write_csv
 
 Run = Callable[..., dict[str, Any]]
 
@@ -26,15 +26,13 @@ Run = Callable[..., dict[str, Any]]
 ROWS = [[u, i, 5, 1] for i in range(1, 7) for u in range(1, 8 - i)]
 
 
-@pytest.fixture
-def trained(run: Run, ratings_csv: Callable[..., str]) -> Path:
-    """Train on the data above and return the model's directory."""
-    source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})
-    return folder(run("train", run_id="t", input=source))
-
-
-def folder(manifest: dict[str, Any]) -> Path:
-    return Path(manifest["outputs"]["model"]["uri"].removeprefix("file:"))
+@pytest.fixture(scope="module")
+def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train on the data above, once, and return the model's directory, which nobody changes."""
+    folder = tmp_path_factory.mktemp("trained")
+    numbers = {"user": "int", "item": "int"}
+    source = csv_input(write_csv(folder / "ratings.csv", ROWS), id_types=numbers)
+    return model_folder(run_in(spark, folder / "out", "train", run_id="t", input=source))
 
 
 def recommend(*arguments: object) -> Result:
@@ -148,7 +146,7 @@ def test_the_list_is_the_batch_jobs_bit_for_bit(
     run: Run, ratings_csv: Callable[..., str], tmp_path: Path
 ) -> None:
     trained = run("train", run_id="t", input=csv_input(ratings_csv(small_ratings())))
-    local = LocalModel.load(folder(trained))
+    local = LocalModel.load(model_folder(trained))
     cases = {
         "a": (["i003", "i010", "i005"], [1.0, 1.0, 1.0]),
         "b": (["i020", "i001", "i020", "zz"], [0.3, 2.5, 0.7, 1.0]),

@@ -13,7 +13,7 @@ from recsys.files import sealed
 from recsys.model import load_fold_in, load_items, load_users
 from recsys.model_store import load_model
 from recsys.storage import Store
-from tests.conftest import csv_input, small_ratings, table
+from tests.conftest import csv_input, run_in, small_ratings, table, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -21,22 +21,10 @@ def trained(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
     """Train one small model for the tests of this module; they work on copies of it."""
-    from jobs import train as train_job
-    from jobs.runtime import run_recorded
-    from recsys.manifest import new_run
-    from tests.conftest import RUN_DATE, configured
-
     folder = tmp_path_factory.mktemp("model")
-    path = folder / "ratings.csv"
-    lines = ["user,item,rating,timestamp", *(",".join(map(str, row)) for row in small_ratings())]
-    path.write_text("\n".join(lines) + "\n")
-    config = configured(
-        folder / "out", input=csv_input(str(path)), filters={"rating_threshold": 4.0}
-    )
-    manifest = run_recorded(
-        "train", spark, config, new_run("r1", RUN_DATE), train_job.stages, asked={}
-    )
-    return folder / "out", manifest
+    source = csv_input(write_csv(folder / "ratings.csv", small_ratings()))
+    liked = {"rating_threshold": 4.0}
+    return folder / "out", run_in(spark, folder / "out", "train", input=source, filters=liked)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import SparkSession
 
 from recsys.errors import ConfigError, InputError
 from recsys.files import MANIFEST, local_files, sealed
@@ -22,7 +24,7 @@ from recsys.kernel.neighbours import (
     unit_vectors,
     with_direction,
 )
-from tests.conftest import csv_input, table
+from tests.conftest import csv_input, model_folder, run_in, table, write_csv
 
 Run = Callable[..., dict[str, Any]]
 
@@ -33,24 +35,29 @@ USERS = [[1.0, 0.0], [1.0, 1.0], [-2.0, 0.0], [0.0, 0.0]]
 ACROSS = np.float32(np.sqrt(0.5))
 
 
-@pytest.fixture
-def job(run: Run, ratings_csv: Callable[..., str]) -> Run:
-    """Look for neighbours with a model of the embeddings above."""
+@pytest.fixture(scope="module")
+def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Make a model of the embeddings above, once; give the root and the model's id."""
+    folder = tmp_path_factory.mktemp("trained")
     rows = [[u, i, 5, 1] for u in range(1, 5) for i in range(1, 6)]
-    source = csv_input(ratings_csv(rows), id_types={"user": "int", "item": "int"})
-    trained = run("train", run_id="t", input=source, training={"no_components": 2})
-    folder = Path(trained["outputs"]["model"]["uri"].removeprefix("file:"))
-    given(folder, "items", ITEMS)
-    given(folder, "users", USERS)
+    numbers = {"user": "int", "item": "int"}
+    source = csv_input(write_csv(folder / "ratings.csv", rows), id_types=numbers)
+    small = {"no_components": 2}
+    manifest = run_in(spark, folder / "out", "train", run_id="t", input=source, training=small)
+    given(model_folder(manifest), "items", ITEMS)
+    given(model_folder(manifest), "users", USERS)
+    return folder / "out", manifest["model_id"]
+
+
+@pytest.fixture
+def job(run: Run, trained: tuple[Path, str], tmp_path: Path) -> Run:
+    """Look for neighbours with that model, in a copy of the root."""
+    root, model_id = trained
+    shutil.copytree(root, tmp_path / "out")
     numbers = itertools.count()
 
     def execute(kind: str, **sections: Any) -> dict[str, Any]:
-        return run(
-            f"similar-{kind}",
-            run_id=f"s{next(numbers)}",
-            model_id=trained["model_id"],
-            **sections,
-        )
+        return run(f"similar-{kind}", run_id=f"s{next(numbers)}", model_id=model_id, **sections)
 
     return execute
 
