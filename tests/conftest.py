@@ -130,6 +130,7 @@ def run_in(
     spark: SparkSession,
     root: Path | str,
     job: str,
+    /,  # a section is called `spark` too
     *,
     run_id: str = "r1",
     model_id: str = "",
