@@ -1,33 +1,7 @@
-"""The whole job, ratings to recommendations: `spark-submit jobs/run.py --config conf/x.yaml`."""
+"""Prepare, train and score: `spark-submit jobs/run.py --config FILE`."""
 
 import sys
-from typing import Any
 
-from jobs.runtime import Job, Options, execute
-from jobs.score import check_publishing, score
-from jobs.train import outputs, train
+from recsys.cli import main
 
-
-def stages(job: Job) -> dict[str, Any]:
-    """Run the stages and say what came of them."""
-    check_publishing(job)
-    model = train(job)
-    scored = score(job, model)
-    return {
-        "model_id": model.model_id,
-        "cohort": job.config.cohort.name,
-        "counts": model.manifest["counts"],
-        **scored,
-        "outputs": {**outputs(job, model), **scored["outputs"]},
-    }
-
-
-def main(options: Options) -> int:
-    """Run the job and return its exit status."""
-    return execute("run", options, stages)
-
-
-if __name__ == "__main__":
-    from jobs.cli import command
-
-    command(["run", *sys.argv[1:]])
+main(args=["run", *sys.argv[1:]], prog_name="recsys")

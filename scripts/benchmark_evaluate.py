@@ -13,11 +13,12 @@ from benchmark_spark import TYPES, Stage, make_model, scratch, timed
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys import evaluation, scoring
 from recsys.columns import EXAM_SCHEMA, ITEM, LABEL, USER
+from recsys.config.sections import Evaluation
+from recsys.evaluate import held_out
 from recsys.kernel import metrics
 from recsys.kernel.measure import Traits
-from recsys.sections import Evaluation
+from recsys.score import ranking
 
 
 @click.command(name="evaluate")
@@ -55,13 +56,13 @@ def evaluate_command(
         def measuring(n_users: int, auc: bool) -> Any:
             place, tasks = store.uri("exam", str(n_users)), stage.tasks(n_users)
             schema = EXAM_SCHEMA.format(**TYPES)
-            exam = evaluation.exam(spark, parts.where(F.col(USER) < n_users), model, None)
-            store.write_table(scoring.split(exam, tasks), place, schema)
+            exam = held_out.exam(spark, parts.where(F.col(USER) < n_users), model, None)
+            store.write_table(ranking.split(exam, tasks), place, schema)
             staged = store.read_table(place, schema)
             settings = Evaluation(k=[k], auc=auc)
 
             def run() -> None:
-                rows = evaluation.measured(spark, model, traits, staged, settings, tasks=tasks)
+                rows = held_out.measured(spark, model, traits, staged, settings, tasks=tasks)
                 rows.write.mode("overwrite").parquet(store.uri("measured"))
 
             return run

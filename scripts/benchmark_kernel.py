@@ -116,9 +116,9 @@ def trained_model(
     try:
         from scipy.sparse import coo_matrix
 
-        from recsys.sections import Training
-        from recsys.training import train
-        from recsys.weights import sample_weights
+        from recsys.config.sections import Training
+        from recsys.learn.sample_weights import sample_weights
+        from recsys.learn.training import train
     except ImportError as error:
         raise MissingError(f"{name}: {error}") from error
     users, items = (np.unique(column, return_inverse=True)[1] for column in pairs)

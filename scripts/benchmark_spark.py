@@ -25,7 +25,6 @@ import scipy.sparse as sp
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys import cohorts, scoring, session
 from recsys.columns import (
     INTERACTIONS_SCHEMA,
     ITEM,
@@ -33,15 +32,18 @@ from recsys.columns import (
     ROUTED_SCHEMA,
     USER,
 )
-from recsys.filesystem import local_path
-from recsys.interactions import Interactions, index_frame
+from recsys.config.sections import Cohort
+from recsys.ingest.ids import index_frame
 from recsys.kernel import worker
-from recsys.kernel.foldin import plain_mean
+from recsys.kernel.fold_in import plain_mean
 from recsys.kernel.topk import Ranked
-from recsys.model_store import Model, load_model, write_model
-from recsys.sections import Cohort
-from recsys.storage import Store
-from recsys.training import Embeddings
+from recsys.learn.embeddings import Embeddings
+from recsys.learn.matrices import Interactions
+from recsys.model.tables import Model, load_model, write_model
+from recsys.runtime import session
+from recsys.score import cohorts, ranking
+from recsys.store.files import local_path
+from recsys.store.tables import Store
 
 TYPES = {"user": "int", "item": "int"}
 USERS_PER_FILE = 25_000
@@ -156,16 +158,16 @@ class Stage:
                 fallback="popular",
                 threshold=None,
             )
-            self.store.write_table(scoring.split(routed, self.tasks(n_users)), place, schema)
+            self.store.write_table(ranking.split(routed, self.tasks(n_users)), place, schema)
         return self.store.read_table(place, schema)
 
     def tasks(self, n_users: int) -> int:
         """Parts to score."""
         cores = self.spark.sparkContext.defaultParallelism
-        return scoring.n_tasks(n_users, USERS_PER_FILE, cores)
+        return ranking.n_tasks(n_users, USERS_PER_FILE, cores)
 
     def __call__(self, n_users: int, k: int) -> None:
-        ranked = scoring.recommend(
+        ranked = ranking.recommend(
             self.spark,
             self.model,
             self.ways(n_users),

@@ -18,11 +18,14 @@ from compare_lists import measured
 from compare_ours import fit, of_model, weighing
 from compare_split import Data, read_split
 
-from recsys import memory, training
-from recsys.config_file import load_config
+from recsys.config.reading import load_config
+from recsys.config.sections import Training
 from recsys.errors import ConfigError, RecsysError
-from recsys.sections import Training
-from recsys.weights import sample_weights
+from recsys.learn import training
+from recsys.learn.early_stopping import refit_epochs
+from recsys.learn.embeddings import Embeddings
+from recsys.learn.sample_weights import sample_weights
+from recsys.runtime import memory
 
 PATIENCE = 10  # of the curve on the test split
 
@@ -66,10 +69,10 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
     start = time.perf_counter()
     report = fit(data, settings.model_copy(update={"early_stopping": alone}), threads).report
     seconds = time.perf_counter() - start
-    kept = training.refit_epochs(int(report["kept_epoch"]), alone.share)
+    kept = refit_epochs(int(report["kept_epoch"]), alone.share)
     curve = list[float]()
 
-    def judge(current: training.Embeddings) -> bool:
+    def judge(current: Embeddings) -> bool:
         curve.append(float(measured(data, of_model(current))["ndcg"].mean()))
         since_best = len(curve) - 1 - int(np.argmax(curve))
         return len(curve) >= kept and since_best >= PATIENCE

@@ -25,10 +25,11 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.foldin import fit
-from recsys.kernel.foldin import FoldIn, fold_in, plain_mean
-from recsys.sections import Training
-from recsys.training import Embeddings, train
+from recsys.config.sections import Training
+from recsys.kernel.fold_in import FoldIn, fold_in, plain_mean
+from recsys.learn.embeddings import Embeddings
+from recsys.learn.fold_in_map import fit
+from recsys.learn.training import train
 
 SETTINGS = {
     "loss": "warp",

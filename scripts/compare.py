@@ -35,11 +35,11 @@ from compare_peers import Peers
 from compare_split import Data, read_split
 from numpy.typing import NDArray
 
-from recsys import memory
-from recsys.config_file import load_config
+from recsys.config.reading import load_config
+from recsys.config.sections import Training
 from recsys.errors import RecsysError
-from recsys.sections import Training
-from recsys.statistics import difference
+from recsys.evaluate.bootstrap import difference
+from recsys.runtime import memory
 
 NOTEBOOK = Path(__file__).parents[1] / "conf" / "notebook.yaml"
 

@@ -6,8 +6,9 @@ from compare_lists import Lists, factors
 from compare_split import Data
 from numpy.typing import NDArray
 
-from recsys import training
-from recsys.sections import EarlyStopping, SampleWeights, Training
+from recsys.config.sections import EarlyStopping, SampleWeights, Training
+from recsys.learn import training
+from recsys.learn.embeddings import Embeddings
 
 
 def weighing(data: Data, settings: Training) -> dict[str, NDArray[np.float32] | None]:
@@ -24,7 +25,7 @@ def fit(data: Data, settings: Training, threads: int) -> training.Fitted:
     return training.fit(data.labels, settings, threads=threads, **weighing(data, settings))
 
 
-def of_model(model: training.Embeddings) -> Lists:
+def of_model(model: Embeddings) -> Lists:
     return factors(
         model.user_embeddings, model.item_embeddings, model.user_biases, model.item_biases
     )

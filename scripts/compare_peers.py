@@ -13,9 +13,9 @@ from compare_lists import K, Lists, factors
 from compare_split import F32, Data
 from numpy.typing import NDArray
 
+from recsys.config.sections import EarlyStopping
 from recsys.kernel.topk import Ranked
-from recsys.sections import EarlyStopping
-from recsys.validation import Validator, hold_out
+from recsys.learn.early_stopping import Validator, hold_out
 
 EASE_ITEMS = 20_000  # its inverse is dense
 EASE_TUNED_ITEMS = 4_000  # above, one inverse is enough

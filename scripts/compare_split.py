@@ -8,12 +8,12 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys import session
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
-from recsys.config import Config
-from recsys.manifest import new_run
-from recsys.preparation import prepare
-from recsys.storage import Store
+from recsys.config.configuration import Config
+from recsys.ingest.preparation import prepare
+from recsys.runs.run import new_run
+from recsys.runtime import session
+from recsys.store.tables import Store
 
 F32 = NDArray[np.float32]
 

@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import hostile
 
-from jobs.cli import main as recsys
-from recsys.config_file import _known_keys
+from recsys.cli import main as recsys
+from recsys.config.reading import _known_keys
 from recsys.errors import RecsysError
-from recsys.manifest import new_run
+from recsys.runs.run import new_run
 
 STATUSES = {0, *range(2, 12), 130, 143}
 SLOWEST = 30.0  # seconds for one value, on a busy machine
@@ -130,7 +130,7 @@ def in_a_process(
     """Run a command as a person does, and return what it says."""
     start = time.perf_counter()
     ran = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments],
+        [sys.executable, "-m", "recsys.cli", *arguments],
         cwd=world.cwd,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
         capture_output=True,

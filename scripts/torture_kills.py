@@ -23,7 +23,7 @@ from torture_versions import (
 )
 
 from recsys.errors import OutputError
-from recsys.steps import STEPS
+from recsys.runtime.stop_points import STEPS
 
 PYTHON, JVM, BOTH = "Python", "the JVM", "both"
 VICTIMS = (PYTHON, JVM, BOTH)

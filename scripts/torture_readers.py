@@ -24,13 +24,14 @@ from torture_versions import (
     wait_for,
 )
 
-from recsys.filesystem import STAGING, PosixFiles
+from recsys.config.sections import Publishing
 from recsys.publishing import maintenance
 from recsys.publishing.pointer import lock_name
 from recsys.publishing.publish import open_catalogue, publish, retain
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, place
-from recsys.runs import run_lock
-from recsys.sections import Publishing
+from recsys.runs.record import run_lock
+from recsys.store.files import STAGING
+from recsys.store.posix import PosixFiles
 
 READS = 10  # of each reader, for each publication
 _SPAWN = multiprocessing.get_context("spawn")

@@ -24,13 +24,14 @@ from torture_versions import (
     stage,
 )
 
+from recsys.config.sections import Publishing
 from recsys.errors import ConflictError, OutputError, RecsysError
-from recsys.filesystem import STAGING, PosixFiles
 from recsys.publishing.publish import Verdict, open_catalogue, publish, retain
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Version
-from recsys.runs import run_lock
-from recsys.sections import Publishing
+from recsys.runs.record import run_lock
+from recsys.store.files import STAGING
+from recsys.store.posix import PosixFiles
 
 _SPAWN = multiprocessing.get_context("spawn")
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 import yaml
 from torture_versions import UNIT, ViolationError, close
 
-from recsys.filesystem import PosixFiles
+from recsys.config.sections import Publishing
 from recsys.publishing.publish import open_catalogue
 from recsys.publishing.read import check_version, read_recommendations
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, Catalogue, place
-from recsys.sections import Publishing
+from recsys.store.posix import PosixFiles
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 1800  # seconds for a run, on a machine that has much else to do
@@ -164,7 +164,7 @@ class Runs:
             "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # a short life
             **variables,
         }
-        script = "from jobs.cli import main; main()"
+        script = "from recsys.cli import main; main()"
         with (self.work / log).open("wb") as stream:
             return subprocess.Popen(
                 [

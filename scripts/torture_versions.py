@@ -17,8 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.files import local_files
-from recsys.filesystem import LOCKS, PosixFiles, make_directory
+from recsys.config.sections import Iceberg, Publishing
 from recsys.publishing.publish import Staged, Verdict, open_catalogue
 from recsys.publishing.read import read_recommendations
 from recsys.publishing.versions import (
@@ -32,7 +31,9 @@ from recsys.publishing.versions import (
     read_manifest,
     units_on_disk,
 )
-from recsys.sections import Iceberg, Publishing
+from recsys.store.checksums import local_files
+from recsys.store.files import LOCKS
+from recsys.store.posix import PosixFiles, make_directory
 
 DAY = dt.date(2026, 11, 24)
 UNIT = Unit("all", DAY)

@@ -17,20 +17,20 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs import evaluate as evaluate_job
-from jobs import run as run_job
-from jobs import score as score_job
-from jobs import similar as similar_job
-from jobs import train as train_job
-from jobs.runtime import run_recorded
-from recsys import session
-from recsys.config import Config
-from recsys.filesystem import PosixFiles
-from recsys.manifest import new_run
-from recsys.sections import Iceberg
+from recsys.config.configuration import Config
+from recsys.config.sections import Iceberg
+from recsys.flows import evaluate as evaluate_job
+from recsys.flows import run as run_job
+from recsys.flows import score as score_job
+from recsys.flows import similar as similar_job
+from recsys.flows import train as train_job
+from recsys.flows.execution import run_recorded
+from recsys.runs.run import new_run
+from recsys.runtime import session
+from recsys.store.posix import PosixFiles
 
 if TYPE_CHECKING:
-    from recsys.publishing.iceberg import IcebergTables
+    from recsys.publishing.iceberg.tables import IcebergTables
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -95,7 +95,9 @@ def opened(
     files: PosixFiles, properties: dict[str, str]
 ) -> Iterator[Callable[..., "IcebergTables"]]:
     """Make as many publishers as a test wants, each with connections of its own."""
-    from recsys.publishing.iceberg import IcebergTables  # only the tests of these load pyiceberg
+    from recsys.publishing.iceberg.tables import (
+        IcebergTables,  # only the tests of these load pyiceberg
+    )
 
     catalogue = f"c{uuid.uuid4().hex}"
     made: list[IcebergTables] = []

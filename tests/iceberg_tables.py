@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from recsys.files import MANIFEST
-from recsys.filesystem import PosixFiles, write_json
-from recsys.publishing.iceberg import IcebergTables
+from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.versions import TABLES, Unit, Version, place
+from recsys.store.checksums import MANIFEST
+from recsys.store.files import write_json
+from recsys.store.posix import PosixFiles
 from tests.publications import write_parts
 
 DAY = dt.date(2026, 11, 24)

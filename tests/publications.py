@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 
 from recsys.columns import RECOMMENDATIONS_SCHEMA, STATUS_SCHEMA
 from recsys.errors import GateError
-from recsys.files import local_files
-from recsys.filesystem import STAGING, PosixFiles
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.publish import Staged, publish
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, Unit, Version, columns
+from recsys.store.checksums import local_files
+from recsys.store.files import STAGING
+from recsys.store.posix import PosixFiles
 
 DAY = dt.date(2026, 11, 24)
 UNIT = Unit("all", DAY)

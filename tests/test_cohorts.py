@@ -13,10 +13,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys.errors import ConfigError, InputError
-from recsys.kernel.foldin import fold_in, plain_mean
+from recsys.kernel.fold_in import fold_in, plain_mean
 from recsys.kernel.topk import KernelError
 from recsys.kernel.worker import Catalogue, score
-from recsys.model import load_fold_in, load_items
+from recsys.model.arrays import load_fold_in, load_items
 from tests.conftest import csv_input, run_in, table, write_csv
 
 Run = Callable[..., dict[str, Any]]

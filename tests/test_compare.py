@@ -20,9 +20,9 @@ from compare_peers import ease_weights, item_lists
 from compare_split import Data, all_but_last, split, stratified
 from numpy.typing import NDArray
 
+from recsys.config.sections import SampleWeights
 from recsys.errors import ConfigError
 from recsys.kernel.topk import Ranked
-from recsys.sections import SampleWeights
 from tests.conftest import ROOT, csv_input, small_ratings
 from tests.test_command_line import ENV
 from tests.test_training import settings

@@ -5,10 +5,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from recsys.config import Config
-from recsys.config_file import load_config
+from recsys.config.configuration import Config
+from recsys.config.reading import load_config
 from recsys.errors import ConfigError
-from recsys.manifest import new_run
+from recsys.runs.run import new_run
 from tests.conftest import ROOT
 
 CONFS = sorted((ROOT / "conf").glob("*.yaml"))

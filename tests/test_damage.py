@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import manage
-from jobs import recommend as recommend_job
 from recsys import read_recommendations
 from recsys.errors import DamageError, ModelError, OutputError
-from recsys.filesystem import PosixFiles
-from recsys.local import LocalModel
-from recsys.model import load_users
-from recsys.model_store import load_model
+from recsys.flows import manage
+from recsys.flows import recommend as recommend_job
+from recsys.model.arrays import load_users
+from recsys.model.tables import load_model
 from recsys.publishing.maintenance import rollback, verify
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.versions import Unit
-from recsys.storage import Store
+from recsys.score.local import LocalModel
+from recsys.store.posix import PosixFiles
+from recsys.store.tables import Store
 from tests.conftest import csv_input, model_folder, run_in, small_ratings, write_csv
 from tests.publications import DAY, UNIT, publish_version, tree
 

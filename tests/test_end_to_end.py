@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys.config.sections import Input
 from recsys.errors import (
     ConfigError,
     InputError,
@@ -17,8 +18,7 @@ from recsys.errors import (
     TooManyRejectsError,
     TrainingError,
 )
-from recsys.sections import Input
-from recsys.source import read_ratings
+from recsys.ingest.source import read_ratings
 from tests.conftest import ROOT, RUN_DATE, csv_input, model_folder, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]

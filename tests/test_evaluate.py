@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys import evaluation, report
 from recsys.columns import METRICS_SCHEMA, USER_METRICS_SCHEMA, names
+from recsys.config.sections import Evaluation
 from recsys.errors import ConfigError, InputError, TrainingError
-from recsys.evaluation import Result
+from recsys.evaluate import held_out, report
+from recsys.evaluate.held_out import Result
 from recsys.kernel import metrics
-from recsys.sections import Evaluation
 from tests.conftest import csv_input, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]
@@ -265,7 +265,7 @@ def test_an_empty_validation_set_is_an_error_and_so_is_nothing_to_choose_the_epo
     split = {"kind": "by_user", "test_share": 0.3, "validation_share": 0.001}
     with pytest.raises(InputError, match="found no pair for validation with kind by_user") as found:
         run("evaluate", evaluation={**AT_2, "split": split}, **known)
-    assert "change evaluation.split.test_share and validation_share" in str(found.value)
+    assert "change held_out.split.test_share and validation_share" in str(found.value)
     # No two users have the same item in train, and the first pair of an item always stays.
     rows = [[user, 10 * user + n, 5, n] for user in (1, 2) for n in (1, 2)]
     rows += [[user, 99, 5, 3] for user in (1, 2)]
@@ -310,6 +310,6 @@ def test_too_many_segments_are_refused() -> None:
     )
     settings = Evaluation.model_validate({"bootstrap": 2, "segment": {"by": "zip"}})
     with pytest.raises(ConfigError, match="found 101 values in zip, expected at most 100"):
-        evaluation.results(values, {}, settings)
-    found = evaluation.results(values.query("user_id < 100"), {}, settings)
+        held_out.results(values, {}, settings)
+    found = held_out.results(values.query("user_id < 100"), {}, settings)
     assert len({result.segment for result in found}) == 102

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
-from recsys.foldin import _Regression, fit
-from recsys.kernel.foldin import FoldIn, fold_in, plain_mean
+from recsys.kernel.fold_in import FoldIn, fold_in, plain_mean
 from recsys.kernel.topk import KernelError
+from recsys.learn.fold_in_map import _Regression, fit
 
 ITEMS = np.array([[1, 0], [0, 1], [3, 4], [-1, 2]], np.float32)
 Histories = list[list[int]]
@@ -292,7 +292,7 @@ def test_the_mean_stays_where_it_is_better(seed: int) -> None:
 def test_a_lead_within_the_noise_keeps_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     data = world(spread=[4.0, 4.0, 1.0, 1.0, 1.0, 1.0])
     assert fit(**data, seed=0)[0].kind != "mean"
-    monkeypatch.setattr("recsys.foldin._CLEAR", 1e6)
+    monkeypatch.setattr("recsys.learn.fold_in_map._CLEAR", 1e6)
     fitted, report = fit(**data, seed=0)
     assert report["chosen"]["kind"] == fitted.kind == "mean"
     assert report["best"]["kind"] != "mean"

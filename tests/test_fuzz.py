@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recsys.config_file import load_config
+from recsys.config.reading import load_config
 from recsys.errors import ConfigError, one_line
 from tests.conftest import ROOT, csv_input, table
 

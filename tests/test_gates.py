@@ -13,9 +13,9 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from recsys.columns import INTERACTIONS_SCHEMA, OUTCOMES_SCHEMA, RANKED_SCHEMA, REQUESTS_SCHEMA
+from recsys.config.sections import CandidateList, Gates, ItemList, Items
 from recsys.errors import GateError
-from recsys.gates import Previous, Subject, Verdict, enforce, judge_change, judge_lists
-from recsys.sections import CandidateList, Gates, ItemList, Items
+from recsys.publishing.gates import Previous, Subject, Verdict, enforce, judge_change, judge_lists
 
 TYPES = {"user": "int", "item": "string"}
 K, USERS, CATALOGUE = 4, 12, 40

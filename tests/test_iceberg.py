@@ -14,12 +14,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recsys import columns
+from recsys.config.sections import Iceberg
 from recsys.errors import ConfigError, DamageError, OutputError
-from recsys.files import MANIFEST, local_files
-from recsys.filesystem import PosixFiles, write_json
-from recsys.publishing.iceberg import IcebergTables
+from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.versions import TABLES, Version, place
-from recsys.sections import Iceberg
+from recsys.store.checksums import MANIFEST, local_files
+from recsys.store.files import write_json
+from recsys.store.posix import PosixFiles
 from tests.iceberg_tables import (
     OTHER,
     UNIT,
@@ -265,9 +266,9 @@ def test_a_password_can_stand_in_the_environment(
 
 def test_without_pyiceberg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiceberg.io", None)
-    monkeypatch.delitem(sys.modules, "recsys.publishing.iceberg")
+    monkeypatch.delitem(sys.modules, "recsys.publishing.iceberg.tables")
     with pytest.raises(ConfigError, match="extra iceberg"):
-        importlib.import_module("recsys.publishing.iceberg")
+        importlib.import_module("recsys.publishing.iceberg.tables")
 
 
 def test_what_spark_writes_is_read_by_pyiceberg_and_duckdb(

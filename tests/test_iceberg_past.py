@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from recsys.errors import OutputError
-from recsys.filesystem import PosixFiles
-from recsys.publishing import history, iceberg
-from recsys.publishing.iceberg import IcebergTables
+from recsys.publishing.iceberg import history
+from recsys.publishing.iceberg import tables as iceberg_tables
+from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.pointer import lock_name
 from recsys.publishing.versions import TABLES, Unit
+from recsys.store.posix import PosixFiles
 from tests.iceberg_tables import DAY, OTHER, UNIT, loaded, publish, runs, snapshots, stage
 
 NOW = dt.timedelta(0)
@@ -206,7 +207,7 @@ def test_a_version_that_is_published_at_this_moment_is_not_forgotten_with_its_da
 def test_snapshots_are_bounded_though_every_version_is_kept(
     opened: Callable[..., IcebergTables], files: PosixFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(iceberg, "SNAPSHOTS", 2)
+    monkeypatch.setattr(iceberg_tables, "SNAPSHOTS", 2)
     tables = opened(grace=NOW)
     units = [Unit("all", DAY + dt.timedelta(days=day)) for day in range(4)]
     made = [publish(tables, files, unit, f"r{unit.run_date.day}") for unit in units]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from recsys.config.sections import Iceberg
 from recsys.errors import ConflictError
-from recsys.filesystem import PosixFiles
-from recsys.publishing import iceberg_commits
-from recsys.publishing.iceberg import IcebergTables
+from recsys.publishing.iceberg import commits
+from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.versions import Version
-from recsys.sections import Iceberg
+from recsys.store.posix import PosixFiles
 from tests.iceberg_tables import (
     OTHER,
     UNIT,
@@ -82,7 +82,7 @@ def test_a_rival_that_replaced_another_unit_is_no_conflict(
 ) -> None:
     one, rival = opened(), opened()
     publish(one, files, UNIT, "r1")
-    committing = iceberg_commits.overwrite
+    committing = commits.overwrite
     pending = [stage(files, OTHER, "o1"), stage(files, OTHER, "o2")]
 
     def overtaken(*args: Any) -> None:
@@ -95,7 +95,7 @@ def test_a_rival_that_replaced_another_unit_is_no_conflict(
             rival.switch(version, expected=now.run_id if now else None)
             pending.extend(before)
 
-    monkeypatch.setattr(iceberg_commits, "overwrite", overtaken)
+    monkeypatch.setattr(commits, "overwrite", overtaken)
     publish(one, files, UNIT, "r2", 5)
     assert not pending
     version, recommendations, _ = one.read(UNIT) or pytest.fail("nothing is published")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys import memory
 from recsys.errors import InputError, MemoryLimitError
-from recsys.interactions import check_collectable, collect
+from recsys.learn.matrices import check_collectable, collect
+from recsys.runtime import memory
 
 SCHEMA = "user_id string, item_id {item}, rating double, label tinyint"
 

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 from pyspark.sql import SparkSession
 
-from jobs.cli import main
-from recsys.config import Config
+from recsys.cli import main
+from recsys.config.configuration import Config
+from recsys.config.sections import Titles
 from recsys.errors import ConfigError, InputError, ModelError
-from recsys.local import LocalModel
-from recsys.sections import Titles
-from recsys.titles import read_titles
+from recsys.score.local import LocalModel
+from recsys.score.titles import read_titles
 from tests.conftest import csv_input, model_folder, run_in, small_ratings, table, write_csv
 
 Run = Callable[..., dict[str, Any]]
@@ -207,7 +207,7 @@ def test_a_notebook_gives_numbers_or_text(trained: Path) -> None:
 
 def test_the_command_never_loads_spark(trained: Path) -> None:
     program = (
-        "import sys; from jobs.cli import main\n"
+        "import sys; from recsys.cli import main\n"
         f"main(['recommend', '--model', {str(trained)!r}, '--liked', '1'], standalone_mode=False)\n"
     )
     checked = "import atexit, sys; atexit.register(lambda: print('pyspark' in sys.modules))\n"

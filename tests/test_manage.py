@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from recsys import read_recommendations
-from recsys.config import Config
+from recsys.config.configuration import Config
 from recsys.errors import GateError
-from recsys.files import MANIFEST, sealed
-from recsys.filesystem import PosixFiles, write_json
-from recsys.manifest import Run
 from recsys.publishing.versions import Unit, place
-from recsys.runs import RunRecord, run_lock
+from recsys.runs.record import RunRecord, run_lock
+from recsys.runs.run import Run
+from recsys.store.checksums import MANIFEST, sealed
+from recsys.store.files import write_json
+from recsys.store.posix import PosixFiles
 from tests.conftest import ROOT
 from tests.publications import DAY, UNIT, Judge, publish_version, stage, tree
 
@@ -63,7 +64,7 @@ def recsys(files: PosixFiles, tmp_path: Path) -> Recsys:
     def execute(*arguments: str, root: str | None = None) -> subprocess.CompletedProcess[str]:
         root = root or str(files.path(files.root))
         return subprocess.run(
-            [sys.executable, "-m", "jobs.cli", *arguments, "--set", f"root={root}"],
+            [sys.executable, "-m", "recsys.cli", *arguments, "--set", f"root={root}"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.columns import MEASURED_SCHEMA, names
 from recsys.kernel import metrics
-from recsys.kernel.foldin import plain_mean
+from recsys.kernel.fold_in import plain_mean
 from recsys.kernel.measure import Traits, measure
 from recsys.kernel.topk import KernelError
 from recsys.kernel.worker import Catalogue

@@ -9,10 +9,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys.errors import ModelError
-from recsys.files import sealed
-from recsys.model import load_fold_in, load_items, load_users
-from recsys.model_store import load_model
-from recsys.storage import Store
+from recsys.model.arrays import load_fold_in, load_items, load_users
+from recsys.model.tables import load_model
+from recsys.store.checksums import sealed
+from recsys.store.tables import Store
 from tests.conftest import csv_input, run_in, small_ratings, table, write_csv
 
 

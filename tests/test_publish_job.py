@@ -10,13 +10,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys import read_recommendations
+from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, GateError, OutputError
-from recsys.hadoop import HadoopFiles
 from recsys.publishing.publish import open_catalogue
 from recsys.publishing.versions import Unit
-from recsys.runs import run_lock
-from recsys.sections import Publishing
-from recsys.storage import Store
+from recsys.runs.record import run_lock
+from recsys.store.hadoop import HadoopFiles
+from recsys.store.tables import Store
 from tests.conftest import RUN_DATE, csv_input, small_ratings
 
 Run = Callable[..., dict[str, Any]]

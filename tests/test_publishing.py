@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from recsys import read_recommendations
+from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, GateError, OutputError
-from recsys.filesystem import LOCKS, PosixFiles
 from recsys.publishing.maintenance import rollback
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.publish import open_catalogue, previous, publish, published_before, retain
 from recsys.publishing.versions import HELD, Unit, Version, place, read_manifest
-from recsys.sections import Publishing
+from recsys.store.files import LOCKS
+from recsys.store.posix import PosixFiles
 from tests.publications import DAY, SCHEMAS, UNIT, Judge, publish_version, stage, tree
 
 NEXT = Unit("all", DAY + dt.timedelta(days=1))

@@ -7,17 +7,10 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys.config.sections import POLICIES, Deduplication, Filters, Input, Validation
 from recsys.errors import ConfigError, InputError
-from recsys.ratings import (
-    accepted,
-    check_timestamp_format,
-    deduplicate,
-    drop_rare,
-    label,
-    rejects,
-    validate,
-)
-from recsys.sections import POLICIES, Deduplication, Filters, Input, Validation
+from recsys.ingest.judging import accepted, check_timestamp_format, rejects, validate
+from recsys.ingest.pairing import deduplicate, drop_rare, label
 from tests.conftest import collected
 
 RAW = "user string, item string, rating string, timestamp string, line string"

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys.config_file import load_config
+from recsys.config.reading import load_config
+from recsys.config.sections import POLICIES, POLICIES_BY_TIME, Deduplication
 from recsys.errors import TooManyRejectsError
-from recsys.model import load_items, load_users
-from recsys.ratings import accepted, deduplicate, validate
-from recsys.sections import POLICIES, POLICIES_BY_TIME, Deduplication
-from recsys.source import read_ratings
+from recsys.ingest.judging import accepted, validate
+from recsys.ingest.pairing import deduplicate
+from recsys.ingest.source import read_ratings
+from recsys.model.arrays import load_items, load_users
 from tests.conftest import ROOT, completejourney, model_folder, shared_file, table
 
 Run = Callable[..., dict[str, Any]]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from recsys.config_file import load_config
+from recsys.config.reading import load_config
+from recsys.config.redaction import redact
 from recsys.errors import ConfigError
-from recsys.redaction import redact
 from tests.conftest import ROOT, csv_input, small_ratings
 
 SECRET = "hunter2"  # noqa: S105 - it is none
@@ -74,7 +74,7 @@ def test_a_catalogue_that_does_not_answer_is_reported_without_its_password(
     ]
     ran = subprocess.run(
         [
-            *(sys.executable, "-m", "jobs.cli", "runs"),
+            *(sys.executable, "-m", "recsys.cli", "runs"),
             *(part for setting in settings for part in ("--set", setting)),
             *(["--debug"] if debug else []),
         ],

@@ -15,7 +15,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recsys.errors import ConfigError, InputError
-from recsys.files import MANIFEST, local_files, sealed
 from recsys.kernel.neighbours import (
     Directions,
     candidates,
@@ -24,6 +23,7 @@ from recsys.kernel.neighbours import (
     unit_vectors,
     with_direction,
 )
+from recsys.store.checksums import MANIFEST, local_files, sealed
 from tests.conftest import csv_input, model_folder, run_in, table, write_csv
 
 Run = Callable[..., dict[str, Any]]

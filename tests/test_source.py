@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
+from recsys.config.sections import Input
 from recsys.errors import InputError
-from recsys.sections import Input
-from recsys.source import identify, read_ratings, reading
+from recsys.ingest.source import identify, read_ratings, reading
 from tests.conftest import collected
 
 

@@ -8,10 +8,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys.columns import INTERACTIONS_SCHEMA, SPLIT_SCHEMA, names
-from recsys.config_file import load_config
+from recsys.config.reading import load_config
+from recsys.config.sections import Split
 from recsys.errors import ConfigError, InputError
-from recsys.sections import Split
-from recsys.splits import counts, split
+from recsys.evaluate.splits import counts, split
 
 Pair = tuple[Any, Any, int]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recsys.errors import ConflictError
-from recsys.filesystem import PosixFiles
+from recsys.store.posix import PosixFiles
 from tests.conftest import ROOT
 
 
@@ -79,7 +79,7 @@ def test_a_lock_can_be_taken_while_others_look_at_it(tmp_path: Path) -> None:
 
 def test_steps_that_are_named_are_steps_that_are_reached(torture: Any) -> None:
     """A step that nothing reaches would be killed at by nobody."""
-    sources = [path.read_text() for folder in ("recsys", "jobs") for path in _python(folder)]
+    sources = [path.read_text() for folder in ("recsys",) for path in _python(folder)]
     named = {step for form in torture.FORMS for step, _ in torture.cases(form)}
     reached = {
         name

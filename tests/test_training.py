@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from recsys.config.sections import Training
 from recsys.errors import TrainingError
-from recsys.sections import Training
-from recsys.training import Embeddings, fit, has_openmp, train
+from recsys.learn.embeddings import Embeddings
+from recsys.learn.training import fit, has_openmp, train
 
 LOSSES = ["warp", "bpr", "warp-kos", "logistic"]
 
@@ -114,7 +115,7 @@ def test_more_threads_than_a_lightfm_without_openmp_can_run_are_an_error() -> No
     # LightFM's own fallback: the extension with OpenMP cannot be imported, the other one can.
     program = (
         "import sys; sys.modules['lightfm._lightfm_fast_openmp'] = None\n"
-        "from recsys.training import check_threads, has_openmp\n"
+        "from recsys.learn.training import check_threads, has_openmp\n"
         "assert not has_openmp(); check_threads(1)\n"
         "try:\n    check_threads(2)\n"
         "except Exception as error: print(type(error).__name__, error)\n"

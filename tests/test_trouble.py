@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from recsys.config.sections import Iceberg, Publishing
 from recsys.errors import ConfigError, DamageError
-from recsys.filesystem import STAGING, PosixFiles, write_json
 from recsys.publishing import maintenance
-from recsys.publishing.iceberg import IcebergTables
+from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.publish import check_run_date, open_catalogue, publish, retain
 from recsys.publishing.versions import MARKER, PUBLICATIONS, Unit, place
-from recsys.sections import Iceberg, Publishing
+from recsys.store.files import STAGING, write_json
+from recsys.store.posix import PosixFiles
 from tests.publications import DAY, UNIT, Judge, stage
 
 

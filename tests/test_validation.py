@@ -8,11 +8,11 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.config.sections import EarlyStopping, SampleWeights
 from recsys.errors import TrainingError
-from recsys.sections import EarlyStopping, SampleWeights
-from recsys.training import fit, train
-from recsys.validation import Validator, hold_out
-from recsys.weights import sample_weights
+from recsys.learn.early_stopping import Validator, hold_out
+from recsys.learn.sample_weights import sample_weights
+from recsys.learn.training import fit, train
 from tests.test_training import checkerboard, settings
 
 USERS = np.array([0, 0, 0, 0, 1], np.int32)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.kernel.foldin import FoldIn, fold_in
+from recsys.kernel.fold_in import FoldIn, fold_in
 from recsys.kernel.popular import Popularity
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
 

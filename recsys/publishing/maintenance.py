@@ -11,9 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from recsys.config.sections import COHORT_PATTERN
 from recsys.errors import ConfigError, ConflictError, DamageError, ModelError, RecsysError
-from recsys.files import MANIFEST, compare_files, is_sealed, local_files
-from recsys.filesystem import LOCKS, RUNS, STAGING, PosixFiles, read_json
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
@@ -26,8 +25,10 @@ from recsys.publishing.versions import (
     read_manifest,
     units_on_disk,
 )
-from recsys.runs import run_lock
-from recsys.sections import COHORT_PATTERN
+from recsys.runs.record import run_lock
+from recsys.store.checksums import MANIFEST, compare_files, is_sealed, local_files
+from recsys.store.files import LOCKS, RUNS, STAGING, read_json
+from recsys.store.posix import PosixFiles
 
 _STORED = ("models", "interactions", "rejects", "evaluations")
 

@@ -9,9 +9,8 @@ compare-and-set are refused (`recsys.publishing.publish.open_catalogue`).
 import logging
 from typing import Any
 
-from recsys.config import digest
+from recsys.config.configuration import digest
 from recsys.errors import DamageError
-from recsys.filesystem import Files, read_json, write_json
 from recsys.publishing.versions import (
     Unit,
     Version,
@@ -21,6 +20,7 @@ from recsys.publishing.versions import (
     placed,
     units_on_disk,
 )
+from recsys.store.files import Files, read_json, write_json
 
 log = logging.getLogger(__name__)
 

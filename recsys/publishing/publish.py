@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from recsys.config.redaction import redact
+from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
-from recsys.files import MANIFEST
-from recsys.filesystem import Files, read_json, scheme, write_json
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.versions import (
     HELD,
@@ -25,9 +25,9 @@ from recsys.publishing.versions import (
     read_manifest,
     schema_changes,
 )
-from recsys.redaction import redact
-from recsys.sections import Publishing
-from recsys.steps import step
+from recsys.runtime.stop_points import step
+from recsys.store.checksums import MANIFEST
+from recsys.store.files import Files, read_json, scheme, write_json
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _POINTED = ("file", "hdfs", "viewfs")
 
 
 class Verdict(Protocol):
-    """What a gate found; `recsys.gates` makes them."""
+    """What a gate found; `recsys.publishing.gates` makes them."""
 
     @property
     def state(self) -> str:
@@ -82,7 +82,7 @@ def open_catalogue(files: Files, settings: Publishing, alive: Callable[[], None]
     """
     if settings.format == "iceberg":
         # An extra of the package: who publishes plain directories does not need it.
-        from recsys.publishing.iceberg import IcebergTables
+        from recsys.publishing.iceberg.tables import IcebergTables
 
         return _checked(files, IcebergTables(files, settings.iceberg, alive=alive))
     if scheme(files.root) not in _POINTED:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.config.sections import Publishing
 from recsys.errors import DamageError, OutputError
-from recsys.files import compare_files, local_files
-from recsys.filesystem import Files, local_path, open_local
 from recsys.publishing.publish import open_catalogue, published_before
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
@@ -21,7 +20,9 @@ from recsys.publishing.versions import (
     place,
     read_manifest,
 )
-from recsys.sections import Publishing
+from recsys.store.checksums import compare_files, local_files
+from recsys.store.files import Files, local_path
+from recsys.store.posix import open_local
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

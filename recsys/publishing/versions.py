@@ -8,7 +8,7 @@ statuses and a manifest, in one directory that never changes once it is in its p
                                                     /manifest.json
 
 Which version readers see is a catalogue's to say: `recsys.publishing.pointer` for plain
-directories, `recsys.publishing.iceberg` for tables.
+directories, `recsys.publishing.iceberg.tables` for tables.
 """
 
 import datetime as dt
@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from recsys.config.sections import COHORT_PATTERN, RUN_ID_PATTERN
 from recsys.errors import ConflictError, DamageError
-from recsys.files import MANIFEST
-from recsys.filesystem import Files
-from recsys.sections import COHORT_PATTERN, RUN_ID_PATTERN
+from recsys.store.checksums import MANIFEST
+from recsys.store.files import Files
 
 PUBLICATIONS = "publications"
 HELD = "held"

@@ -9,7 +9,6 @@ import logging
 from pyspark.sql import SparkSession
 
 from recsys.errors import DamageError
-from recsys.filesystem import Files
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -20,6 +19,7 @@ from recsys.publishing.versions import (
     place,
     read_manifest,
 )
+from recsys.store.files import Files
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""The jobs: configuration in, named stages, tables out. Nothing imports them."""

@@ -1,0 +1,183 @@
+"""The command line: what spark-submit runs as well, and what needs no Spark.
+
+Each command imports its own job: those without Spark answer within about a second.
+"""
+
+import datetime as dt
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys import __version__
+
+if TYPE_CHECKING:
+    from recsys.flows.execution import Options
+    from recsys.flows.manage import Place
+
+_CONFIG_OPTIONS = [
+    click.option("--config", help="YAML file; conf/base.yaml documents every key."),
+    click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a single key."
+    ),
+]
+_OPTIONS = [
+    *_CONFIG_OPTIONS,
+    click.option(
+        "--run-date",
+        type=click.DateTime(["%Y-%m-%d"]),
+        help="The day that the run works for; default: today (UTC).",
+    ),
+    click.option("--run-id", help="Name of the run; a retry with the same one goes on with it."),
+    click.option("--debug", is_flag=True, help="Show tracebacks and Spark's own log."),
+]
+
+
+_FORCE = click.option(
+    "--force", is_flag=True, help="Publish although a gate fails; the manifest says which."
+)
+
+_Command = Callable[..., Any]
+
+
+def _with(options: Sequence[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
+    def add(function: _Command) -> _Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def _options(given: dict[str, Any]) -> "Options":
+    from recsys.flows.execution import Options
+
+    day: dt.datetime | None = given.pop("run_date")
+    return Options(**given, run_date=day.date() if day else None)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="recsys")
+def main() -> None:
+    """Batch recommendations: Spark prepares and scores, LightFM learns."""
+
+
+@main.command()
+@_with([*_OPTIONS, _FORCE])
+def run(**given: Any) -> None:
+    """Prepare, train and score."""
+    from recsys.flows import run as run_job
+
+    sys.exit(run_job.main(_options(given)))
+
+
+@main.command()
+@_with(_OPTIONS)
+def train(**given: Any) -> None:
+    """Prepare the ratings and train a model."""
+    from recsys.flows import train as train_job
+
+    sys.exit(train_job.main(_options(given)))
+
+
+@main.command()
+@click.option("--model", "model_id", required=True, help="Id of the model, as train printed it.")
+@_with([*_OPTIONS, _FORCE])
+def score(model_id: str, **given: Any) -> None:
+    """Score a cohort with a model that was trained before."""
+    from recsys.flows import score as score_job
+
+    sys.exit(score_job.main(_options(given), model_id))
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["items", "users"]))
+@click.option("--model", "model_id", required=True, help="Id of the model, as train printed it.")
+@_with(_OPTIONS)
+def similar(kind: str, model_id: str, **given: Any) -> None:
+    """Write the nearest neighbours of items or users, by the cosine of their embeddings."""
+    from recsys.flows import similar as similar_job
+
+    sys.exit(similar_job.main(_options(given), model_id, kind))
+
+
+@main.command()
+@click.option("--model", required=True, help="Id of a model under a local root, or a path to one.")
+@click.option("--liked", required=True, metavar="ID,ID,...", help="Items that someone likes.")
+@click.option("--k", type=click.IntRange(min=1), help="Length of the list; default: scoring.k.")
+@_with(_CONFIG_OPTIONS)
+def recommend(**given: Any) -> None:
+    """Recommend to someone new by what they like, at once and without Spark."""
+    from recsys.flows import recommend as recommend_job
+
+    sys.exit(recommend_job.main(**given))
+
+
+@main.command()
+@_with(_OPTIONS)
+def evaluate(**given: Any) -> None:
+    """Hold pairs out, train on the rest, and measure the lists beside popularity."""
+    from recsys.flows import evaluate as evaluate_job
+
+    sys.exit(evaluate_job.main(_options(given)))
+
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+_DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
+
+
+def _manage(
+    action: Callable[["Place"], None], config: str | None, overrides: Sequence[str], *, debug: bool
+) -> None:
+    from recsys.flows import manage
+
+    sys.exit(manage.execute(action, config, overrides, debug=debug))
+
+
+@main.command()
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def runs(limit: int, **given: Any) -> None:
+    """List the latest runs of a root, with their state."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.runs(place, limit), **given)
+
+
+@main.command()
+@click.option("--cohort", required=True, help="Its name.")
+@click.option("--run-date", type=_DAY, required=True, help="The day.")
+@click.option("--to", help="Run id of a version that is kept; default: the one before.")
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -> None:
+    """Let readers see an earlier version again, in one step."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.rollback(place, cohort, run_date.date(), to), **given)
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Delete what is shown.")
+@click.option(
+    "--stored", is_flag=True, help="Also models and interactions of which no kept version was made."
+)
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def clean(yes: bool, stored: bool, **given: Any) -> None:
+    """Show what nothing needs any more, and with --yes delete it."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.clean(place, yes=yes, stored=stored), **given)
+
+
+@main.command()
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def verify(**given: Any) -> None:
+    """Re-read every published version and every model, and compare with what was written."""
+    from recsys.flows import manage
+
+    _manage(manage.verify, **given)
+
+
+if __name__ == "__main__":
+    main(prog_name="recsys")

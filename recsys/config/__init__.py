@@ -1,0 +1,1 @@
+"""The configuration: typed sections, how they agree, and how files and overrides are read."""

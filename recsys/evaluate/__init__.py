@@ -1,0 +1,1 @@
+"""Held-out pairs to metrics with intervals."""

@@ -1,0 +1,186 @@
+"""What every job needs around its stages: settings, session, record, errors and exit status."""
+
+import datetime as dt
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import SparkSession
+
+from recsys.config.configuration import Config
+from recsys.config.reading import load_config
+from recsys.errors import OutputError, RecsysError, Terminated, one_line, unexpected
+from recsys.runs.record import RunRecord, recorded_date, run_lock
+from recsys.runs.run import Run, new_run
+from recsys.runtime import session, signals
+from recsys.runtime.spark_errors import spark_reason
+from recsys.runtime.stop_points import step
+from recsys.store.tables import Store
+
+log = logging.getLogger("recsys")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run's surroundings, as its stages need them."""
+
+    spark: SparkSession
+    store: Store
+    config: Config
+    run: Run
+    staging: str
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    config: str | None
+    overrides: Sequence[str]
+    run_date: dt.date | None
+    run_id: str | None
+    debug: bool
+    force: bool = False
+
+
+def execute(
+    name: str,
+    options: Options,
+    stages: Callable[[Job], dict[str, Any]],
+    *,
+    needs_input: bool = True,
+    asked: Mapping[str, Any] | None = None,
+) -> int:
+    """Run a job's stages and return the exit status (README: "Exit status").
+
+    Args:
+        name: the job's, for the run's manifest.
+        options: the command line.
+        stages: the job; what it returns goes into the run's manifest.
+        needs_input: whether the configuration must say what to read.
+        asked: what else makes a retry the same run.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    if not options.debug:
+        # It prints the whole stack of every failed query; the user is to see one line.
+        PySparkLogger.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL + 1)
+    try:
+        signals.stop_on_sigterm(with_parent=session.under_spark_submit())
+        config = load_config(options.config, options.overrides)
+        if needs_input:
+            config.require_input()
+        run = new_run(options.run_id, options.run_date)
+        with signals.postponed():
+            spark = session.start(config.spark, quiet=not options.debug)
+        try:
+            if options.run_date is None:
+                earlier = recorded_date(Store(spark, config.root).files, run.run_id)
+                run = replace(run, run_date=earlier or run.run_date)
+            run_recorded(name, spark, config, run, stages, asked=asked or {}, force=options.force)
+        finally:
+            with suppress(Py4JError, OSError):  # the JVM may be gone, which was said already
+                spark.stop()
+    except (Exception, Terminated, KeyboardInterrupt) as error:
+        return _report(error, options)
+    return 0
+
+
+def run_recorded(
+    name: str,
+    spark: SparkSession,
+    config: Config,
+    run: Run,
+    stages: Callable[[Job], dict[str, Any]],
+    *,
+    asked: Mapping[str, Any],
+    force: bool = False,
+) -> dict[str, Any]:
+    """Run a job's stages with a record of the run, and return that record.
+
+    A run that is complete already is not run again.
+
+    Raises:
+        ConflictError: the same run goes on in another process.
+    """
+    store = Store(spark, config.root)
+    # `recsys runs` may be looking at this moment whether anyone holds it.
+    with store.files.lock(run_lock(run.run_id), wait=2):
+        record = RunRecord(
+            store.files, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
+        )
+        finished = record.finished_before()
+        if finished is not None:
+            log.info("run %s is complete already: nothing to do", run.run_id)
+            _print_result(finished)
+            return finished
+        log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
+        record.begin()
+        step("begun")
+        try:
+            with store.staging(run.run_id) as staging:
+                result = stages(Job(spark, store, config, run, staging, force))
+            complete = record.complete(result)
+            step("recorded")
+            _print_result(complete)
+            return complete
+        except (Exception, Terminated, KeyboardInterrupt) as raised:
+            error = _cause(raised, store)
+            record.fail(_one_line(error), _exit_code(error))
+            if error is raised:
+                raise
+            raise error from raised
+
+
+def _cause(error: BaseException, store: Store) -> BaseException:
+    """Return what is behind an error: of a JVM that is gone, whatever was called says its own."""
+    if isinstance(error, RecsysError | Terminated | KeyboardInterrupt):
+        return error
+    try:
+        store.ensure_alive()
+    except OutputError as gone:
+        return gone
+    return error
+
+
+def _print_result(manifest: Mapping[str, Any]) -> None:
+    for table, place in manifest["outputs"].items():
+        print(f"{table:16} {place['uri']}  {place['rows']:,} rows")
+    for line in manifest.get("report", ()):
+        print(line)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, Py4JError | PySparkException):
+        return one_line(spark_reason(error))
+    if isinstance(error, RecsysError | Terminated):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return unexpected(error)
+
+
+def _exit_code(error: BaseException) -> int:
+    return 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+
+
+def _report(error: BaseException, options: Options) -> int:
+    message, exit_code = _one_line(error), _exit_code(error)
+    if options.debug:
+        log.exception("the traceback, as --debug asks")
+    if exit_code == 1:
+        message = f"unexpected: {message} (run with --debug for the traceback)"
+    print(f"recsys: error: {message}", file=sys.stderr)
+    return exit_code

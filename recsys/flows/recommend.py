@@ -1,0 +1,88 @@
+"""Recommend to someone new from the command line; no Spark, and nothing is written."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from recsys.config.configuration import Config
+from recsys.config.reading import load_config
+from recsys.errors import ConfigError, RecsysError, one_line, unexpected
+from recsys.kernel.worker import POPULAR
+from recsys.score.local import LocalModel
+from recsys.score.titles import local_path
+
+
+def model_folder(model: str, root: str) -> Path:
+    """Return the directory of a model: of its id below the root, or of a path, which has a `/`.
+
+    Raises:
+        ConfigError: it is neither, or not on this machine.
+    """
+    if "/" in model:
+        return local_path(model, "--model")
+    if not re.fullmatch(r"[a-z][A-Za-z0-9_.-]{0,160}", model):
+        raise ConfigError(
+            f"--model: found {model[:180]!r}, expected the id of a model under {root}/models, or a "
+            "path to one"
+        )
+    return local_path(root, "root") / "models" / model
+
+
+def recommend(
+    config: Config, model: str, liked: Sequence[str], k: int | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the list, as `LocalModel.recommend` does, and what is to be said about it."""
+    local = LocalModel.load(model_folder(model, config.root), config.items.titles)
+    unknown = local.unknown(liked)
+    found = local.recommend(liked, k or config.scoring.k)
+    notes = []
+    if unknown:
+        notes.append(f"not in the model: {', '.join(map(str, unknown))}")
+    if (found["source"] == POPULAR).any():
+        notes.append("none of the liked items is in the model: these are its popular items")
+    if found.empty:
+        notes.append("no item is left to recommend")
+    if config.items.allow or config.items.deny:
+        notes.append("items.allow and items.deny need Spark and do not count here")
+    return found, notes
+
+
+def aligned(found: pd.DataFrame) -> list[str]:
+    """Return a list as lines of text: rank, item id, score and title, under a header."""
+    popular = (found["source"] == POPULAR).all()
+    cells = [("rank", "item_id", "users" if popular else "score", "title")]
+    for row in found.itertuples(index=False):
+        score = f"{row.score:.0f}" if popular else f"{row.score:.4f}"
+        title = " ".join(str(row.title or "").split())
+        cells.append((str(row.rank), str(row.item_id), score, title))
+    if not any(title for *_, title in cells[1:]):
+        cells[0] = (*cells[0][:3], "")
+    widths = [max(len(row[n]) for row in cells) for n in range(3)]
+    return [
+        f"{rank:>{widths[0]}}  {item:{widths[1]}}  {score:>{widths[2]}}  {title}".rstrip()
+        for rank, item, score, title in cells
+    ]
+
+
+def main(
+    model: str, liked: str, k: int | None, config: str | None, overrides: Sequence[str]
+) -> int:
+    """Print a list and return the exit status."""
+    try:
+        ids = [item.strip() for item in liked.split(",")]
+        found, notes = recommend(load_config(config, overrides), model, ids, k)
+    except RecsysError as error:
+        print(f"recsys: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        print(f"recsys: error: unexpected: {unexpected(error)}", file=sys.stderr)
+        return 1
+    for note in notes:
+        print(f"recsys: note: {one_line(note)}", file=sys.stderr)
+    for line in aligned(found):
+        click.echo(line)
+    return 0

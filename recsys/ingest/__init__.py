@@ -1,0 +1,1 @@
+"""The configured source to judged rows to deduplicated, labelled pairs."""

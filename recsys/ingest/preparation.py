@@ -1,0 +1,228 @@
+"""From the configured source to published interactions: every row accounted for."""
+
+import datetime as dt
+import itertools
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys.columns import (
+    CONFLICTING,
+    INTERACTIONS_SCHEMA,
+    ITEM,
+    LABEL,
+    REASON,
+    REJECTS_SCHEMA,
+    USER,
+)
+from recsys.config.configuration import Config, digest
+from recsys.config.sections import RANKING_LOSSES
+from recsys.errors import InputError, ModelError, TooManyRejectsError
+from recsys.ingest import judging, pairing, source
+from recsys.runs.run import FORMAT_VERSION, Run
+from recsys.store.checksums import MANIFEST, is_sealed, sealed
+from recsys.store.tables import Store
+
+PAIRS, REJECTS = "pairs", "rejects"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Published interactions: the pairs and what is said of them."""
+
+    manifest: Mapping[str, Any]
+    pairs: DataFrame
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Spark's names of the ids' types."""
+        return {"user": self.manifest["user_type"], "item": self.manifest["item_type"]}
+
+
+def interactions_id(config: Config, run: Run) -> str:
+    """Name what this run prepares: the same for a retry, another for another configuration."""
+    return f"{run.run_id}-{_fingerprint(config, run.run_date)[:8]}"
+
+
+def _fingerprint(config: Config, run_date: dt.date) -> str:
+    window = config.filters.window(run_date)
+    return digest(
+        {
+            "config": config.fingerprint("input", "validation", "deduplication", "filters"),
+            "window": [str(day) for day in window],
+            "keeps_negatives": config.training.loss not in RANKING_LOSSES,
+        }
+    )
+
+
+def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging: str) -> Prepared:
+    """Read, validate, deduplicate, filter and publish the ratings.
+
+    A retry of the same run takes up what it had published.
+
+    Raises:
+        InputError: the source cannot be read, or nothing usable is in it.
+        TooManyRejectsError: more was rejected than `validation.max_rejected_share`.
+    """
+    name = interactions_id(config, run)
+    place = store.uri("interactions", name)
+    if store.exists(f"{place}/{MANIFEST}"):
+        log.info("interactions %s are there already: taking them up", name)
+        return open_prepared(store, place)
+
+    staged = f"{staging}/interactions"
+    rows, read = _stage_rows(spark, store, config, f"{staging}/rows")
+    # Published also where the job then stops because of them: somebody will want to see them.
+    staged_rejects, rejects_place = f"{staging}/{REJECTS}", store.uri(REJECTS, name)
+    rejects = store.write_table(
+        judging.rejects(rows.where("rejected")), staged_rejects, REJECTS_SCHEMA
+    )
+    store.publish(staged_rejects, rejects_place)
+    _check_share(read, config.validation.max_rejected_share, rejects_place)
+    good = judging.accepted(rows.where("not rejected"))
+    types = {
+        "user": good.schema[USER].dataType.simpleString(),
+        "item": good.schema[ITEM].dataType.simpleString(),
+    }
+    labelled = pairing.label(
+        pairing.deduplicate(good, config.deduplication),
+        config.filters,
+        config.filters.window(run.run_date),
+        keep_negatives=config.training.loss not in RANKING_LOSSES,
+    )
+    pairs = _write_pairs(spark, store, labelled, config, staging, types)
+    store.delete(f"{staging}/rows")
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "interactions_id": name,
+        "run_id": run.run_id,
+        "user_type": types["user"],
+        "item_type": types["item"],
+        "input": read.pop("input"),
+        "counts": {**read, **_count(store.read_table(f"{staged}/{PAIRS}", _schema(types)))},
+        "tables": {PAIRS: pairs, REJECTS: rejects},
+    }
+    store.write_json(f"{staged}/{MANIFEST}", sealed(manifest))
+    store.publish(staged, place)
+    return open_prepared(store, place)
+
+
+def _stage_rows(
+    spark: SparkSession, store: Store, config: Config, place: str
+) -> tuple[DataFrame, dict[str, Any]]:
+    """Read and judge every row once, and count what was found.
+
+    The rows are written down, since everything after this must see the same ones, whatever happens
+    to the input meanwhile.
+    """
+    judging.check_timestamp_format(spark, config.input.timestamp_format)
+    raw = source.read_ratings(spark, config.input)
+    identity = source.identify(spark, config.input, raw)
+    judged = judging.validate(raw, config.input, config.validation)
+    with source.reading(config.input):
+        judged.withColumn("rejected", F.col(REASON).isNotNull()).write.partitionBy(
+            "rejected"
+        ).parquet(place)
+    rows = store.read_table(
+        place,
+        ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in judged.schema)
+        + ", rejected boolean",
+    )
+    counted = {row[REASON]: row["count"] for row in rows.groupBy(REASON).count().collect()}
+    n_accepted = counted.pop(None, 0)
+    by_reason = dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
+    n_rejected = sum(by_reason.values())
+    n_read = n_accepted + n_rejected
+    log.info("read %s rows, rejected %s", f"{n_read:,}", f"{n_rejected:,}")
+    for reason, count in by_reason.items():
+        log.info("  %s: %s", reason, f"{count:,}")
+    return rows, {
+        "input": identity,
+        "rows_read": n_read,
+        "rows_accepted": n_accepted,
+        "rows_rejected": n_rejected,
+        "rejected_by_reason": by_reason,
+    }
+
+
+def _check_share(counts: Mapping[str, Any], allowed: float, rejects: str) -> None:
+    n_read, n_rejected = counts["rows_read"], counts["rows_rejected"]
+    if n_read == 0:
+        raise InputError("the input has no rows; check input.path and input.options")
+    if n_rejected / n_read > allowed or n_rejected == n_read:
+        reasons = ", ".join(f"{name} {n:,}" for name, n in counts["rejected_by_reason"].items())
+        raise TooManyRejectsError(
+            f"{n_rejected:,} of {n_read:,} rows ({n_rejected / n_read:.1%}) were rejected, "
+            f"validation.max_rejected_share allows {allowed:.1%}: {reasons}; they are in "
+            f"{rejects}; mend the input or its description in the configuration, or raise the limit"
+        )
+
+
+def _write_pairs(
+    spark: SparkSession,
+    store: Store,
+    labelled: DataFrame,
+    config: Config,
+    staging: str,
+    types: Mapping[str, str],
+) -> dict[str, Any]:
+    place = f"{staging}/interactions/{PAIRS}"
+    filters = config.filters
+    if max(filters.min_user_interactions, filters.min_item_interactions) == 1:
+        return store.write_table(labelled, place, _schema(types))
+    numbers = itertools.count()
+
+    def checkpoint(frame: DataFrame) -> DataFrame:
+        step = f"{staging}/steps/{next(numbers)}"
+        frame.write.parquet(step)
+        return spark.read.schema(frame.schema).parquet(step)
+
+    kept = pairing.drop_rare(checkpoint(labelled), filters, checkpoint)
+    written = store.write_table(kept, place, _schema(types))
+    store.delete(f"{staging}/steps")
+    return written
+
+
+def _count(pairs: DataFrame) -> dict[str, int]:
+    used = F.col(LABEL) != 0
+    counts = pairs.agg(
+        F.count(F.lit(1)).alias("pairs"),
+        F.count_if(F.col(CONFLICTING)).alias("conflicting_pairs"),
+        F.count_if(F.col(LABEL) == 1).alias("positive_pairs"),
+        F.count_if(F.col(LABEL) == -1).alias("negative_pairs"),
+        F.count_if(F.col(LABEL) == 0).alias("pairs_left_out"),
+        F.count_distinct(USER).alias("users"),
+        F.count_distinct(ITEM).alias("items"),
+        F.count_distinct(F.when(used, F.col(USER))).alias("users_in_training"),
+        F.count_distinct(F.when(used, F.col(ITEM))).alias("items_in_training"),
+    ).collect()[0]
+    return {name: int(value) for name, value in counts.asDict().items()}
+
+
+def _schema(types: Mapping[str, str]) -> str:
+    return INTERACTIONS_SCHEMA.format(**types)
+
+
+def open_prepared(store: Store, place: str) -> Prepared:
+    """Open published interactions.
+
+    Raises:
+        ModelError: their manifest is damaged.
+    """
+    try:
+        manifest = store.read_json(f"{place}/{MANIFEST}")
+    except ValueError:
+        manifest = None
+    if not is_sealed(manifest):
+        raise ModelError(
+            f"{place}/{MANIFEST} is damaged: it does not say what it said when it was written; "
+            "train with another run id"
+        )
+    types = {"user": manifest["user_type"], "item": manifest["item_type"]}
+    return Prepared(manifest, store.read_table(f"{place}/{PAIRS}", _schema(types)))

@@ -1,0 +1,200 @@
+"""A vector for a user whom the model has never seen, from the items they like. NumPy alone.
+
+With `m` the weighted mean of the embeddings of a user's items and `n` how many there are,
+
+    vector = n / (n + shrinkage) * (m @ matrix) + intercept
+    score  = vector @ item_embedding + bias_scale * item_bias
+
+`recsys.learn.fold_in_map.fit` chooses the numbers at training time. Everything is added up one
+product at a time in float64, in the order of the items' rows, and rounded once to float32: a user's
+vector has the same bits whoever else is in the batch and in whatever order their items were given.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.kernel.topk import KernelError
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class FoldIn:
+    """The stored map from the items a user likes to a vector.
+
+    Attributes:
+        kind: how the matrix was found: `mean`, `ridge` or `whitening`; see
+            `recsys.learn.fold_in_map`.
+        matrix: `(d, d)` float32, applied from the right.
+        intercept: `(d,)` float32, the vector of a user of whom nothing is known.
+        bias_scale: factor of the items' biases in a score, at least 0.
+        shrinkage: how many items the intercept counts for, at least 0; short histories are noisy.
+    """
+
+    kind: str
+    matrix: NDArray[np.float32]
+    intercept: NDArray[np.float32]
+    bias_scale: float
+    shrinkage: float
+
+    def __post_init__(self) -> None:
+        """Refuse a map that cannot be applied.
+
+        Raises:
+            KernelError: shapes do not fit, or a number is not finite or below its minimum.
+        """
+        width = len(self.intercept)
+        if self.matrix.shape != (width, width) or self.intercept.shape != (width,):
+            raise KernelError(
+                f"expected a matrix of shape (d, d) and an intercept of shape (d,), found "
+                f"{self.matrix.shape} and {self.intercept.shape}"
+            )
+        if not (np.isfinite(self.matrix).all() and np.isfinite(self.intercept).all()):
+            raise KernelError("expected a finite matrix and a finite intercept")
+        for name in ("bias_scale", "shrinkage"):
+            value = getattr(self, name)
+            if not 0 <= value < np.inf:
+                raise KernelError(f"expected a finite {name} of at least 0, found {value:g}")
+
+
+def plain_mean(n_components: int) -> FoldIn:
+    """Return the map that leaves the mean embedding as it is, with the items' biases in full."""
+    return FoldIn(
+        "mean", np.eye(n_components, dtype=np.float32), np.zeros(n_components, np.float32), 1.0, 0.0
+    )
+
+
+def fold_in(
+    fitted: FoldIn,
+    item_embeddings: NDArray[np.float32],
+    indptr: NDArray[np.int64],
+    items: NDArray[np.int32],
+    weights: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return a vector for each user.
+
+    An item given twice counts twice, or with the sum of its weights. A user without any item gets
+    the intercept. Only the ratios of a user's weights matter: equal weights are no weights.
+
+    Args:
+        fitted: the map.
+        item_embeddings: `(n_items, d)` float32.
+        indptr: `(n + 1,)`; user i likes `items[indptr[i]:indptr[i + 1]]`.
+        items: `(total,)` rows of `item_embeddings`, in any order.
+        weights: `(total,)` positive, or None for ones.
+
+    Returns:
+        `(n, d)` float32.
+
+    Raises:
+        KernelError: shapes do not fit, an item does not exist, a weight is not positive and finite,
+            or a user's vector is not finite; `row` is the first such user.
+    """
+    width = len(fitted.intercept)
+    if item_embeddings.ndim != 2 or item_embeddings.shape[1] != width:
+        raise KernelError(
+            f"expected item embeddings of shape (n_items, {width}), found {item_embeddings.shape}"
+        )
+    rows = check_histories(len(item_embeddings), indptr, items, weights)
+    n = len(indptr) - 1
+    vectors = np.empty((n, width), np.float32)
+    for start in range(0, n, _BATCH):  # what is held in float64 stays small
+        stop = min(start + _BATCH, n)
+        part = slice(int(indptr[start]), int(indptr[stop]))
+        means, counts = mean_embeddings(
+            item_embeddings,
+            rows[part] - start,
+            items[part],
+            None if weights is None else weights[part],
+            stop - start,
+        )
+        shrunk = counts / np.maximum(counts + fitted.shrinkage, np.finfo(np.float64).tiny)
+        total = np.zeros((stop - start, width))
+        for column in range(width):  # not `@`: BLAS picks its order of summation by the shape
+            total = total + means[:, column, None] * fitted.matrix[column].astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            vectors[start:stop] = total * shrunk[:, None] + fitted.intercept
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise KernelError("expected a finite vector of every user", int(np.argmin(finite)))
+    return vectors
+
+
+def check_histories(
+    n_items: int,
+    indptr: NDArray[np.int64],
+    items: NDArray[np.int32],
+    weights: NDArray[np.float32] | None,
+) -> NDArray[np.int64]:
+    """Return the user of each entry, `(total,)` int64, once all entries can be used.
+
+    Raises:
+        KernelError: as `fold_in`.
+    """
+    lengths = np.diff(indptr)
+    if indptr.ndim != 1 or len(indptr) == 0 or indptr[0] != 0 or (lengths < 0).any():
+        raise KernelError("expected an indptr that begins with 0 and never falls")
+    if items.shape != (int(indptr[-1]),):
+        raise KernelError(f"expected {int(indptr[-1])} items, as indptr ends, found {items.shape}")
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    outside = (items < 0) | (items >= n_items)
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise KernelError(
+            f"expected items from 0 to {n_items - 1}, found {items[first]}", int(rows[first])
+        )
+    if weights is not None:
+        if weights.shape != items.shape:
+            raise KernelError(f"expected weights of shape {items.shape}, found {weights.shape}")
+        wrong = ~(np.isfinite(weights) & (weights > 0))
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise KernelError(
+                f"expected positive, finite weights, found {weights[first]:g}", int(rows[first])
+            )
+    return rows
+
+
+def mean_embeddings(
+    embeddings: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    items: NDArray[np.int32] | NDArray[np.int64],
+    weights: NDArray[np.float32] | None,
+    n: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each user's weighted mean embedding, and for how many items their weights stand.
+
+    With weights w the latter is sum(w)^2 / sum(w^2) (Kish 1965, "Survey Sampling", section 8.2):
+    the number of items where they are equal, close to one where a single item has it all.
+
+    Args:
+        embeddings: `(n_items, d)` float32.
+        rows: `(total,)` the user of each entry, from 0 to n - 1.
+        items: `(total,)` rows of `embeddings`.
+        weights: `(total,)`, or None for ones.
+        n: number of users.
+
+    Returns:
+        `(n, d)` and `(n,)` float64, zeros for a user without items.
+    """
+    # Ones are made explicit so that weights of one take the very same path as none.
+    share = np.ones(len(items)) if weights is None else weights.astype(np.float64)
+    order = np.lexsort((share, items, rows))
+    rows, items, share = rows[order], items[order], share[order]
+    # The scale of weights means nothing: divided by the largest, equal ones are ones exactly.
+    largest = np.zeros(n)
+    np.maximum.at(largest, rows, share)
+    share = share / largest[rows]
+    # bincount adds one entry at a time in the order given: by item, whoever else is there.
+    total = np.bincount(rows, weights=share, minlength=n)
+    squares = np.bincount(rows, weights=share * share, minlength=n)
+    means = np.zeros((n, embeddings.shape[1]))
+    present = total > 0
+    for column, values in enumerate(np.ascontiguousarray(embeddings.T)):
+        sums = np.bincount(rows, weights=values[items] * share, minlength=n)
+        means[present, column] = sums[present] / total[present]
+    counts = np.zeros(n)
+    counts[present] = total[present] ** 2 / squares[present]
+    return means, counts

@@ -1,0 +1,1 @@
+"""A model: embeddings as arrays, and as tables."""

@@ -1,0 +1,232 @@
+"""A model as arrays, and how it lies on disk.
+
+A model is a directory of three Parquet tables and a manifest, all written through Spark (see
+`recsys.model.tables`):
+
+- `items`: `item_index`, `item_id`, `positives` (how many users liked it), `bias`, `embedding`
+- `users`: `user_index`, `user_id`, `bias`, `embedding`, `seen` (indices of the items that the user
+  has interacted with, ascending)
+- `fold_in`: one row, the map that makes vectors of new users (see `recsys.kernel.fold_in`)
+- `manifest.json`: configuration, input, versions, timings, shapes, size and SHA-256 of the files
+
+On a local path pyarrow alone can read it: `load_items` and `load_users` need no Spark.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, USER, USER_INDEX
+from recsys.errors import ModelError
+from recsys.kernel.fold_in import FoldIn
+from recsys.runs.run import FORMAT_VERSION
+from recsys.store.checksums import MANIFEST, SEAL, compare_files, is_sealed, local_files
+
+ITEMS, USERS, FOLD_IN = "items", "users", "fold_in"
+_NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Ids with their embeddings and biases, in ascending order of the ids.
+
+    Attributes:
+        ids: `(n,)` Arrow array of int32, int64 or string.
+        embeddings: `(n, n_components)` float32.
+        biases: `(n,)` float32.
+        positives: `(n,)` int32, how many users liked each item; None for users.
+    """
+
+    ids: pa.Array
+    embeddings: NDArray[np.float32]
+    biases: NDArray[np.float32]
+    positives: NDArray[np.int32] | None = None
+
+
+def ids_for_pandas(ids: pa.Array) -> NDArray[np.generic]:
+    """Return ids as an array that pandas takes as it is: integers, or str objects."""
+    values: NDArray[np.generic] = ids.to_numpy(zero_copy_only=False)
+    return values
+
+
+def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
+    """Return items or users as a table of index, id, bias and embedding."""
+    index_name, id_name = _NAMES[kind]
+    n, width = vectors.embeddings.shape
+    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
+    values = pa.array(vectors.embeddings.reshape(-1))
+    columns = {index_name: pa.array(np.arange(n, dtype=np.int32)), id_name: vectors.ids}
+    if vectors.positives is not None:
+        columns[POSITIVES] = pa.array(vectors.positives)
+    columns[BIAS] = pa.array(vectors.biases)
+    lists = pa.LargeListArray.from_arrays(offsets, values)
+    columns[EMBEDDING] = lists.cast(pa.list_(pa.float32()))
+    return pa.table(columns)
+
+
+def fold_in_to_table(fold_in: FoldIn) -> pa.Table:
+    """Return a fold-in map as a table of one row (FOLD_IN_SCHEMA)."""
+    numbers = pa.list_(pa.float32())
+    return pa.table(
+        {
+            "kind": pa.array([fold_in.kind]),
+            "matrix": pa.array([fold_in.matrix.reshape(-1)], numbers),
+            "intercept": pa.array([fold_in.intercept], numbers),
+            "bias_scale": pa.array([float(fold_in.bias_scale)]),
+            "shrinkage": pa.array([float(fold_in.shrinkage)]),
+        }
+    )
+
+
+def fold_in_from_table(table: pa.Table, manifest: Mapping[str, Any]) -> FoldIn:
+    """Turn a table of one row into a fold-in map.
+
+    Raises:
+        ModelError: its shape is not the manifest's, or a value is not finite.
+    """
+    width = manifest["no_components"]
+    try:
+        row = table.to_pylist()[0]
+        return FoldIn(
+            kind=row["kind"],
+            matrix=np.array(row["matrix"], np.float32).reshape(width, width),
+            intercept=np.array(row["intercept"], np.float32),
+            bias_scale=row["bias_scale"],
+            shrinkage=row["shrinkage"],
+        )
+    except (IndexError, ValueError) as error:
+        raise ModelError(
+            f"model {manifest['model_id']} is damaged: {FOLD_IN} is no map of size {width} "
+            f"({error}); train again"
+        ) from error
+
+
+_MANIFEST_KEYS = (
+    "format_version",
+    "model_id",
+    "user_type",
+    "item_type",
+    "n_users",
+    "n_items",
+    "no_components",
+    "tables",
+    SEAL,
+)
+
+
+def check_manifest(manifest: Any, name: str) -> dict[str, Any]:
+    """Return a manifest that this version can read.
+
+    Args:
+        manifest: parsed JSON.
+        name: `model <id>`, as its directory has it.
+
+    Raises:
+        ModelError: it is another model's, of another format, or lacks something.
+    """
+    if not isinstance(manifest, dict):
+        raise ModelError(f"{name} is damaged: {MANIFEST} has no keys; train again")
+    lacking = [key for key in _MANIFEST_KEYS if key not in manifest]
+    if lacking:
+        raise ModelError(f"{name} is damaged: {MANIFEST} lacks {', '.join(lacking)}; train again")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ModelError(
+            f"{name} has format {manifest['format_version']}, this version reads "
+            f"{FORMAT_VERSION}; train it again"
+        )
+    if name != f"model {manifest['model_id']}":
+        raise ModelError(
+            f"{name} is damaged: its {MANIFEST} is that of model {manifest['model_id']}; a model's "
+            "directory cannot be renamed"
+        )
+    if not is_sealed(manifest):
+        raise ModelError(
+            f"{name} is damaged: {MANIFEST} does not say what it said when it was written; train "
+            "again"
+        )
+    return manifest
+
+
+def vectors_from_table(table: pa.Table, manifest: Mapping[str, Any], kind: str) -> Vectors:
+    """Turn a table of items or users, in order of index, into arrays.
+
+    Raises:
+        ModelError: its shape is not the manifest's, or a value is not finite.
+    """
+    index_name, id_name = _NAMES[kind]
+    name = f"model {manifest['model_id']}"
+    n, width = manifest["n_items" if kind == ITEMS else "n_users"], manifest["no_components"]
+    index = table.column(index_name).to_numpy()
+    if not np.array_equal(index, np.arange(n)):
+        raise ModelError(f"{name} is damaged: {kind} has no dense {index_name} up to {n - 1}")
+    lists = table.column(EMBEDDING).combine_chunks()
+    if not (np.diff(lists.offsets.to_numpy()) == width).all():
+        raise ModelError(f"{name} is damaged: {kind} has embeddings that are not of size {width}")
+    embeddings = lists.flatten().to_numpy(zero_copy_only=False).reshape(n, width)
+    biases = table.column(BIAS).to_numpy()
+    if not (np.isfinite(embeddings).all() and np.isfinite(biases).all()):
+        raise ModelError(f"{name} is damaged: {kind} has values that are not finite")
+    ids = table.column(id_name).combine_chunks()
+    positives = table.column(POSITIVES).to_numpy() if kind == ITEMS else None
+    return Vectors(ids, embeddings.astype(np.float32), biases.astype(np.float32), positives)
+
+
+def load_items(folder: Path) -> Vectors:
+    """Load a model's items from a local directory with pyarrow alone.
+
+    Raises:
+        ModelError: the table does not fit the manifest.
+    """
+    return _load_local(folder, ITEMS)
+
+
+def load_fold_in(folder: Path) -> FoldIn:
+    """Load a model's fold-in map from a local directory with pyarrow alone.
+
+    Raises:
+        ModelError: the table does not fit the manifest.
+    """
+    manifest, expected = _checked(folder, FOLD_IN)
+    parts = [pq.read_table(folder / FOLD_IN / file["path"]) for file in expected]
+    return fold_in_from_table(pa.concat_tables(parts), manifest)
+
+
+def load_users(folder: Path) -> Vectors:
+    """Load a model's users from a local directory with pyarrow alone.
+
+    Raises:
+        ModelError: the table does not fit the manifest.
+    """
+    return _load_local(folder, USERS)
+
+
+def _checked(folder: Path, kind: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a model's manifest and the files of one of its tables, all found as they should be."""
+    name = f"model {folder.name}"
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{name} is missing or incomplete: no {folder / MANIFEST}") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {folder / MANIFEST}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{name} is damaged: {MANIFEST} is not valid JSON; train again") from error
+    check_manifest(manifest, name)
+    expected = manifest["tables"][kind]["files"]
+    compare_files(name, kind, expected, local_files(folder / kind))
+    return manifest, expected
+
+
+def _load_local(folder: Path, kind: str) -> Vectors:
+    manifest, expected = _checked(folder, kind)
+    index_name, id_name = _NAMES[kind]
+    columns = [index_name, id_name, BIAS, EMBEDDING] + ([POSITIVES] if kind == ITEMS else [])
+    parts = [pq.read_table(folder / kind / file["path"], columns=columns) for file in expected]
+    return vectors_from_table(pa.concat_tables(parts).sort_by(index_name), manifest, kind)

@@ -1,0 +1,1 @@
+"""Iceberg tables as the form of publication; the only room that knows pyiceberg."""

@@ -1,0 +1,1 @@
+"""A run: its id, its date and its record."""

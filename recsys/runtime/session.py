@@ -1,0 +1,166 @@
+"""The Spark session, and what executors need of this package.
+
+`spark-submit`'s settings win: `SparkSession.builder.config` would override them, so only keys that
+SparkConf does not have yet are set.
+"""
+
+import atexit
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+import recsys
+from recsys.config.redaction import redact
+
+log = logging.getLogger(__name__)
+
+# Text timestamps without a zone, dates and the date window all mean UTC.
+DEFAULTS = {
+    "spark.app.name": "recsys",
+    "spark.master": "local[*]",
+    "spark.sql.session.timeZone": "UTC",
+    # Spark's own default (INT96) is a type that Iceberg does not know, and has no statistics.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.ui.showConsoleProgress": "false",
+    # After each row, Spark adds up the whole Arrow batch so far to see whether it is too large:
+    # with lists in the rows most of the time of a stage. Batches are limited by their rows alone.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
+}
+
+# A JVM that already runs cannot take these any more.
+_LAUNCH_ONLY = (
+    "spark.driver.memory",
+    "spark.driver.cores",
+    "spark.driver.extra",
+    "spark.driver.defaultJavaOptions",
+    "spark.submit.",
+)
+
+
+def under_spark_submit() -> bool:
+    """Whether `spark-submit` started this process (it leaves the gateway's port)."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession:
+    """Start the session, or take up the one that spark-submit prepared.
+
+    Args:
+        settings: Spark's keys and values from the configuration; they win over this module's
+            defaults and lose against spark-submit's.
+        quiet: without spark-submit, silence the JVM's log, whose stack traces would bury the one
+            line that a user is to see.
+    """
+    wanted = {**DEFAULTS, **{key: _text(value) for key, value in settings.items()}}
+    if not under_spark_submit():
+        if wanted["spark.master"].startswith("local"):
+            # Nothing outside this machine takes part, and its own name may not even resolve.
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        if quiet and "spark.log.level" not in wanted:
+            silent = (Path(__file__).with_name("quiet-log4j2.properties")).as_uri()
+            wanted.setdefault(
+                "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={silent}"
+            )
+        # Without a JVM the settings become arguments of its launch, driver memory included.
+        launch = SparkConf(loadDefaults=False)
+        for key, value in wanted.items():
+            launch.set(key, value)
+        SparkContext._ensure_initialized(conf=launch)
+    else:
+        SparkContext._ensure_initialized()  # without a JVM, SparkConf knows nothing
+    present = SparkConf()
+    missing = {key: value for key, value in wanted.items() if not present.contains(key)}
+    if "spark.pyspark.python" in settings and not (
+        under_spark_submit() and present.contains("spark.pyspark.python")
+    ):
+        # PySpark's driver reads the variable; only spark-submit makes it from the setting.
+        os.environ["PYSPARK_PYTHON"] = wanted["spark.pyspark.python"]
+    for key in [key for key in missing if key.startswith(_LAUNCH_ONLY)]:
+        log.warning(
+            "%s from the configuration has no effect: the driver's JVM already runs; "
+            "give it to spark-submit",
+            key,
+        )
+        del missing[key]
+    builder = SparkSession.builder
+    for key, value in missing.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    _ship_kernel(spark)
+    _pin_blas(spark)
+    return spark
+
+
+def driver_cores(spark: SparkSession) -> int:
+    """Return how many cores Spark gives the driver: local[N], spark.driver.cores, or no limit."""
+    context = spark.sparkContext
+    if (context.master or "").startswith("local["):
+        return context.defaultParallelism
+    told = context.getConf().get("spark.driver.cores")
+    return int(told) if told else sys.maxsize
+
+
+def describe(spark: SparkSession, settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return what the session really runs with, for a manifest; secrets redacted.
+
+    Args:
+        spark: the session.
+        settings: the configuration's, to tell what became of them.
+    """
+    context = spark.sparkContext
+    jvm: Any = context._jvm
+    effective = {key: spark.conf.get(key, None) for key in sorted({**DEFAULTS, **settings})}
+    described: dict[str, Any] = redact(
+        {
+            "application_id": context.applicationId,
+            "master": context.master,
+            "driver_heap_bytes": int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
+            "default_parallelism": context.defaultParallelism,
+            "settings": effective,
+        }
+    )
+    return described
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _pin_blas(spark: SparkSession) -> None:
+    """Give the BLAS of a Python worker as many threads as its task has cores.
+
+    Spark itself says so to OpenMP alone, and an OPENBLAS_NUM_THREADS of the executor's machine
+    would win over that: two tasks would then fight for the same cores. What the configuration sets
+    as spark.executorEnv stays.
+    """
+    cores = spark.sparkContext.getConf().get("spark.task.cpus", "1")
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        spark.sparkContext.environment.setdefault(name, cores)
+
+
+def _ship_kernel(spark: SparkSession) -> None:
+    """Send recsys.kernel to the executors, so that they need NumPy, pandas and pyarrow only.
+
+    What they may have installed under the same name is shadowed: driver and executors always run
+    the same code.
+    """
+    package = Path(recsys.__file__).parent
+    # Executors fetch it with their first task, so it stays as long as this process.
+    folder = tempfile.mkdtemp(prefix="recsys-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    archive = Path(folder) / "recsys_kernel.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for source in [package / "__init__.py", *sorted((package / "kernel").glob("*.py"))]:
+            zipped.write(source, Path("recsys") / source.relative_to(package))
+    spark.sparkContext.addPyFile(str(archive))

@@ -1,0 +1,1 @@
+"""Who is asked for, which items may be recommended, and the lists."""

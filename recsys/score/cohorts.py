@@ -1,0 +1,295 @@
+"""Who is scored: everyone asked for, each by a way, and afterwards what became of each."""
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, NumericType
+
+from recsys.columns import (
+    CANDIDATES,
+    DONE,
+    ITEM,
+    ITEM_INDEX,
+    KNOWN,
+    LIKED,
+    LIKES_TYPE,
+    N_ITEMS,
+    OUTCOMES_SCHEMA,
+    RATING,
+    REASON,
+    REQUESTED,
+    SOURCE,
+    STATUS,
+    TIMES_REQUESTED,
+    USER,
+    WEIGHT,
+    WEIGHTS,
+    names,
+)
+from recsys.config.sections import CandidateList, Cohort, UserList
+from recsys.errors import ConfigError
+from recsys.ingest.ids import BLANK, convert_id
+from recsys.ingest.source import find_column, read_source
+from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
+
+NONE = "none"
+
+_STATUS = {MODEL: "scored", FOLD_IN: "folded_in", POPULAR: "fell_back", NONE: "none"}
+_REASONS = {
+    MODEL: "scored with the model",
+    FOLD_IN: "folded in from what the user likes",
+    POPULAR: "not in the model, nothing to fold in: popular items",
+    NONE: "not in the model, and neither scoring.fold_in nor scoring.fallback has a way",
+}
+
+
+def requests(
+    spark: SparkSession,
+    cohort: Cohort,
+    user_type: str,
+    item_type: str,
+    pairs: DataFrame,
+    candidates: CandidateList | None = None,
+) -> DataFrame:
+    """Return one row for each id that is asked for, valid or not (REQUESTS_SCHEMA).
+
+    Args:
+        spark: the session.
+        cohort: a list, or everyone; and how many of them.
+        user_type: Spark's name of the type of the model's user ids.
+        item_type: and of its item ids.
+        pairs: the interactions, for everyone.
+        candidates: who is asked for where the cohort has no list.
+
+    Returns:
+        `requested`: the id as given, text, null where it was; `user_id`: null where that is no id
+        of the type; `times_requested`; `liked`: what the list says that they like, in no order.
+
+    Raises:
+        InputError: the list cannot be read or lacks the column.
+        ConfigError: the condition or the column's type cannot be used.
+    """
+    if cohort.users is not None:
+        asked = _listed(spark, cohort.users, user_type, item_type, "cohort.users", "column")
+    elif candidates is not None:
+        about = candidates.model_dump(exclude={"user", "item"})
+        users = UserList(column=candidates.user, **about)
+        asked = _listed(spark, users, user_type, item_type, "items.candidates", "user")
+    else:
+        once = F.lit(1).cast("bigint").alias(TIMES_REQUESTED)
+        everyone = pairs.select(USER).distinct()
+        nothing = F.lit(None).cast(LIKES_TYPE).alias(LIKED)
+        asked = everyone.select(F.col(USER).cast("string").alias(REQUESTED), USER, once, nothing)
+    if cohort.sample is None:
+        return asked
+    # By a hash of the id, so that the draw does not depend on where a row lies.
+    drawn = F.sha2(F.concat_ws(":", F.lit(str(cohort.seed)), F.col(REQUESTED)), 256)
+    return asked.orderBy(drawn, REQUESTED).limit(cohort.sample)
+
+
+def _listed(
+    spark: SparkSession,
+    users: UserList,
+    user_type: str,
+    item_type: str,
+    key: str,
+    column_key: str,
+) -> DataFrame:
+    frame = read_source(spark, users, where=users.where, key=key)
+    column = find_column(frame, users.column, f"{key}.{column_key}", users)
+    likes = F.lit(None).cast(LIKES_TYPE) if users.liked is None else _likes(frame, users, item_type)
+    raw = frame.select(column.alias(REQUESTED), likes.alias(LIKED))
+    user, _ = convert_id(
+        F.col(REQUESTED), raw.schema[REQUESTED].dataType, user_type, f"{key}.{column_key}"
+    )
+    return (
+        raw.select(F.col(REQUESTED).cast("string"), user.alias(USER), LIKED)
+        .groupBy(REQUESTED, USER)
+        .agg(
+            F.count(F.lit(1)).alias(TIMES_REQUESTED),
+            F.flatten(F.collect_list(LIKED)).cast(LIKES_TYPE).alias(LIKED),
+        )
+    )
+
+
+def _likes(frame: DataFrame, users: UserList, item_type: str) -> Column:
+    """Pair the ids of a list's liked items with their weights, ones where it has none."""
+    key = "cohort.users.liked"
+    liked = find_column(frame, users.liked or "", key, users)
+    element = _expect_array(frame, liked, key, DataType, "item ids")
+
+    def converted(item: Column) -> Column:
+        return convert_id(item, element, item_type, key)[0].cast("string")
+
+    items = F.transform(liked, converted)
+    alike = F.transform(items, lambda item: _like(item, F.lit(1.0)))
+    if users.liked_weights is None:
+        return alike
+    weights = find_column(frame, users.liked_weights, f"{key}_weights", users)
+    _expect_array(frame, weights, f"{key}_weights", NumericType, "numbers")
+    weighed = F.zip_with(items, weights.cast("array<double>"), _like)
+    return F.when(weights.isNull(), alike).otherwise(weighed)
+
+
+def _like(item: Column, weight: Column) -> Column:
+    return F.struct(item.alias(ITEM), weight.alias(WEIGHT))
+
+
+def _expect_array(
+    frame: DataFrame, column: Column, key: str, element: type[DataType], what: str
+) -> DataType:
+    found = frame.select(column).schema[0].dataType
+    if not (isinstance(found, ArrayType) and isinstance(found.elementType, element)):
+        raise ConfigError(
+            f"{key}: found a column of type {found.simpleString()}, expected an array of {what}"
+        )
+    return found.elementType
+
+
+def ways(
+    asked: DataFrame,
+    model_users: DataFrame,
+    pairs: DataFrame,
+    item_index: DataFrame,
+    *,
+    fold_in: str,
+    fallback: str,
+    threshold: float | None,
+    candidates: DataFrame | None = None,
+    newer: bool = False,
+) -> DataFrame:
+    """Decide for each user by which way a list is made, and gather what the model has not.
+
+    Args:
+        asked: what `requests` returned.
+        model_users: the model's users table.
+        pairs: the interactions: what users have done whom the model does not know.
+        item_index: `item_id` and `item_index` of the model's items.
+        fold_in: `new`, `all` or `none`.
+        fallback: `popular` or `none`.
+        threshold: ratings from here on are likes; None: all are.
+        newer: whether `pairs` are not those that the model learned from, so that they count for
+            users whom it knows, too.
+        candidates: `user_id` and `candidates` (item indices), where users have some of their own.
+
+    Returns:
+        ROUTED_SCHEMA but for `part`, one row a user with a valid id. `known`: whether the model has
+        the user. `done`: what they have interacted with that the model may not know of; `liked` and
+        `weights`: null where nothing is known to be liked.
+    """
+    valid = asked.where(F.col(USER).isNotNull())
+    users = valid.select(USER).distinct()
+    known = model_users.select(USER, F.lit(True).alias(KNOWN))
+    done = _history(valid, users, known, pairs, item_index, newer or fold_in == "all", threshold)
+    known_to_model = F.coalesce(KNOWN, F.lit(False)).alias(KNOWN)
+    way = F.when(known_to_model, MODEL)
+    if fold_in == "all":
+        way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(known_to_model, MODEL)
+    elif fold_in == "new":
+        way = way.when(F.col(LIKED).isNotNull(), FOLD_IN)
+    routed = users.join(known, on=USER, how="left").join(done, on=USER, how="left")
+    if candidates is None:
+        routed = routed.withColumn(CANDIDATES, F.lit(None).cast("array<int>"))
+    else:
+        routed = routed.join(candidates, on=USER, how="left")
+    source = way.otherwise(POPULAR if fallback == "popular" else NONE).alias(SOURCE)
+    # Spark knows that the arrays hold no nulls, which a schema as text cannot say.
+    items = [F.col(name).cast("array<int>").alias(name) for name in (DONE, LIKED, CANDIDATES)]
+    weights = F.col(WEIGHTS).cast("array<double>").alias(WEIGHTS)
+    return routed.select(USER, source, known_to_model, *items, weights)
+
+
+def _history(
+    valid: DataFrame,
+    users: DataFrame,
+    known: DataFrame,
+    pairs: DataFrame,
+    item_index: DataFrame,
+    everyone: bool,
+    threshold: float | None,
+) -> DataFrame:
+    """Return what users have done: `user_id`, `done`, `liked`, `weights`.
+
+    Of the interactions only those of unknown users, or everyone's; of the cohort's list always.
+    """
+    kind = item_index.schema[ITEM].dataType.simpleString()
+    like = F.explode(LIKED).alias("like")
+    given = valid.select(USER, like).select(
+        USER, F.col(f"like.{ITEM}").try_cast(kind).alias(ITEM), F.col(f"like.{WEIGHT}")
+    )
+    wanted = users if everyone else users.join(known, on=USER, how="left_anti")
+    positive = F.lit(True) if threshold is None else F.col(RATING) >= threshold
+    found = pairs.join(wanted, on=USER, how="left_semi").select(
+        USER, ITEM, F.when(positive, 1.0).alias(WEIGHT)
+    )
+    # As the float that executors work with: a number too small for it is no weight.
+    single = F.col(WEIGHT).cast("float")
+    weight = F.max(F.when((single > 0) & (single < float("inf")), F.col(WEIGHT)))
+    per_item = (
+        given.unionByName(found)
+        .join(item_index, on=ITEM, how="inner")
+        .groupBy(USER, ITEM_INDEX)
+        .agg(weight.alias(WEIGHT))
+    )
+    likes = F.collect_list(F.when(F.col(WEIGHT).isNotNull(), F.struct(ITEM_INDEX, WEIGHT)))
+    gathered = per_item.groupBy(USER).agg(
+        F.sort_array(F.collect_list(ITEM_INDEX)).alias(DONE),
+        F.sort_array(likes).alias("likes"),
+    )
+    some = F.size("likes") > 0
+    return gathered.select(
+        USER,
+        DONE,
+        F.when(some, F.col(f"likes.{ITEM_INDEX}")).alias(LIKED),
+        F.when(some, F.col(f"likes.{WEIGHT}")).alias(WEIGHTS),
+    )
+
+
+def statuses(
+    asked: DataFrame,
+    routed: DataFrame,
+    ranked: DataFrame,
+    user_type: str,
+    *,
+    only_candidates: bool = False,
+) -> DataFrame:
+    """Say of every request what became of it.
+
+    Args:
+        asked: what `requests` returned.
+        routed: what `ways` returned.
+        ranked: the lists that were written.
+        user_type: Spark's name of the type of the model's user ids.
+        only_candidates: whether users have candidates of their own.
+
+    Returns:
+        OUTCOMES_SCHEMA, as many rows as `asked`.
+    """
+    lengths = ranked.groupBy(USER).agg(F.count(F.lit(1)).cast("int").alias(N_ITEMS))
+    n_items = F.coalesce(N_ITEMS, F.lit(0))
+    source = F.col(SOURCE)
+    invalid = F.col(USER).isNull()
+    empty = (n_items == 0) & (source != NONE)
+    without = empty & F.lit(only_candidates) & F.col(CANDIDATES).isNull()
+    no_id = F.col(REQUESTED).isNull() | F.col(REQUESTED).rlike(BLANK)
+
+    def told(texts: dict[str, str]) -> Column:
+        return F.coalesce(*[F.when(source == way, text) for way, text in texts.items()])
+
+    return (
+        asked.join(routed.select(USER, SOURCE, CANDIDATES), on=USER, how="left")
+        .join(lengths, on=USER, how="left")
+        .select(
+            REQUESTED,
+            USER,
+            TIMES_REQUESTED,
+            F.when(invalid, "invalid").when(empty, "empty").otherwise(told(_STATUS)).alias(STATUS),
+            n_items.alias(N_ITEMS),
+            F.when(invalid & no_id, "invalid id: there is none")
+            .when(invalid, f"invalid id: not of the type {user_type}")
+            .when(without, "no candidates: none of the model's items was given")
+            .when(empty, "nothing left after the filters")
+            .otherwise(told(_REASONS))
+            .alias(REASON),
+        )
+        .select(*names(OUTCOMES_SCHEMA.format(user=user_type)))
+    )

@@ -1,0 +1,164 @@
+"""Recommendations for someone new, at once and without Spark: for a command line or a notebook.
+
+The lists are those that a batch job publishes for the same likes, bit for bit: they come from the
+same kernel.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recsys.config.sections import Titles
+from recsys.errors import ConfigError
+from recsys.kernel.worker import FOLD_IN, POPULAR, Catalogue, Choice, Lists, Ragged
+from recsys.model.arrays import Vectors, ids_for_pandas, load_fold_in, load_items
+from recsys.score.titles import read_titles
+
+_TYPES = {pa.int32(): ("int", 32), pa.int64(): ("bigint", 64)}
+
+
+class LocalModel:
+    """A model's items and fold-in map, from a local directory."""
+
+    def __init__(self, lists: Lists, items: Vectors, titles: Titles | None) -> None:
+        self._lists = lists
+        self._type, self._bits = _TYPES.get(items.ids.type, ("string", 0))
+        self._rows = {item: row for row, item in enumerate(items.ids.to_pylist())}
+        self._titles = {} if titles is None else read_titles(titles, self._id)
+
+    @classmethod
+    def load(cls, path: str | Path, titles: Titles | None = None) -> "LocalModel":
+        """Load a model.
+
+        Args:
+            path: its directory.
+            titles: where the items' titles are.
+
+        Raises:
+            ModelError: the model is missing, incomplete or damaged.
+            ConfigError, InputError: the titles cannot be read; see `titles.read_titles`.
+        """
+        folder = Path(path).resolve()  # a model is called like its directory, not like a link to it
+        items, fold_in = load_items(folder), load_fold_in(folder)
+        catalogue = Catalogue(
+            key=folder.name,
+            ids=ids_for_pandas(items.ids),
+            embeddings=items.embeddings,
+            biases=items.biases,
+            positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
+            allowed=None,
+            fold_in=fold_in,
+        )
+        return cls(Lists(catalogue), items, titles)
+
+    @property
+    def n_items(self) -> int:
+        """How many items the model has."""
+        return len(self._rows)
+
+    def unknown(self, liked: Iterable[object]) -> list[Any]:
+        """Return which of these items the model does not have, each once, in the order given.
+
+        Raises:
+            ConfigError: one cannot be an id of the model's type.
+        """
+        return [item for item in dict.fromkeys(self._ids(liked)) if item not in self._rows]
+
+    def recommend(
+        self, liked: Iterable[object], k: int = 10, weights: Iterable[float] | None = None
+    ) -> pd.DataFrame:
+        """Recommend items to someone who likes these, without these.
+
+        Args:
+            liked: item ids, as numbers or text; those that the model does not have count for
+                nothing.
+            k: length of the list; shorter where fewer items are left.
+            weights: as many as `liked`, default ones. Of a repeated item the largest counts; an
+                item whose weight is not positive and finite is only left out.
+
+        Returns:
+            `rank` (1...) int32, `item_id`, `score` float32, `source`: `fold_in`, or `popular` where
+            nothing is known to be liked; and `title`, None where there is none.
+
+        Raises:
+            ConfigError: an id cannot be one of the model's type, or the numbers of items and
+                weights differ.
+            KernelError: k is below 1, or a score cannot be a float32.
+        """
+        done = self._likes(self._ids(liked), weights)
+        likes = {row: weight for row, weight in done.items() if weight is not None}
+        choice = Choice(k, Ragged.of([list(done)]))
+        user = pd.DataFrame({"liked": [list(likes)], "weights": [list(likes.values())]})
+        source = FOLD_IN if likes else POPULAR
+        rank = self._lists.by_fold_in if likes else self._lists.by_popularity
+        ranked = rank(user, choice)
+        items = self._lists.catalogue.ids[ranked.items]
+        titles = [self._titles.get(item) for item in items.tolist()]
+        return pd.DataFrame(
+            {
+                "rank": np.arange(1, len(items) + 1, dtype=np.int32),
+                "item_id": items,
+                "score": ranked.scores,
+                "source": source,
+                "title": pd.Series(titles, dtype=object),
+            }
+        )
+
+    def _likes(self, items: list[Any], weights: Iterable[float] | None) -> dict[int, float | None]:
+        """Return the weight of each known item by its row, ascending; None where it is no like."""
+        given = [1.0] * len(items) if weights is None else [float(weight) for weight in weights]
+        if len(given) != len(items):
+            raise ConfigError(
+                f"weights: found {len(given)}, expected as many as liked, {len(items)}"
+            )
+        likes: dict[int, float | None] = {}
+        for item, weight in zip(items, given, strict=True):
+            if (row := self._rows.get(item)) is None:
+                continue
+            before = likes.setdefault(row, None)
+            with np.errstate(over="ignore"):  # as the float that the kernel works with
+                single = float(np.float32(weight))
+            if math.isfinite(single) and single > 0:
+                likes[row] = weight if before is None else max(before, weight)
+        return dict(sorted(likes.items()))
+
+    def _ids(self, given: Iterable[object]) -> list[Any]:
+        if isinstance(given, str):
+            raise ConfigError(f"liked: found the text {given!r}, expected a list of item ids")
+        ids = []
+        for value in given:
+            item = self._id(value)
+            if item is None:
+                raise ConfigError(
+                    f"liked: found {str(value)[:60]!r}, expected item ids of the type {self._type}"
+                )
+            ids.append(item)
+        return ids
+
+    def _id(self, value: object) -> Any:
+        """Return an id of the model's type, or None; as `ratings.convert_id` has it."""
+        text = "" if value is None else str(value)
+        if not text.strip() or "\ufffd" in text or not _is_unicode(text):
+            return None
+        if not self._bits:
+            return text
+        digits = re.fullmatch(r"([+-]?)0*([0-9]{1,19})(\.0+)?", text.strip())
+        if digits is None:
+            return None
+        number = int(digits[1] + digits[2])
+        return number if -(1 << self._bits - 1) <= number < 1 << self._bits - 1 else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is text: what a command line has of other bytes comes as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

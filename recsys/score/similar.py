@@ -1,0 +1,169 @@
+"""Items like an item and users like a user: a thin adapter of Spark's round `kernel.neighbours`."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys.columns import BIAS, EMBEDDING, NEIGHBOURS_SCHEMA, USER, USER_INDEX
+from recsys.config.sections import ItemList, UserIds
+from recsys.errors import InputError
+from recsys.ingest.ids import convert_id, index_frame
+from recsys.ingest.source import find_column, read_source
+from recsys.kernel import neighbours as kernel
+from recsys.model.arrays import ITEMS, USERS, Vectors, ids_for_pandas, vectors_from_table
+from recsys.model.tables import Model
+from recsys.runtime.memory import check_result
+
+log = logging.getLogger(__name__)
+
+_ROW = "row"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whose neighbours are wanted.
+
+    Attributes:
+        rows: `(n,)` int32, ascending: rows of the model's table.
+        counts: `requested` rows of the list; of those `repeated` and `invalid` ones; and of the
+            different ids those `unknown` to the model.
+    """
+
+    rows: NDArray[np.int32]
+    counts: dict[str, int]
+
+
+def vectors_of(model: Model, kind: str) -> Vectors:
+    """Return a model's `items` or `users` as arrays on the driver.
+
+    Raises:
+        ModelError: the table does not fit the model's manifest.
+        MemoryLimitError: the users are more than Spark may collect.
+    """
+    if kind == ITEMS:
+        return model.items
+    n, width = model.manifest["n_users"], model.manifest["no_components"]
+    check_result(
+        model.users.sparkSession,
+        f"{n:,} users with {width} components",
+        n * (width + 4) * 4,
+        "raise it, or train with fewer training.no_components",
+    )
+    columns = (USER_INDEX, USER, BIAS, EMBEDDING)
+    table = model.users.select(*columns).orderBy(USER_INDEX).toArrow()
+    return vectors_from_table(table, model.manifest, USERS)
+
+
+def asked_for(
+    spark: SparkSession, vectors: Vectors, chosen: ItemList | UserIds | None, kind: str
+) -> Asked:
+    """Find the rows of those whose neighbours are wanted: of a list, or all.
+
+    Raises:
+        InputError: the list cannot be read, lacks the column, or has none that the model knows.
+        ConfigError: the condition or the column's type cannot be used.
+    """
+    if chosen is None:
+        n = len(vectors.ids)
+        counts = {"requested": n, "repeated": 0, "invalid": 0, "unknown": 0}
+        return Asked(np.arange(n, dtype=np.int32), counts)
+    key = f"similar.{kind}"
+    index = index_frame(spark, vectors.ids, "id", _ROW)
+    frame = read_source(spark, chosen, where=chosen.where, key=key)
+    column = find_column(frame, chosen.column, f"{key}.column", chosen)
+    found = frame.select(column.alias("id")).schema["id"].dataType
+    ids, _ = convert_id(column, found, index.schema["id"].dataType.simpleString(), f"{key}.column")
+    # Null stays among the ids, so that one pass over the list counts the invalid ones too.
+    per_id = (
+        frame.select(ids.alias("id"))
+        .groupBy("id")
+        .agg(F.count(F.lit(1)).alias("times"))
+        .join(index, on="id", how="left")
+        .select(F.col("id").isNull().alias("invalid"), "times", _ROW)
+        .toArrow()
+    )
+    invalid = per_id.column("invalid").to_numpy().astype(np.bool_)
+    times = per_id.column("times").to_numpy()
+    known = per_id.column(_ROW).drop_null().to_numpy().astype(np.int32)
+    n_ids = int((~invalid).sum())
+    counts = {
+        "requested": int(times.sum()),
+        "repeated": int(times[~invalid].sum()) - n_ids,
+        "invalid": int(times[invalid].sum()),
+        "unknown": n_ids - len(known),
+    }
+    if len(known) == 0:
+        raise InputError(
+            f"{key}: none of the {counts['requested']:,} {kind} asked for is in the model "
+            f"({counts['invalid']:,} are no ids of its type); check {key}.column and "
+            f"{key}.where, and that the list and the model are of the same data"
+        )
+    return Asked(np.sort(known), counts)
+
+
+def similar(
+    spark: SparkSession,
+    model: Model,
+    kind: str,
+    vectors: Vectors,
+    asked: Asked,
+    *,
+    k: int,
+    rows_per_file: int,
+) -> tuple[DataFrame, dict[str, int]]:
+    """Find the nearest neighbours by cosine, on the executors.
+
+    The unit vectors are broadcast once; what comes to a Python worker are rows of them.
+
+    Args:
+        spark: the session.
+        model: whose embeddings are compared.
+        kind: `items` or `users`.
+        vectors: what `vectors_of` returned.
+        asked: what `asked_for` returned.
+        k: how many neighbours for each; fewer where there are no more.
+        rows_per_file: how many to answer in a task, and so in a file when this is written.
+
+    Returns:
+        NEIGHBOURS_SCHEMA, within a partition in order of id and rank; and the counts of `asked`,
+        with those `without_direction` (their embedding is zero: they have no neighbours), those
+        `answered`, and how many `neighbours` each of these has.
+    """
+    units = kernel.unit_vectors(vectors.embeddings)
+    directed = kernel.with_direction(units)
+    rows = asked.rows[directed[asked.rows]]
+    counts = {
+        **asked.counts,
+        "without_direction": len(asked.rows) - len(rows),
+        "answered": len(rows),
+        "neighbours": max(0, min(k, int(directed.sum()) - 1)),
+    }
+    lost = {name: counts[name] for name in ("invalid", "unknown", "without_direction")}
+    if any(lost.values()):
+        log.warning(
+            "of %s %s asked for, some get no neighbours: %s",
+            f"{counts['requested']:,}",
+            kind,
+            ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in lost.items()),
+        )
+    directions: Any = spark.sparkContext.broadcast(
+        kernel.Directions(f"{model.uri}/{kind}", ids_for_pandas(vectors.ids), units)
+    )
+    tasks = max(1, -(-len(rows) // rows_per_file))
+    ordered = (
+        spark.createDataFrame(pa.table({_ROW: rows}))
+        .repartitionByRange(tasks, _ROW)
+        .sortWithinPartitions(_ROW)
+    )
+    find: partial[Iterator[pd.DataFrame]] = partial(kernel.neighbours, shared=directions, k=k)
+    id_type = model.item_type if kind == ITEMS else model.user_type
+    return ordered.mapInPandas(find, NEIGHBOURS_SCHEMA.format(id=id_type)), counts

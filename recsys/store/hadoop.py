@@ -1,0 +1,131 @@
+"""Small files, directories and locks under a root that only Hadoop's file systems reach: HDFS.
+
+The same promises as on POSIX, by HDFS's own semantics; they were not tried on a cluster.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.sql import SparkSession
+
+from recsys.config.redaction import redact
+from recsys.errors import ConflictError, OutputError
+from recsys.runtime.spark_errors import spark_reason
+from recsys.store.files import LOCKS
+
+
+class HadoopFiles:
+    """A root on one of Hadoop's file systems; see `recsys.store.posix.Files` for the methods.
+
+    A lock is a file that is created exclusively, and outlives a process that is killed.
+    """
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        jvm: Any = spark.sparkContext._jvm
+        gateway: Any = spark.sparkContext._gateway
+        self._hadoop, self._gateway = jvm.org.apache.hadoop.fs, gateway
+        conf = spark.sparkContext._jsc.hadoopConfiguration()
+        try:
+            path = self._path(root)
+            self._fs = path.getFileSystem(conf)
+            qualified = self._fs.makeQualified(path)
+            self.root: str = qualified.toString().rstrip("/")
+            self._context = self._hadoop.FileContext.getFileContext(qualified.toUri(), conf)
+        except Py4JJavaError as error:
+            raise OutputError(
+                f"root {redact(root)} cannot be reached: {spark_reason(error)}; check its scheme, "
+                "and that Spark has the store's libraries"
+            ) from error
+        # Without this the local file system leaves a .crc file beside every file.
+        self._fs.setWriteChecksum(False)
+
+    def _path(self, uri: str) -> Any:
+        return self._hadoop.Path(uri)
+
+    def uri(self, *parts: str) -> str:
+        """Return the full URI of a place below the root."""
+        return "/".join([self.root, *parts])
+
+    def exists(self, uri: str) -> bool:
+        """Whether there is a file or directory."""
+        return bool(self._fs.exists(self._path(uri)))
+
+    def names(self, uri: str) -> list[str]:
+        """Return the names in a directory, sorted; none where there is no directory."""
+        path = self._path(uri)
+        if not self._fs.isDirectory(path):
+            return []
+        return sorted(status.getPath().getName() for status in self._fs.listStatus(path))
+
+    def read(self, uri: str) -> bytes:
+        """Read a small file; FileNotFoundError where there is none."""
+        path = self._path(uri)
+        if not self._fs.exists(path):
+            raise FileNotFoundError(uri)
+        stream = self._fs.open(path)
+        try:
+            return bytes(stream.readAllBytes())
+        except Py4JError as error:  # a checksum of the file system's own does not fit
+            raise ValueError("the file system reports damage") from error
+        finally:
+            stream.close()
+
+    def replace(self, uri: str, content: bytes) -> None:
+        """Write a small file, or a new content of it, in one step."""
+        beside, target = self._path(uri + ".tmp"), self._path(uri)
+        with self._writing(uri):
+            stream = self._fs.create(beside, True)
+            try:
+                stream.write(content)
+            finally:
+                stream.close()
+            rename = getattr(self._hadoop, "Options$Rename")
+            options = self._gateway.new_array(rename, 1)
+            options[0] = rename.OVERWRITE
+            self._context.rename(beside, target, options)
+
+    def move(self, source: str, target: str) -> None:
+        """Move a directory to where nothing is yet, in one step."""
+        old, new = self._path(source), self._path(target)
+        with self._writing(target):
+            self._fs.mkdirs(new.getParent())
+            moved = not self._fs.exists(new) and self._fs.rename(old, new)
+        if not moved:
+            raise OutputError(f"could not move {source} to {target}: there is something already")
+
+    def delete(self, uri: str) -> None:
+        """Delete a file, or a directory with all below it; nothing happens where there is none."""
+        with self._writing(uri):
+            self._fs.delete(self._path(uri), True)
+
+    @contextmanager
+    def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
+        """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
+        path = self._path(self.uri(LOCKS, name))
+        deadline = time.monotonic() + wait
+        while True:
+            with suppress(Py4JJavaError):  # it exists
+                self._fs.create(path, False).close()
+                break
+            if time.monotonic() >= deadline:
+                raise ConflictError(
+                    f"{path.toString()} exists: another process works on the same, or was killed; "
+                    "wait for it, or remove it if none does"
+                )
+            time.sleep(0.2)
+        try:
+            yield
+        finally:
+            self._fs.delete(path, False)
+
+    @contextmanager
+    def _writing(self, uri: str) -> Iterator[None]:
+        try:
+            yield
+        except Py4JJavaError as error:
+            raise OutputError(
+                f"cannot write {uri}: {spark_reason(error)}; check root and its permissions"
+            ) from error

@@ -1,0 +1,189 @@
+"""Small files, directories and locks under a root, on POSIX without Spark.
+
+Everything that decides what readers see goes through here: writing a file whole, moving a directory
+into its place, and holding a lock. What each store promises is said at its class.
+"""
+
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from recsys.config.redaction import redact
+from recsys.errors import ConfigError, ConflictError, OutputError
+from recsys.runtime.stop_points import step
+from recsys.store.files import LOCKS, local_path, scheme
+
+
+def open_local(root: str) -> "PosixFiles":
+    """Open a local root without Spark.
+
+    Raises:
+        ConfigError: it is elsewhere.
+    """
+    if scheme(root) != "file":
+        raise ConfigError(f"root {redact(root)}: expected a local path, found another store")
+    return PosixFiles(local_path(root) or Path(root).absolute())
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that may be there, also while others remove empty ones above it."""
+    for _ in range(100):
+        # Exists and is gone at the second look: pathlib says that it exists, and is no directory.
+        with suppress(FileNotFoundError, FileExistsError):
+            path.mkdir(parents=True, exist_ok=True)
+            return
+    path.mkdir(parents=True, exist_ok=True)
+
+
+class PosixFiles:
+    """A local directory.
+
+    `os.replace` and `os.rename` are atomic for readers; what is replaced or moved is on the disk
+    before it is seen. Locks are the kernel's (`flock`): they end with their process, however it
+    ends. On NFS they hold between machines from version 4 on.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.root = f"file:{root}"
+
+    def uri(self, *parts: str) -> str:
+        """Return the full URI of a place below the root."""
+        return "/".join([self.root.rstrip("/"), *parts])
+
+    def path(self, uri: str) -> Path:
+        """Return the local path of a place."""
+        path = local_path(uri)
+        assert path is not None  # noqa: S101 - places are made by uri()
+        return path
+
+    def exists(self, uri: str) -> bool:
+        """Whether there is a file or directory."""
+        try:
+            return self.path(uri).exists()
+        except OSError:  # a name too long, or a directory that must not be searched
+            return False
+
+    def names(self, uri: str) -> list[str]:
+        """Return the names in a directory, sorted; none where there is no directory."""
+        try:
+            return sorted(path.name for path in self.path(uri).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def read(self, uri: str) -> bytes:
+        """Read a small file; FileNotFoundError where there is none."""
+        try:
+            return self.path(uri).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot read {self.path(uri)}: {error.strerror}") from error
+
+    def replace(self, uri: str, content: bytes) -> None:
+        """Write a small file, or a new content of it, in one step."""
+        path = self.path(uri)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            make_directory(path.parent)
+            try:
+                with beside.open("wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                step(f"replacing {path.name}")
+                beside.replace(path)
+            finally:
+                beside.unlink(missing_ok=True)
+            _sync(path.parent)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+    def move(self, source: str, target: str) -> None:
+        """Move a directory to where nothing is yet, in one step."""
+        old, new = self.path(source), self.path(target)
+        try:
+            for path in [old, *old.rglob("*")]:
+                _sync(path)
+            make_directory(new.parent)
+            if new.exists():  # rename would put an empty directory away without a word
+                raise OutputError(f"could not move {old} to {new}: there is something already")
+            old.rename(new)
+            _sync(new.parent)
+        except OSError as error:
+            raise OutputError(f"could not move {old} to {new}: {error.strerror}") from error
+
+    def delete(self, uri: str) -> None:
+        """Delete a file, or a directory with all below it; nothing happens where there is none."""
+        path = self.path(uri)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:  # somebody else was quicker
+            return
+        except OSError as error:
+            raise OutputError(f"cannot delete {path}: {error.strerror}") from error
+
+    @contextmanager
+    def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
+        """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
+        path = self._root / LOCKS / name
+        try:
+            held = _acquire(path, wait)
+        except OSError as error:
+            raise OutputError(f"cannot lock {path}: {error.strerror}") from error
+        try:
+            os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()  # before it is released: who waits for it looks whether it is there
+            os.close(held)
+            with suppress(OSError):  # others hold locks
+                path.parent.rmdir()
+
+
+def _acquire(path: Path, wait: float) -> int:
+    deadline = time.monotonic() + wait
+    while True:
+        make_directory(path.parent)
+        try:
+            opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        except FileNotFoundError:  # who released the last lock has removed the directory
+            continue
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its holder may have removed the file that was opened here, and another made a new one.
+            if path.exists() and os.fstat(opened).st_ino == path.stat().st_ino:
+                os.ftruncate(opened, 0)
+                return opened
+            os.close(opened)
+            continue
+        except BlockingIOError:
+            holder = os.read(opened, 200).decode(errors="replace")
+            os.close(opened)
+        except FileNotFoundError:
+            os.close(opened)
+            continue
+        if time.monotonic() >= deadline:
+            raise ConflictError(
+                f"{path.name} is held by {holder or 'another process'}; wait for it to end and run "
+                f"again ({path})"
+            )
+        time.sleep(0.05)
+
+
+def _sync(path: Path) -> None:
+    """Put a file or the names in a directory on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

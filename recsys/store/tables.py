@@ -1,0 +1,171 @@
+"""Where tables lie: any path that Spark can write to.
+
+Everything is written beside its place (under `_staging`), verified there, and moved into its place
+by one rename of a directory.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import PySparkException, PythonException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from recsys.errors import OutputError
+from recsys.runtime.spark_errors import spark_reason
+from recsys.store.checksums import local_files
+from recsys.store.files import STAGING, Files, local_path, read_json, write_json
+from recsys.store.hadoop import HadoopFiles
+from recsys.store.posix import PosixFiles, make_directory
+
+
+class Store:
+    """One root directory and the tables below it.
+
+    Attributes:
+        files: its small files, directories and locks.
+    """
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        self._spark = spark
+        hadoop = HadoopFiles(spark, root)
+        local = local_path(hadoop.root)
+        self.files: Files = hadoop if local is None else PosixFiles(local)
+        self.root = self.files.root
+
+    def uri(self, *parts: str) -> str:
+        """Return the full URI of a place below the root."""
+        return self.files.uri(*parts)
+
+    def exists(self, uri: str) -> bool:
+        """Whether there is a file or directory."""
+        return self.files.exists(uri)
+
+    def delete(self, uri: str) -> None:
+        """Delete a file or a directory with all below it; nothing happens where there is none."""
+        self.files.delete(uri)
+
+    def read_json(self, uri: str) -> Any:
+        """Read a small JSON file; FileNotFoundError, or ValueError where it is damaged."""
+        return read_json(self.files, uri)
+
+    def write_json(self, uri: str, value: Any) -> str:
+        """Write a small JSON file in one step, and return its SHA-256."""
+        return write_json(self.files, uri, value)
+
+    def ensure_alive(self) -> None:
+        """Raise unless Spark's driver answers: without it, this process must publish nothing."""
+        try:
+            context = self._spark.sparkContext
+            assert context._jvm is not None  # noqa: S101 - a started context has one
+            context._jvm.java.lang.System.currentTimeMillis()
+            stopped = context._jsc.sc().isStopped()
+        except (Py4JError, OSError, AttributeError) as error:
+            raise OutputError(
+                "Spark's driver is gone before the run was complete; run again with the same run id"
+            ) from error
+        if stopped:
+            raise OutputError(
+                "the Spark session was stopped before the run was complete; run again with the "
+                "same run id"
+            )
+
+    @contextmanager
+    def staging(self, run_id: str) -> Iterator[str]:
+        """Give a fresh directory beside the tables, and remove it whatever happens.
+
+        The caller holds the run's lock: what lies there is of an attempt that was killed.
+        """
+        place = self.uri(STAGING, run_id)
+        self.delete(place)
+        if (path := local_path(place)) is not None:
+            make_directory(path)  # from now on nobody finds the one above it empty
+        try:
+            yield place
+        finally:
+            with suppress(Py4JError, OSError):  # the JVM may be gone, and its tasks with it
+                self._wait_for_no_tasks()
+            with suppress(Py4JError, OutputError):  # what is left, the next run removes
+                self.delete(place)
+            if (above := local_path(self.uri(STAGING))) is not None:
+                with suppress(OSError):  # not empty: another run stages there
+                    above.rmdir()
+
+    def _wait_for_no_tasks(self) -> None:
+        """Cancel what still runs, since a task could write again what is about to be deleted."""
+        context = self._spark.sparkContext
+        context.cancelAllJobs()
+        for _ in range(100):
+            if not context.statusTracker().getActiveStageIds():
+                return
+            time.sleep(0.1)
+
+    def publish(self, staged: str, place: str) -> None:
+        """Move a staged directory into its place, where an unfinished one may be in the way.
+
+        The caller holds the lock of whatever the place belongs to.
+        """
+        self.files.delete(place)
+        self.files.move(staged, place)
+
+    @contextmanager
+    def _writing(self, place: str) -> Iterator[None]:
+        """Turn what Spark says when it cannot write into an OutputError of one line."""
+        try:
+            yield
+        except PythonException:
+            raise  # scoring failed, not writing
+        except (Py4JJavaError, PySparkException) as error:
+            raise OutputError(
+                f"cannot write {place}: {spark_reason(error)}; check root and its permissions"
+            ) from error
+
+    def write_table(
+        self, frame: DataFrame, uri: str, schema: str, *, partitioned_by: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Write a Parquet table, read it back, and return what a manifest says of it.
+
+        Returns:
+            `rows`, and `files`: path relative to the table, size in bytes and SHA-256 of each.
+
+        Raises:
+            OutputError: what was written does not have the promised schema.
+        """
+        promised = [(field.name, field.dataType) for field in self._parsed(schema)]
+        if [(field.name, field.dataType) for field in frame.schema] != promised:
+            raise OutputError(f"expected the columns {schema}, found {frame.schema.simpleString()}")
+        with self._writing(uri):
+            frame.write.mode("errorifexists").partitionBy(*partitioned_by).parquet(uri)
+        return {"rows": self.read_table(uri, schema).count(), "files": self.data_files(uri)}
+
+    def _parsed(self, schema: str) -> StructType:
+        parsed = StructType.fromDDL(schema)
+        if not isinstance(parsed, StructType):
+            raise OutputError(f"expected the schema of a table, found {schema}")
+        return parsed
+
+    def read_table(self, uri: str, schema: str) -> DataFrame:
+        """Read a Parquet table with the schema that it was written with."""
+        return self._spark.read.schema(schema).parquet(uri)
+
+    def data_files(self, uri: str) -> list[dict[str, Any]]:
+        """Return path, size in bytes and SHA-256 of each data file of a table, in order of path."""
+        if (local := local_path(uri)) is not None:
+            return local_files(local)
+        base = len(uri.rstrip("/")) + 1
+        found = (
+            self._spark.read.format("binaryFile")
+            .option("pathGlobFilter", "*.parquet")
+            .option("recursiveFileLookup", "true")
+            .load(uri)
+            .select("path", "length", F.sha2("content", 256).alias("sha256"))
+            .collect()
+        )
+        return sorted(
+            ({"path": row.path[base:], "bytes": row.length, "sha256": row.sha256} for row in found),
+            key=lambda file: file["path"],
+        )
