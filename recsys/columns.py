@@ -117,7 +117,7 @@ SIMILAR_USERS_SCHEMA = (
     "user_id {user}, rank int, neighbour_id {user}, cosine float, model_id string, run_id string, "
     "generated_at timestamp"
 )
-EXAM_SCHEMA = (
+TEST_USERS_SCHEMA = (
     "user_id {user}, source string, known boolean, done array<int>, relevant array<int>, "
     "outside int, history int, segment string, part int"
 )
@@ -127,7 +127,7 @@ USER_METRICS_SCHEMA = (
     "average_precision_truncated double, ndcg double, reciprocal_rank double, hit_rate double, "
     "novelty double, popular_share double, auc double, full_reciprocal_rank double"
 )
-MEASURED_SCHEMA = f"{USER_METRICS_SCHEMA}, items array<int>"
+EVALUATED_SCHEMA = f"{USER_METRICS_SCHEMA}, items array<int>"
 METRICS_SCHEMA = (
     "model string, segment string, metric string, k int, value double, low double, high double, "
     "n_users bigint"

@@ -13,11 +13,11 @@ from benchmark_spark import TYPES, Stage, make_model, scratch, timed
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys.columns import EXAM_SCHEMA, ITEM, LABEL, USER
+from recsys.columns import ITEM, LABEL, TEST_USERS_SCHEMA, USER
 from recsys.config.sections import Evaluation
 from recsys.evaluate import held_out
 from recsys.kernel import metrics
-from recsys.kernel.measure import Traits
+from recsys.kernel.evaluate import Traits
 from recsys.score import ranking
 
 
@@ -55,14 +55,14 @@ def evaluate_command(
 
         def measuring(n_users: int, auc: bool) -> Any:
             place, tasks = store.uri("exam", str(n_users)), stage.tasks(n_users)
-            schema = EXAM_SCHEMA.format(**TYPES)
-            exam = held_out.exam(spark, parts.where(F.col(USER) < n_users), model, None)
-            store.write_table(ranking.split(exam, tasks), place, schema)
+            schema = TEST_USERS_SCHEMA.format(**TYPES)
+            exam = held_out.users_to_test(spark, parts.where(F.col(USER) < n_users), model, None)
+            store.write_table(ranking.number_parts(exam, tasks), place, schema)
             staged = store.read_table(place, schema)
             settings = Evaluation(k=[k], auc=auc)
 
             def run() -> None:
-                rows = held_out.measured(spark, model, traits, staged, settings, tasks=tasks)
+                rows = held_out.evaluated(spark, model, traits, staged, settings, tasks=tasks)
                 rows.write.mode("overwrite").parquet(store.uri("measured"))
 
             return run

@@ -158,7 +158,7 @@ class Stage:
                 fallback="popular",
                 threshold=None,
             )
-            self.store.write_table(ranking.split(routed, self.tasks(n_users)), place, schema)
+            self.store.write_table(ranking.number_parts(routed, self.tasks(n_users)), place, schema)
         return self.store.read_table(place, schema)
 
     def tasks(self, n_users: int) -> int:

@@ -217,7 +217,7 @@ def csv_run(report: Report, world: World, rng: Random, lines: int, ids: int) -> 
             "options": {"header": True},
             "columns": {n: n for n in ("user", "item", "rating", "timestamp")},
         },
-        "validation": {"max_rejected_share": 0.9},
+        "row_checks": {"max_rejected_share": 0.9},
         "cohort": {"users": {"path": str(world.top / "who.csv"), "options": {"header": True}}},
         "gates": dict.fromkeys(("min_full_lists", "min_coverage", "max_top_item"), None),
         "training": {

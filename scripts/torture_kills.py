@@ -23,7 +23,7 @@ from torture_versions import (
 )
 
 from recsys.errors import OutputError
-from recsys.runtime.stop_points import STEPS
+from recsys.runtime.stop_points import STOP_POINTS
 
 PYTHON, JVM, BOTH = "Python", "the JVM", "both"
 VICTIMS = (PYTHON, JVM, BOTH)
@@ -39,7 +39,7 @@ _ONLY = {
 
 def cases(form: str) -> Cases:
     """Return all steps of a form, each with each of its victims."""
-    steps = [step for step in STEPS if _ONLY.get(step, form) == form]
+    steps = [step for step in STOP_POINTS if _ONLY.get(step, form) == form]
     return [(step, victim) for step in steps for victim in VICTIMS]
 
 
@@ -120,8 +120,8 @@ class _Killing:
                 problems.append(f"recsys {command} ended with {status}: {self.runs.tail()}")
         if self.runs.look() != then:
             problems.append("recsys clean changed what is published")
-        with self.runs.catalogue() as catalogue:
-            problems += [f"left behind: {name}" for name in leftovers(self.runs.root, catalogue)]
+        with self.runs.index() as index:
+            problems += [f"left behind: {name}" for name in leftovers(self.runs.root, index)]
         return problems
 
     def _judge_killed(self, step: str, victim: str, status: int, after: Seen) -> Iterator[str]:
@@ -134,7 +134,7 @@ class _Killing:
                 yield f"the survivor ended with {status}, expected {OutputError.exit_code}"
         if step == "replacing current.json" and victim == JVM:
             pass  # the last question whether the JVM lives was asked: either result is right
-        elif STEPS.index(step) < STEPS.index("switched"):
+        elif STOP_POINTS.index(step) < STOP_POINTS.index("switched"):
             if victim == JVM and status == 0:
                 yield "the survivor ended with 0"
             if after.run_id != self._base.run_id:
@@ -168,7 +168,7 @@ class _Killing:
         """Kill at a step, let a survivor go on, wait for its end, and return Python's status."""
         folder, mark = fresh(self.runs.work / "step"), f"torture-{uuid.uuid4().hex}"
         process = self.runs.start(
-            "run", *self.runs.arguments(self._new), RECSYS_STEP=f"{step}:{folder}", TORTURE=mark
+            "run", *self.runs.arguments(self._new), RECSYS_STOP_AT=f"{step}:{folder}", TORTURE=mark
         )
         try:
             self._wait_for_step(process, folder / "reached")

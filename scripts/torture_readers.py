@@ -27,7 +27,7 @@ from torture_versions import (
 from recsys.config.sections import Publishing
 from recsys.publishing import maintenance
 from recsys.publishing.pointer import lock_name
-from recsys.publishing.publish import open_catalogue, publish, retain
+from recsys.publishing.publish import open_index, publish, retain
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, place
 from recsys.runs.record import run_lock
 from recsys.store.files import STAGING
@@ -78,9 +78,9 @@ def readers(work: Path, form: str, publications: int) -> Verdicts:
     for process in processes:
         if process.pid:
             process.join()
-    catalogue = open_catalogue(PosixFiles(root), configured, lambda: None)
+    index = open_index(PosixFiles(root), configured, lambda: None)
     _clean(root, configured)
-    violations += [f"left behind: {name}" for name in leftovers(root, catalogue)]
+    violations += [f"left behind: {name}" for name in leftovers(root, index)]
     counts: dict[str, Any] = {"publications": published.value}
     for name, count, seen, problems in reports:
         violations += [f"{name}: {problem}" for problem in problems]
@@ -104,11 +104,11 @@ def _run_id(number: int) -> str:
 
 def _publish(root: Path, configured: Publishing, number: int) -> None:
     files, run_id = PosixFiles(root), _run_id(number)
-    catalogue = open_catalogue(files, configured, lambda: None)
+    index = open_index(files, configured, lambda: None)
     with files.lock(run_lock(run_id), wait=5):
         staged = stage(files, UNIT, run_id, files.uri(STAGING, run_id, "version"))
-        publish(files, catalogue, staged, Trivial(), alive=lambda: None)
-        retain(files, catalogue, configured)
+        publish(files, index, staged, Trivial(), alive=lambda: None)
+        retain(files, index, configured)
         files.delete(files.uri(STAGING, run_id))
     if number % 10 == 0:  # and what killed runs would leave
         killed = f"x{number:04}"
@@ -117,14 +117,14 @@ def _publish(root: Path, configured: Publishing, number: int) -> None:
         with files.lock(lock_name(UNIT), wait=5):
             stage(files, UNIT, killed, place(files, UNIT, killed))
             files.path(place(files, UNIT, "current.json.1.tmp")).write_text("torn")
-    close(catalogue)
+    close(index)
 
 
 def _clean(root: Path, configured: Publishing) -> None:
     files = PosixFiles(root)
-    catalogue = open_catalogue(files, configured, lambda: None)
-    maintenance.clean(files, catalogue, maintenance.waste(files, catalogue))
-    close(catalogue)
+    index = open_index(files, configured, lambda: None)
+    maintenance.clean(files, index, maintenance.waste(files, index))
+    close(index)
 
 
 def _clean_on(root: Path, configured: Publishing, stop: Any, results: Any) -> None:
@@ -170,13 +170,13 @@ def _read_on(
 def _reading(root: Path, configured: Publishing, kind: str) -> Callable[[], str]:
     if kind == "pyarrow":
         return lambda: read_whole(root, configured, UNIT)
-    catalogue: Any = open_catalogue(PosixFiles(root), configured, lambda: None)
+    index: Any = open_index(PosixFiles(root), configured, lambda: None)
     if kind == "pyiceberg":
-        return lambda: read_whole(root, configured, UNIT, catalogue)
+        return lambda: read_whole(root, configured, UNIT, index)
     connection = duckdb_with_iceberg()
 
     def scan(name: str) -> str:
-        location = catalogue.metadata_location(name)
+        location = index.metadata_location(name)
         found: pa.Table = connection.execute(
             "SELECT * FROM iceberg_scan(?)", [location]
         ).fetch_arrow_table()

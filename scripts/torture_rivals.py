@@ -26,7 +26,7 @@ from torture_versions import (
 
 from recsys.config.sections import Publishing
 from recsys.errors import ConflictError, OutputError, RecsysError
-from recsys.publishing.publish import Verdict, open_catalogue, publish, retain
+from recsys.publishing.publish import Verdict, open_index, publish, retain
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Version
 from recsys.runs.record import run_lock
@@ -58,7 +58,7 @@ def rivals(work: Path, form: str, uri: str | None, name: str, rounds: int) -> Ve
     Args:
         work: a directory to work in.
         form: of table.
-        uri: of the catalogue of Iceberg tables; None: SQLite.
+        uri: of the catalog of Iceberg tables; None: SQLite.
         name: for people.
         rounds: how often.
     """
@@ -82,8 +82,8 @@ def _round(root: Path, configured: Publishing, number: int, counts: Counter[str]
     names = [f"{rival}{number:03}" for rival in ("a", "b")]
     files = PosixFiles(root)
     root.mkdir(parents=True, exist_ok=True)
-    catalogue = open_catalogue(files, configured, lambda: None)
-    earlier = [version.run_id for version in catalogue.versions(UNIT)] if number % 2 else []
+    index = open_index(files, configured, lambda: None)
+    earlier = [version.run_id for version in index.versions(UNIT)] if number % 2 else []
     visible = list(earlier)
     barrier, results = _SPAWN.Barrier(2), _SPAWN.Queue()
     processes = [
@@ -110,7 +110,7 @@ def _round(root: Path, configured: Publishing, number: int, counts: Counter[str]
     for name, (status, message) in ended.items():
         if status not in (0, ConflictError.exit_code):
             problems.append(f"{name} ended with {status}: {message}")
-    kept = catalogue.versions(UNIT)
+    kept = index.versions(UNIT)
     # Three are kept: the one before is among them.
     lost = {*published, *earlier[-1:]} - {version.run_id for version in kept}
     if not published or lost:
@@ -119,8 +119,8 @@ def _round(root: Path, configured: Publishing, number: int, counts: Counter[str]
         check_version(files, version)
     if (seen := read_whole(root, configured, UNIT)) not in published:
         problems.append(f"{seen} is current, published were {published}")
-    close(catalogue)
-    return problems + [f"left behind: {name}" for name in leftovers(root, catalogue)]
+    close(index)
+    return problems + [f"left behind: {name}" for name in leftovers(root, index)]
 
 
 def _publish(root: Path, configured: Publishing, run_id: str, barrier: Any, results: Any) -> None:
@@ -129,12 +129,12 @@ def _publish(root: Path, configured: Publishing, run_id: str, barrier: Any, resu
         with files.lock(run_lock(run_id), wait=5):
             staged = stage(files, UNIT, run_id, files.uri(STAGING, run_id, "version"))
             barrier.wait(timeout=120)
-            catalogue = open_catalogue(files, configured, lambda: None)
+            index = open_index(files, configured, lambda: None)
             try:
-                publish(files, catalogue, staged, _Meeting(barrier), alive=lambda: None)
-                retain(files, catalogue, configured)
+                publish(files, index, staged, _Meeting(barrier), alive=lambda: None)
+                retain(files, index, configured)
             finally:
-                close(catalogue)
+                close(index)
                 files.delete(files.uri(STAGING, run_id))
                 if not files.names(files.uri(STAGING)):
                     files.delete(files.uri(STAGING))
@@ -164,8 +164,8 @@ def real_rivals(work: Path, form: str, uri: str | None, name: str) -> Verdicts:
         seen = runs.look()
         if seen.run_id not in published or not published <= set(seen.versions):
             problems.append(f"{seen.run_id} of {sorted(seen.versions)}, published {published}")
-        with runs.catalogue() as catalogue:
-            problems += [f"left behind: {one}" for one in leftovers(runs.root, catalogue)]
+        with runs.index() as index:
+            problems += [f"left behind: {one}" for one in leftovers(runs.root, index)]
     except Exception as error:
         problems.append(f"{type(error).__name__}: {error}")
     counts = {"real runs": 2, "published": len(published), "refused": 2 - len(published)}

@@ -16,9 +16,9 @@ import yaml
 from torture_versions import UNIT, ViolationError, close
 
 from recsys.config.sections import Publishing
-from recsys.publishing.publish import open_catalogue
+from recsys.publishing.publish import open_index
 from recsys.publishing.read import check_version, read_recommendations
-from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, Catalogue, place
+from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, VersionIndex, place
 from recsys.store.posix import PosixFiles
 
 ROOT = Path(__file__).parents[1]
@@ -65,23 +65,23 @@ class Runs:
     # What is published
 
     @contextmanager
-    def catalogue(self) -> Iterator[Catalogue]:
-        """Open the catalogue for a while."""
-        catalogue: Any = open_catalogue(PosixFiles(self.root), self.settings, lambda: None)
+    def index(self) -> Iterator[VersionIndex]:
+        """Open the index for a while."""
+        index: Any = open_index(PosixFiles(self.root), self.settings, lambda: None)
         try:
-            yield catalogue
+            yield index
         finally:
-            close(catalogue)
+            close(index)
 
     def look(self) -> Seen:
         """Read all that is published as readers do, and check it against what was noted of it."""
         files = PosixFiles(self.root)
-        with self.catalogue() as catalogue:
-            current = catalogue.current(UNIT)
+        with self.index() as index:
+            current = index.current(UNIT)
             if current is None:
                 raise ViolationError("nothing is published")
             versions = {}
-            for version in catalogue.versions(UNIT):
+            for version in index.versions(UNIT):
                 check_version(files, version)
                 folder = files.path(place(files, UNIT, version.run_id))
                 versions[version.run_id] = _checksum(
@@ -100,7 +100,7 @@ class Runs:
                 STATUS: published.status,
             }
             if self.settings.format == "iceberg":
-                _check_iceberg(catalogue, tables)
+                _check_iceberg(index, tables)
         run_ids = {run for name in TABLES for run in tables[name]["run_id"].unique().to_pylist()}
         if run_ids != {current.run_id} or published.manifest["run_id"] != current.run_id:
             raise ViolationError(f"rows of the runs {run_ids}, named is {current.run_id}")
@@ -185,9 +185,9 @@ class Runs:
         return " | ".join(lines[-3:])
 
 
-def _check_iceberg(catalogue: Any, files: dict[str, pa.Table]) -> None:
+def _check_iceberg(index: Any, files: dict[str, pa.Table]) -> None:
     """Compare the rows that the tables show with those of the files of the version."""
-    read = catalogue.read(UNIT)
+    read = index.read(UNIT)
     for name, table in ((RECOMMENDATIONS, read[1]), (STATUS, read[2])):
         columns = files[name].column_names
         if _rows(table.select(columns)) != _rows(files[name]):

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config.sections import Iceberg, Publishing
-from recsys.publishing.publish import Staged, Verdict, open_catalogue
+from recsys.publishing.publish import Staged, Verdict, open_index
 from recsys.publishing.read import read_recommendations
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
     TABLES,
-    Catalogue,
     Unit,
     Version,
+    VersionIndex,
     placed,
     read_manifest,
     units_on_disk,
@@ -98,8 +98,8 @@ def settings(
 
     Args:
         form: `parquet` or `iceberg`.
-        uri: of a catalogue; None: SQLite below the root.
-        namespace: of the tables; it names the catalogue too, which keeps roots apart.
+        uri: of an Iceberg catalog; None: SQLite below the root.
+        namespace: of the tables; it names the catalog too, which keeps roots apart.
         keep: how many versions.
     """
     iceberg = Iceberg(
@@ -184,7 +184,7 @@ def check_table(found: pa.Table, name: str, unit: Unit) -> str:
     return str(run_ids[0])
 
 
-def read_whole(root: Path, form: Publishing, unit: Unit, catalogue: Catalogue | None = None) -> str:
+def read_whole(root: Path, form: Publishing, unit: Unit, index: VersionIndex | None = None) -> str:
     """Read a unit as the form's readers do, check it, and return its run id.
 
     Raises:
@@ -198,7 +198,7 @@ def read_whole(root: Path, form: Publishing, unit: Unit, catalogue: Catalogue | 
         named, manifest = published.run_id, published.manifest
     else:
         files = PosixFiles(root)
-        opened: Any = catalogue or open_catalogue(files, form, lambda: None)
+        opened: Any = index or open_index(files, form, lambda: None)
         read = opened.read(unit)
         if read is None:
             raise ViolationError("nothing is published")
@@ -213,9 +213,9 @@ def read_whole(root: Path, form: Publishing, unit: Unit, catalogue: Catalogue | 
     return named
 
 
-def leftovers(root: Path, catalogue: Catalogue) -> list[str]:
+def leftovers(root: Path, index: VersionIndex) -> list[str]:
     """Return what must not lie below a root on which nobody works and that was cleaned."""
-    files, used = PosixFiles(root), catalogue.in_use()
+    files, used = PosixFiles(root), index.in_use()
     found = [f"lock {name}" for name in files.names(files.uri(LOCKS))]
     found += [
         f"version {unit}, {run_id}"
@@ -254,10 +254,10 @@ def wait_for(
         time.sleep(0.005)
 
 
-def close(catalogue: Any) -> None:
-    """Close a catalogue's connections, where it has any."""
-    if hasattr(catalogue, "close"):
-        catalogue.close()
+def close(index: Any) -> None:
+    """Close an index's connections, where it has any."""
+    if hasattr(index, "close"):
+        index.close()
 
 
 def marked(mark: str) -> dict[int, str]:

@@ -141,17 +141,17 @@ def run_in(
     **sections: Any,
 ) -> dict[str, Any]:
     """Run a job in the suite's session as the command line would, and return the run's manifest."""
-    stages = {
-        "evaluate": evaluate_job.stages,
-        "run": run_job.stages,
-        "train": train_job.stages,
-        "score": partial(score_job.stages, model_id=model_id),
-        "similar-items": partial(similar_job.stages, model_id=model_id, kind="items"),
-        "similar-users": partial(similar_job.stages, model_id=model_id, kind="users"),
+    steps = {
+        "evaluate": evaluate_job.steps,
+        "run": run_job.steps,
+        "train": train_job.steps,
+        "score": partial(score_job.steps, model_id=model_id),
+        "similar-items": partial(similar_job.steps, model_id=model_id, kind="items"),
+        "similar-users": partial(similar_job.steps, model_id=model_id, kind="users"),
     }[job]
     config = configured(root, **sections)
     new = new_run(run_id, run_date)
-    return run_recorded(job, spark, config, new, stages, asked={}, force=force)
+    return run_recorded(job, spark, config, new, steps, asked={}, force=force)
 
 
 def configured(root: Path | str, **sections: Any) -> Config:

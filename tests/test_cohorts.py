@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from recsys.errors import ConfigError, InputError
 from recsys.kernel.fold_in import fold_in, plain_mean
 from recsys.kernel.topk import KernelError
-from recsys.kernel.worker import Catalogue, score
+from recsys.kernel.worker import BroadcastModel, score
 from recsys.model.arrays import load_fold_in, load_items
 from tests.conftest import csv_input, run_in, table, write_csv
 
@@ -279,7 +279,7 @@ def test_allow_and_deny_lists_of_items_hold_for_every_way(job: Run, tmp_path: Pa
 
 def test_a_vector_that_is_not_finite_is_an_error_that_names_the_user() -> None:
     class Broadcast:
-        value = Catalogue(
+        value = BroadcastModel(
             key="m",
             ids=np.array([1, 2]),
             embeddings=np.ones((2, 2), np.float32),

@@ -105,7 +105,7 @@ def test_policies_by_time_are_refused_without_a_timestamp_column(policy: str) ->
         (["filters.last_days=7"], "need a timestamp"),
         (["filters.since=2020-01-02"], "need a timestamp"),
         (["training.loss=warp-kos", "training.sample_weights.rating=log"], "no sample weights"),
-        (["validation.rating_min=5", "validation.rating_max=1"], "at most validation.rating_max"),
+        (["row_checks.rating_min=5", "row_checks.rating_max=1"], "at most row_checks.rating_max"),
         (["spark={driver.memory: 1g}"], "begin with 'spark.'"),
         (["input.options.Mode=FAILFAST"], "the job sets this option itself"),
         (

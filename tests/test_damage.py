@@ -180,14 +180,14 @@ def test_a_lost_pointer_is_missed_by_name_and_written_anew_by_a_rollback(
 
 def restored(files: PosixFiles) -> None:
     truncate(unit_place(files) / "r1" / TABLE_FILES[0])
-    catalogue = Pointers(files)
+    index = Pointers(files)
     with pytest.raises(DamageError, match=TABLE_FILES[0]):
-        rollback(files, catalogue, UNIT, "r1")
-    before, now = rollback(files, catalogue, UNIT, "r2")
+        rollback(files, index, UNIT, "r1")
+    before, now = rollback(files, index, UNIT, "r2")
     assert (before, now.run_id) == (None, "r2")
-    assert [version.run_id for version in catalogue.versions(UNIT)] == ["r2"]
+    assert [version.run_id for version in index.versions(UNIT)] == ["r2"]
     assert len(read_recommendations(str(files.path(files.root))).status) == 5
-    assert all(error is None for _, error in verify(files, catalogue))
+    assert all(error is None for _, error in verify(files, index))
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x20, 0x80, 0xFF])

@@ -145,7 +145,7 @@ def test_rejected_rows_are_counted_recorded_and_kept_with_their_reasons(
 ) -> None:
     bad = [["", "i1", 3, 1], ["u1", " ", 3, 1], ["u1", "i1", "x", 1], ["u1", "i1", 9, 1], ["u1"]]
     manifest = run(
-        input=csv_input(ratings_csv(small_ratings() + bad)), validation={"rating_max": 5.0}
+        input=csv_input(ratings_csv(small_ratings() + bad)), row_checks={"rating_max": 5.0}
     )
     counts = manifest["counts"]
     assert (counts["rows_read"], counts["rows_accepted"], counts["rows_rejected"]) == (905, 900, 5)
@@ -177,7 +177,7 @@ def test_too_many_rejects_stop_the_job_before_training_and_stay_to_be_looked_at(
     record = json.loads((out / "runs/r1/manifest.json").read_text())
     assert (record["state"], record["exit_code"]) == ("failed", 4)
     assert "user_missing 30" in record["error"]
-    assert run(input=source, validation={"max_rejected_share": 0.4})["state"] == "complete"
+    assert run(input=source, row_checks={"max_rejected_share": 0.4})["state"] == "complete"
 
 
 def test_an_input_without_rows_is_an_error(run: Run, ratings_csv: Csv) -> None:

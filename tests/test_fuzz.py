@@ -52,7 +52,7 @@ def test_hostile_lines_are_accepted_or_rejected_with_a_reason_and_none_is_lost(
     good = [f"u{n % 20},i{n % 30},5,1600000000" for n in range(300)]
     lines = [fuzz.hostile.csv_line(rng) for _ in range(1500)]
     expected = fuzz.write_csv(path, "user,item,rating,timestamp", lines + good, rng)
-    manifest = run("train", input=csv_input(str(path)), validation={"max_rejected_share": 0.9})
+    manifest = run("train", input=csv_input(str(path)), row_checks={"max_rejected_share": 0.9})
     counts = manifest["counts"]
     assert counts["rows_read"] == expected
     assert counts["rows_read"] == counts["rows_accepted"] + counts["rows_rejected"]

@@ -228,7 +228,7 @@ SECRET = "hun/ter@2"  # noqa: S105
 @pytest.mark.parametrize(
     ("uri", "error", "words"),
     [
-        (f"postgresql+psycopg2://me:{SECRET}@127.0.0.1:1/db", OutputError, "catalogue failed"),
+        (f"postgresql+psycopg2://me:{SECRET}@127.0.0.1:1/db", OutputError, "catalog failed"),
         (f"mysterysql://me:{SECRET}@127.0.0.1/db", ConfigError, "uri"),
         (f"postgresql+nothing://me:{SECRET}@127.0.0.1/db", ConfigError, "uri|module"),
         (f"postgresql:me:{SECRET}", ConfigError, "expected a uri"),

@@ -127,7 +127,7 @@ def test_of_two_processes_exactly_one_wins_whole(tables: IcebergTables, files: P
         name: [stage(files, UNIT, f"r{turn}{name}", 3 + turn) for turn in range(rounds)]
         for name in "ab"
     }
-    root, settings = files.path(files.root), tables._catalogue._settings
+    root, settings = files.path(files.root), tables._catalog._settings
     processes = [
         spawn.Process(target=race, args=(root, settings, mine, start, done))
         for mine in versions.values()

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from recsys import read_recommendations
 from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, GateError, OutputError
-from recsys.publishing.publish import open_catalogue
+from recsys.publishing.publish import open_index
 from recsys.publishing.versions import Unit
 from recsys.runs.record import run_lock
 from recsys.store.hadoop import HadoopFiles
@@ -196,5 +196,5 @@ def test_hadoop_s_files_keep_the_same_promises_by_themselves(
         pass
     files.delete(files.uri("c"))
     assert not files.exists(files.uri("c"))
-    catalogue = open_catalogue(files, Publishing(), lambda: None)
-    assert catalogue.current(Unit("all", RUN_DATE)) is None
+    index = open_index(files, Publishing(), lambda: None)
+    assert index.current(Unit("all", RUN_DATE)) is None

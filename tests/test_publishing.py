@@ -14,7 +14,7 @@ from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, GateError, OutputError
 from recsys.publishing.maintenance import rollback
 from recsys.publishing.pointer import Pointers, lock_name
-from recsys.publishing.publish import open_catalogue, previous, publish, published_before, retain
+from recsys.publishing.publish import open_index, previous, publish, published_before, retain
 from recsys.publishing.versions import HELD, Unit, Version, place, read_manifest
 from recsys.store.files import LOCKS
 from recsys.store.posix import PosixFiles
@@ -48,9 +48,9 @@ def current(files: PosixFiles, unit: Unit = UNIT) -> str | None:
 
 
 def test_nothing_is_current_before_the_first_publication(files: PosixFiles) -> None:
-    catalogue = Pointers(files)
-    assert (catalogue.units(), catalogue.current(UNIT), catalogue.versions(UNIT)) == ([], None, [])
-    assert catalogue.in_use() == set()
+    index = Pointers(files)
+    assert (index.units(), index.current(UNIT), index.versions(UNIT)) == ([], None, [])
+    assert index.in_use() == set()
 
 
 def test_each_publication_becomes_current_and_the_earlier_ones_are_kept(files: PosixFiles) -> None:
@@ -74,18 +74,18 @@ def test_a_switch_from_what_is_no_longer_current_is_refused(files: PosixFiles) -
 
 def test_rollback_goes_back_step_by_step_and_forward_again(files: PosixFiles) -> None:
     made = [publish_version(files, UNIT, run_id) for run_id in ("r1", "r2", "r3")]
-    catalogue = Pointers(files)
-    assert rollback(files, catalogue, UNIT, None) == (made[2], made[1])
-    assert rollback(files, catalogue, UNIT, None) == (made[1], made[0])
+    index = Pointers(files)
+    assert rollback(files, index, UNIT, None) == (made[2], made[1])
+    assert rollback(files, index, UNIT, None) == (made[1], made[0])
     with pytest.raises(ConfigError, match="no version before the current one is kept; there are"):
-        rollback(files, catalogue, UNIT, None)
-    assert rollback(files, catalogue, UNIT, "r3") == (made[0], made[2])
+        rollback(files, index, UNIT, None)
+    assert rollback(files, index, UNIT, "r3") == (made[0], made[2])
     assert kept(files) == ["r1", "r2", "r3"]  # with the times of their first publication
-    assert catalogue.versions(UNIT) == made
+    assert index.versions(UNIT) == made
     with pytest.raises(ConfigError, match=r"no version r9 is kept.*: r1, r2, r3"):
-        rollback(files, catalogue, UNIT, "r9")
+        rollback(files, index, UNIT, "r9")
     with pytest.raises(ConfigError, match="nothing is published"):
-        rollback(files, catalogue, OTHER, None)
+        rollback(files, index, OTHER, None)
 
 
 @pytest.mark.parametrize("cohort", ["../up", "/etc", "a/b", "..", "", "A", "a\n", "a" * 65])
@@ -222,11 +222,11 @@ def test_only_local_roots_can_be_read_and_only_some_can_have_pointers(tmp_path: 
     with pytest.raises(OutputError, match="nothing is published"):
         read_recommendations("//\u2100.com/x")
     with pytest.raises(ConfigError) as caught:
-        open_catalogue(Elsewhere("s3a://me:hunter2@bucket/x"), Publishing(), lambda: None)
+        open_index(Elsewhere("s3a://me:hunter2@bucket/x"), Publishing(), lambda: None)
     assert "set publishing.format to iceberg" in str(caught.value)
     assert "s3a://me@bucket/x" in str(caught.value)
-    open_catalogue(Elsewhere("hdfs://name:8020/x"), Publishing(), lambda: None)
-    open_catalogue(PosixFiles(tmp_path), Publishing(), lambda: None)
+    open_index(Elsewhere("hdfs://name:8020/x"), Publishing(), lambda: None)
+    open_index(PosixFiles(tmp_path), Publishing(), lambda: None)
 
 
 # Columns and gates
@@ -303,8 +303,8 @@ def test_a_version_is_compared_with_its_predecessor_or_that_of_a_day_before(
     publish_version(files, NEXT, "r4", judge=judge)
     publish_version(files, LAST, "r5", judge=judge)
     assert judge.compared == [None, None, None, "r1", "r4"]
-    catalogue = Pointers(files)
-    assert previous(catalogue, LAST) == catalogue.current(LAST)
+    index = Pointers(files)
+    assert previous(index, LAST) == index.current(LAST)
 
 
 def test_a_version_that_another_run_overtakes_is_judged_beside_that_one(

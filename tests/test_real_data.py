@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from recsys.config.reading import load_config
 from recsys.config.sections import POLICIES, POLICIES_BY_TIME, Deduplication
 from recsys.errors import TooManyRejectsError
-from recsys.ingest.judging import accepted, validate
+from recsys.ingest.judging import accepted, judge
 from recsys.ingest.pairing import deduplicate
 from recsys.ingest.source import read_ratings
 from recsys.model.arrays import load_items, load_users
@@ -39,7 +39,7 @@ def test_goodbooks_has_979478_pairs_for_every_policy_that_needs_no_time(
     path = shared_file("goodbooks/ratings.csv")
     config = load_config(str(ROOT / "conf/goodbooks.yaml"), [f"input.path={path}"])
     raw = read_ratings(spark, config.input)
-    rows = accepted(validate(raw, config.input, config.validation)).cache()
+    rows = accepted(judge(raw, config.input, config.row_checks)).cache()
     assert rows.count() == 981_756
     by_pandas = pd.read_csv(path).groupby(["user_id", "book_id"])["rating"]
     conflicting = by_pandas.nunique() > 1
@@ -60,7 +60,7 @@ def test_online_retail_stops_at_the_default_limit_and_passes_with_its_own(
     path = shared_file("online-retail/onlineretail.csv.gz")
     settings = sections("online-retail", path)
     with pytest.raises(TooManyRejectsError) as caught:
-        run("train", **{**settings, "validation": {}})
+        run("train", **{**settings, "row_checks": {}})
     assert "135,080 of 541,909 rows (24.9%) were rejected" in str(caught.value)
     assert "user_missing 135,080" in str(caught.value)
     manifest = run("train", run_id="r2", **settings)

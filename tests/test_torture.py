@@ -84,8 +84,10 @@ def test_steps_that_are_named_are_steps_that_are_reached(torture: Any) -> None:
     reached = {
         name
         for name in named
-        if any(f'step("{name}")' in source for source in sources)
-        or (name == "replacing current.json" and any('step(f"replacing' in s for s in sources))
+        if any(f'stop_point("{name}")' in source for source in sources)
+        or (
+            name == "replacing current.json" and any('stop_point(f"replacing' in s for s in sources)
+        )
     }
     assert named == reached
 

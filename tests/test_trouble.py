@@ -13,7 +13,7 @@ from recsys.errors import ConfigError, DamageError
 from recsys.publishing import maintenance
 from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.pointer import Pointers
-from recsys.publishing.publish import check_run_date, open_catalogue, publish, retain
+from recsys.publishing.publish import check_run_date, open_index, publish, retain
 from recsys.publishing.versions import MARKER, PUBLICATIONS, Unit, place
 from recsys.store.files import STAGING, write_json
 from recsys.store.posix import PosixFiles
@@ -29,9 +29,9 @@ def files(tmp_path: Path) -> PosixFiles:
     return PosixFiles(tmp_path / "root")
 
 
-def put(files: PosixFiles, catalogue: Any, unit: Unit, run_id: str, n: int = 4) -> None:
+def put(files: PosixFiles, index: Any, unit: Unit, run_id: str, n: int = 4) -> None:
     try:
-        publish(files, catalogue, stage(files, unit, run_id, n), Judge(), alive=alive)
+        publish(files, index, stage(files, unit, run_id, n), Judge(), alive=alive)
     finally:
         files.delete(files.uri(STAGING, run_id))
 
@@ -69,11 +69,11 @@ def test_a_root_is_published_to_with_one_catalogue_alone(files: PosixFiles) -> N
     put(files, Pointers(files), UNIT, "r1")
     iceberg = Publishing.model_validate({"format": "iceberg"})
     with pytest.raises(ConfigError, match=r'is published to with \{"format": "parquet"\}, found'):
-        open_catalogue(files, iceberg, alive)
-    assert open_catalogue(files, Publishing(), alive).current(UNIT) is not None
+        open_index(files, iceberg, alive)
+    assert open_index(files, Publishing(), alive).current(UNIT) is not None
     files.replace(files.uri(PUBLICATIONS, MARKER), b"{")
     with pytest.raises(DamageError, match=f"{MARKER} is damaged"):
-        open_catalogue(files, Publishing(), alive)
+        open_index(files, Publishing(), alive)
 
 
 def test_another_database_or_namespace_of_iceberg_is_refused(files: PosixFiles) -> None:
@@ -84,7 +84,7 @@ def test_another_database_or_namespace_of_iceberg_is_refused(files: PosixFiles) 
     for settings in ({"namespace": "other"}, {"properties": {"uri": elsewhere}}):
         publishing = {"format": "iceberg", "iceberg": settings}
         with pytest.raises(ConfigError, match="is published to with"):
-            open_catalogue(files, Publishing.model_validate(publishing), alive)
+            open_index(files, Publishing.model_validate(publishing), alive)
     secret = Iceberg(properties={"uri": "postgresql+psycopg2://me:hunter2@db/x"})
     assert "hunter2" not in json.dumps(IcebergTables(files, secret).identity())
 
@@ -146,11 +146,11 @@ def test_a_lost_pointer_keeps_nothing_of_other_units(files: PosixFiles) -> None:
 def test_verify_misses_a_whole_unit_that_is_gone(
     files: PosixFiles, opened: Callable[[PosixFiles], Any]
 ) -> None:
-    catalogue = opened(files)
-    put(files, catalogue, UNIT, "r1")
-    assert [error for _, error in maintenance.verify(files, catalogue)] == [None]
+    index = opened(files)
+    put(files, index, UNIT, "r1")
+    assert [error for _, error in maintenance.verify(files, index)] == [None]
     files.delete(place(files, UNIT, "r1"))
-    [(name, error)] = maintenance.verify(files, catalogue)
+    [(name, error)] = maintenance.verify(files, index)
     assert (name, type(error)) == (f"{UNIT}, run r1", DamageError)
     assert "manifest.json is missing" in str(error)
 

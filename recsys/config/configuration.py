@@ -21,12 +21,12 @@ from recsys.config.sections import (
     Items,
     Memory,
     Publishing,
+    RowChecks,
     Scoring,
     Section,
     Similar,
     Source,
     Training,
-    Validation,
 )
 from recsys.errors import ConfigError
 
@@ -49,7 +49,7 @@ class Config(Section):
     # Hadoop would take these characters for a pattern.
     root: Annotated[str, Field(pattern=r"^[^\x00-\x1f*?{}\[\]\\]+$")] = "output"
     input: Input = Input()
-    validation: Validation = Validation()
+    row_checks: RowChecks = RowChecks()
     deduplication: Deduplication = Deduplication()
     filters: Filters = Filters()
     memory: Memory = Memory()
@@ -85,10 +85,10 @@ class Config(Section):
                 f"filters.since: found {filters.since}, expected a day not after filters.until "
                 f"({filters.until})"
             )
-        low, high = self.validation.rating_min, self.validation.rating_max
+        low, high = self.row_checks.rating_min, self.row_checks.rating_max
         if low is not None and high is not None and low > high:
             yield (
-                f"validation.rating_min: found {low}, expected at most validation.rating_max "
+                f"row_checks.rating_min: found {low}, expected at most row_checks.rating_max "
                 f"({high})"
             )
         weights = self.training.sample_weights

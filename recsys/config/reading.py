@@ -183,7 +183,7 @@ def _nearest(key: str) -> str:
     key = key[:100]
     section, _, name = key.rpartition(".")
     beside = [k for k in known if k.rpartition(".")[0] == section]
-    found = difflib.get_close_matches(key, beside, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(key, beside, n=1, cutoff=0.6)
     if not found:  # the right name in the wrong section, or no section at all
         found = [k for k in known if k.rpartition(".")[2] == name][:1]
     return (found or difflib.get_close_matches(key, known, n=1, cutoff=0.0))[0]

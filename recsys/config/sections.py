@@ -94,7 +94,7 @@ class Input(Source):
     timestamp_format: NonEmpty = "seconds"
 
 
-class Validation(Section):
+class RowChecks(Section):
     """Which rows are rejected, and how many may be."""
 
     rating_min: Finite | None = None
@@ -332,7 +332,7 @@ class Gates(Section):
 
 
 class Iceberg(Section):
-    """The catalogue of Iceberg tables, in pyiceberg's terms."""
+    """The catalog of Iceberg tables, in pyiceberg's terms."""
 
     catalog: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "recsys"
     namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] = "recsys"

@@ -25,7 +25,7 @@ from recsys.columns import (
     CUT,
     DONE,
     EMBEDDING,
-    EXAM_SCHEMA,
+    EVALUATED_SCHEMA,
     FOLD,
     HISTORY,
     ITEM,
@@ -33,13 +33,13 @@ from recsys.columns import (
     KNOWN,
     LABEL,
     LISTED,
-    MEASURED_SCHEMA,
     OUTSIDE,
     PART,
     RELEVANT,
     SEEN,
     SEGMENT,
     SOURCE,
+    TEST_USERS_SCHEMA,
     USER,
     names,
 )
@@ -50,7 +50,7 @@ from recsys.evaluate.splits import TEST, TRAIN
 from recsys.ingest.ids import convert_id, index_frame
 from recsys.ingest.source import find_column, read_source
 from recsys.kernel import metrics
-from recsys.kernel.measure import COMPARED, POPULARITY, Traits, measure
+from recsys.kernel.evaluate import COMPARED, POPULARITY, Traits, evaluate
 from recsys.kernel.worker import MODEL, POPULAR
 from recsys.model.tables import Model
 from recsys.runtime.memory import check_fits
@@ -82,7 +82,7 @@ class Result:
     n_users: int
 
 
-def exam(
+def users_to_test(
     spark: SparkSession, parts: DataFrame, model: Model, segments: UserSegments | None
 ) -> DataFrame:
     """Say who is to be tested on what.
@@ -94,9 +94,10 @@ def exam(
         segments: where groups of users are, if wanted.
 
     Returns:
-        EXAM_SCHEMA but for `part`, one row for each user with something relevant. `done`: what is
-        left out, for users whom the model does not know; `outside`: how many relevant items are not
-        in the catalogue; `history`: how many pairs of the user the model learned from.
+        TEST_USERS_SCHEMA without `part`, one row for each user with something relevant. `done`:
+        what is left out, for users whom the model does not know; `outside`: how many relevant
+        items are not in the catalogue; `history`: how many pairs of the user the model learned
+        from.
 
     Raises:
         InputError, ConfigError: the table of segments cannot be read or lacks a column.
@@ -130,7 +131,7 @@ def exam(
             KNOWN: known,
             DONE: F.when(~known, F.col(DONE)),
         }
-    ).select(*[name for name in names(EXAM_SCHEMA) if name != PART])
+    ).select(*[name for name in names(TEST_USERS_SCHEMA) if name != PART])
 
 
 def _segments(spark: SparkSession, settings: UserSegments, user_type: str) -> DataFrame:
@@ -149,7 +150,7 @@ def _segments(spark: SparkSession, settings: UserSegments, user_type: str) -> Da
 
 
 def counts(users: DataFrame) -> dict[str, int]:
-    """Count who is tested, for a manifest; `users` is what `exam` returned.
+    """Count who is tested, for a manifest; `users` is what `users_to_test` returned.
 
     Raises:
         InputError: nobody is.
@@ -178,7 +179,7 @@ def item_traits(model: Model, labels: Any) -> Traits:
     return Traits(metrics.self_information(holders, labels.shape[0]), metrics.most_popular(holders))
 
 
-def measured(
+def evaluated(
     spark: SparkSession,
     model: Model,
     traits: Traits,
@@ -193,21 +194,21 @@ def measured(
         spark: the session.
         model: whose items are ranked.
         traits: of these items.
-        users: EXAM_SCHEMA, as staged.
+        users: TEST_USERS_SCHEMA, as staged.
         settings: where to cut the lists, and whether to rank the whole catalogue.
         tasks: how many parts there are.
 
     Returns:
-        MEASURED_SCHEMA, a row for each user, compared model and k.
+        EVALUATED_SCHEMA, a row for each user, compared model and k.
     """
     work: partial[Iterator[pd.DataFrame]] = partial(
-        measure,
-        shared=ranking.broadcast_catalogue(spark, model),
+        evaluate,
+        shared=ranking.broadcast_model(spark, model),
         traits=spark.sparkContext.broadcast(traits),
         ks=sorted(set(settings.k)),
         whole_catalogue=settings.auc,
     )
-    schema = MEASURED_SCHEMA.format(user=model.user_type)
+    schema = EVALUATED_SCHEMA.format(user=model.user_type)
     columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, RELEVANT, OUTSIDE, HISTORY, SEGMENT)
     return (
         ranking.with_vectors(users, model.users)

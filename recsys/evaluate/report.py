@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from recsys.evaluate.held_out import ALL, DIFFERENCE, Result
-from recsys.kernel.measure import POPULARITY
+from recsys.kernel.evaluate import POPULARITY
 from recsys.kernel.worker import MODEL
 
 HEADLINE = "ndcg"

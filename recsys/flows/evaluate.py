@@ -7,11 +7,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.columns import (
-    EXAM_SCHEMA,
+    EVALUATED_SCHEMA,
     FOLD,
-    MEASURED_SCHEMA,
     METRICS_SCHEMA,
     SPLIT_SCHEMA,
+    TEST_USERS_SCHEMA,
     USER_METRICS_SCHEMA,
     names,
 )
@@ -20,35 +20,35 @@ from recsys.evaluate import held_out, report, splits
 from recsys.flows.execution import Job, Options, execute
 from recsys.flows.train import learn, threads
 from recsys.ingest.preparation import Prepared, prepare
+from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import plain_mean
-from recsys.kernel.measure import Traits
 from recsys.learn import training
 from recsys.model.tables import Model, load_model, write_model
 from recsys.score import ranking
 
 
-def stages(job: Job) -> dict[str, Any]:
-    """Run the stages and say what came of them."""
+def steps(job: Job) -> dict[str, Any]:
+    """Run the steps and say what came of them."""
     config, run, store, settings = job.config, job.run, job.store, job.config.evaluation
     config.require_evaluation()
     training.check_threads(threads(job))
-    with run.stage("prepare"):
+    with run.step("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
-    with run.stage("split"):
+    with run.step("split"):
         schema, place = SPLIT_SCHEMA.format(**prepared.types), f"{job.staging}/split"
         store.write_table(splits.split(prepared.pairs, settings.split), place, schema)
         parts = store.read_table(place, schema)
         counts = splits.counts(parts, settings.split)
     model, traits, learned = _train(job, prepared, parts)
-    with run.stage("measure"):
+    with run.step("evaluate"):
         cores = job.spark.sparkContext.defaultParallelism
         tasks = ranking.n_tasks(counts["users_in_test"], config.scoring.users_per_file, cores)
-        rows, tested = _measure(job, model, traits, parts, tasks)
-    with run.stage("estimate"):
+        rows, tested = _evaluate(job, model, traits, parts, tasks)
+    with run.step("estimate"):
         values = held_out.collect_values(job.spark, rows, config.memory.max_share)
         covered = held_out.coverage(rows, len(model.items.ids))
         found = held_out.results(values, covered, settings)
-    with run.stage("publish"):
+    with run.step("publish"):
         outputs = _publish(job, prepared, rows, found)
     counts |= {**tested, "users_not_evaluated": counts["users"] - tested["users_evaluated"]}
     return {
@@ -64,7 +64,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> tuple[Model, Trait
     """Train on the train fold; the model is staged and goes with the run's staging directory."""
     config, run = job.config, job.run
     interactions, fitted = learn(job, parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD))
-    with run.stage("write model"):
+    with run.step("write model"):
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
@@ -86,18 +86,18 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> tuple[Model, Trait
     return model, held_out.item_traits(model, interactions.labels), learned
 
 
-def _measure(
+def _evaluate(
     job: Job, model: Model, traits: Traits, parts: DataFrame, tasks: int
 ) -> tuple[DataFrame, dict[str, int]]:
     """Write down who is tested on what, so that what is counted is what is measured; measure it."""
     store, settings = job.store, job.config.evaluation
-    place, schema = f"{job.staging}/exam", EXAM_SCHEMA.format(user=model.user_type)
-    users = held_out.exam(job.spark, parts, model, settings.segment)
-    store.write_table(ranking.split(users, tasks), place, schema)
+    place, schema = f"{job.staging}/test_users", TEST_USERS_SCHEMA.format(user=model.user_type)
+    users = held_out.users_to_test(job.spark, parts, model, settings.segment)
+    store.write_table(ranking.number_parts(users, tasks), place, schema)
     staged = store.read_table(place, schema)
     tested = held_out.counts(staged)
-    rows = held_out.measured(job.spark, model, traits, staged, settings, tasks=tasks)
-    place, schema = f"{job.staging}/measured", MEASURED_SCHEMA.format(user=model.user_type)
+    rows = held_out.evaluated(job.spark, model, traits, staged, settings, tasks=tasks)
+    place, schema = f"{job.staging}/evaluated", EVALUATED_SCHEMA.format(user=model.user_type)
     store.write_table(rows, place, schema)
     return store.read_table(place, schema), tested
 
@@ -139,4 +139,4 @@ def _publish(
 
 def main(options: Options) -> int:
     """Run the job and return its exit status."""
-    return execute("evaluate", options, stages)
+    return execute("evaluate", options, steps)

@@ -1,4 +1,4 @@
-"""What every job needs around its stages: settings, session, record, errors and exit status."""
+"""What every job needs around its steps: settings, session, record, errors and exit status."""
 
 import datetime as dt
 import logging
@@ -20,7 +20,7 @@ from recsys.runs.record import RunRecord, recorded_date, run_lock
 from recsys.runs.run import Run, new_run
 from recsys.runtime import session, signals
 from recsys.runtime.spark_errors import spark_reason
-from recsys.runtime.stop_points import step
+from recsys.runtime.stop_points import stop_point
 from recsys.store.tables import Store
 
 log = logging.getLogger("recsys")
@@ -28,7 +28,7 @@ log = logging.getLogger("recsys")
 
 @dataclass(frozen=True)
 class Job:
-    """One run's surroundings, as its stages need them."""
+    """One run's surroundings, as its steps need them."""
 
     spark: SparkSession
     store: Store
@@ -53,17 +53,17 @@ class Options:
 def execute(
     name: str,
     options: Options,
-    stages: Callable[[Job], dict[str, Any]],
+    steps: Callable[[Job], dict[str, Any]],
     *,
     needs_input: bool = True,
     asked: Mapping[str, Any] | None = None,
 ) -> int:
-    """Run a job's stages and return the exit status (README: "Exit status").
+    """Run a job's steps and return the exit status (README: "Exit status").
 
     Args:
         name: the job's, for the run's manifest.
         options: the command line.
-        stages: the job; what it returns goes into the run's manifest.
+        steps: the job; what it returns goes into the run's manifest.
         needs_input: whether the configuration must say what to read.
         asked: what else makes a retry the same run.
     """
@@ -89,7 +89,7 @@ def execute(
             if options.run_date is None:
                 earlier = recorded_date(Store(spark, config.root).files, run.run_id)
                 run = replace(run, run_date=earlier or run.run_date)
-            run_recorded(name, spark, config, run, stages, asked=asked or {}, force=options.force)
+            run_recorded(name, spark, config, run, steps, asked=asked or {}, force=options.force)
         finally:
             with suppress(Py4JError, OSError):  # the JVM may be gone, which was said already
                 spark.stop()
@@ -103,12 +103,12 @@ def run_recorded(
     spark: SparkSession,
     config: Config,
     run: Run,
-    stages: Callable[[Job], dict[str, Any]],
+    steps: Callable[[Job], dict[str, Any]],
     *,
     asked: Mapping[str, Any],
     force: bool = False,
 ) -> dict[str, Any]:
-    """Run a job's stages with a record of the run, and return that record.
+    """Run a job's steps with a record of the run, and return that record.
 
     A run that is complete already is not run again.
 
@@ -128,12 +128,12 @@ def run_recorded(
             return finished
         log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
         record.begin()
-        step("begun")
+        stop_point("begun")
         try:
             with store.staging(run.run_id) as staging:
-                result = stages(Job(spark, store, config, run, staging, force))
+                result = steps(Job(spark, store, config, run, staging, force))
             complete = record.complete(result)
-            step("recorded")
+            stop_point("recorded")
             _print_result(complete)
             return complete
         except (Exception, Terminated, KeyboardInterrupt) as raised:

@@ -10,8 +10,8 @@ from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError, DamageError, RecsysError, unexpected
 from recsys.publishing import maintenance
-from recsys.publishing.publish import open_catalogue
-from recsys.publishing.versions import Catalogue, Unit
+from recsys.publishing.publish import open_index
+from recsys.publishing.versions import Unit, VersionIndex
 from recsys.store.posix import PosixFiles, open_local
 
 
@@ -21,7 +21,7 @@ class Place:
 
     config: Config
     files: PosixFiles
-    catalogue: Catalogue
+    index: VersionIndex
 
 
 def runs(place: Place, limit: int) -> None:
@@ -30,7 +30,7 @@ def runs(place: Place, limit: int) -> None:
     print(
         line.format("run", "job", "date", "cohort", "state", "started (UTC)", "published").rstrip()
     )
-    for run in maintenance.runs(place.files, place.catalogue)[:limit]:
+    for run in maintenance.runs(place.files, place.index)[:limit]:
         shown = (run.run_id, run.job, run.run_date, run.cohort, run.state, run.started_at)
         print(line.format(*shown, run.published).rstrip())
         if run.note:
@@ -40,19 +40,19 @@ def runs(place: Place, limit: int) -> None:
 def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> None:
     """Return to an earlier version, and say which."""
     unit = Unit(cohort, run_date)
-    before, now = maintenance.rollback(place.files, place.catalogue, unit, to)
+    before, now = maintenance.rollback(place.files, place.index, unit, to)
     print(f"{unit}: run {now.run_id} is current, published {now.published_at[:19]} UTC")
     if before is None:
         print("its pointer, which was damaged or missing, is written anew")
     else:
         print(f"run {before.run_id} was; return to it with --to {before.run_id}")
     if place.config.publishing.views is not None:
-        print("the views of Spark's catalogue follow with the next run", file=sys.stderr)
+        print("the views of Spark's catalog follow with the next run", file=sys.stderr)
 
 
 def clean(place: Place, *, yes: bool, stored: bool) -> None:
     """Show what nothing needs, and delete it if told to."""
-    found = maintenance.waste(place.files, place.catalogue, stored=stored)
+    found = maintenance.waste(place.files, place.index, stored=stored)
     for one in found:
         print(f"{one.uri}  {one.why}")
     if not found:
@@ -60,14 +60,14 @@ def clean(place: Place, *, yes: bool, stored: bool) -> None:
     elif not yes:
         print(f"{len(found):,} to delete; nothing was deleted: say --yes")
     else:
-        deleted = maintenance.clean(place.files, place.catalogue, found)
+        deleted = maintenance.clean(place.files, place.index, found)
         print(f"deleted {len(deleted):,} of {len(found):,}")
 
 
 def verify(place: Place) -> None:
     """Re-read everything that is published or stored, and say what is damaged."""
     damaged = 0
-    for name, error in maintenance.verify(place.files, place.catalogue):
+    for name, error in maintenance.verify(place.files, place.index):
         print(f"{'ok' if error is None else 'DAMAGED':8} {name}" + (f": {error}" if error else ""))
         damaged += error is not None
     if damaged:
@@ -84,8 +84,8 @@ def execute(
         files = open_local(loaded.root)
         if not files.exists(files.root):
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
-        catalogue = open_catalogue(files, loaded.publishing, lambda: None)
-        action(Place(loaded, files, catalogue))
+        index = open_index(files, loaded.publishing, lambda: None)
+        action(Place(loaded, files, index))
     except Exception as error:
         if debug:
             logging.exception("the traceback, as --debug asks")

@@ -7,8 +7,8 @@ from recsys.flows.score import check_publishing, score
 from recsys.flows.train import outputs, train
 
 
-def stages(job: Job) -> dict[str, Any]:
-    """Run the stages and say what came of them."""
+def steps(job: Job) -> dict[str, Any]:
+    """Run the steps and say what came of them."""
     check_publishing(job)
     model = train(job)
     scored = score(job, model)
@@ -23,4 +23,4 @@ def stages(job: Job) -> dict[str, Any]:
 
 def main(options: Options) -> int:
     """Run the job and return its exit status."""
-    return execute("run", options, stages)
+    return execute("run", options, steps)

@@ -37,7 +37,7 @@ from recsys.publishing import gates
 from recsys.publishing.publish import (
     Staged,
     check_run_date,
-    open_catalogue,
+    open_index,
     publish,
     published_before,
     retain,
@@ -55,7 +55,7 @@ from recsys.publishing.versions import (
 )
 from recsys.publishing.views import create_views
 from recsys.runs.run import FORMAT_VERSION, versions
-from recsys.runtime.stop_points import step
+from recsys.runtime.stop_points import stop_point
 from recsys.score import cohorts, ranking
 from recsys.score.candidates import read_candidates
 from recsys.store.posix import PosixFiles
@@ -69,15 +69,15 @@ def score(job: Job, model: Model) -> dict[str, Any]:
     config, run, store = job.config, job.run, job.store
     config.require_scoring()
     unit = Unit(config.cohort.name, run.run_date)
-    catalogue = open_catalogue(store.files, config.publishing, store.ensure_alive)
-    version = published_before(catalogue, unit, run.run_id)
+    index = open_index(store.files, config.publishing, store.ensure_alive)
+    version = published_before(index, unit, run.run_id)
     if version is None:
-        check_run_date(catalogue, unit, config.publishing)
+        check_run_date(index, unit, config.publishing)
         staged, judge = _stage(job, model, unit)
-        step("staged")
-        with run.stage("publish"):
+        stop_point("staged")
+        with run.step("publish"):
             version = publish(
-                store.files, catalogue, staged, judge, alive=store.ensure_alive, force=job.force
+                store.files, index, staged, judge, alive=store.ensure_alive, force=job.force
             )
     else:
         log.info("%s is published already: taking it up", unit)
@@ -90,10 +90,10 @@ def score(job: Job, model: Model) -> dict[str, Any]:
 
     def follow() -> None:
         if config.publishing.views is not None:
-            create_views(job.spark, store.files, catalogue, config.publishing.views)
+            create_views(job.spark, store.files, index, config.publishing.views)
 
-    retain(store.files, catalogue, config.publishing, before_deleting=follow)
-    step("retained")
+    retain(store.files, index, config.publishing, before_deleting=follow)
+    stop_point("retained")
     return _outputs(store, unit, manifest)
 
 
@@ -101,11 +101,11 @@ def check_publishing(job: Job) -> None:
     """Find out before hours of work whether its result could be published.
 
     Raises:
-        RecsysError: the store, the catalogue or the day is not usable.
+        RecsysError: the store, the version index or the day is not usable.
     """
     settings, files = job.config.publishing, job.store.files
-    catalogue = open_catalogue(files, settings, job.store.ensure_alive)
-    check_run_date(catalogue, Unit(job.config.cohort.name, job.run.run_date), settings)
+    index = open_index(files, settings, job.store.ensure_alive)
+    check_run_date(index, Unit(job.config.cohort.name, job.run.run_date), settings)
 
 
 def _outputs(store: Store, unit: Unit, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _stage(job: Job, model: Model, unit: Unit) -> tuple[Staged, _Judge]:
         STATUS: STATUS_SCHEMA.format(**types),
     }
     uri = f"{job.staging}/version"
-    with run.stage("cohort"):
+    with run.step("cohort"):
         pairs = open_pairs(store, model, config.scoring.interactions)
         asked = _staged_requests(job, model, pairs)
         n_asked = asked.count()
@@ -171,7 +171,7 @@ def _stage(job: Job, model: Model, unit: Unit) -> tuple[Staged, _Judge]:
             schemas[table],
         )
 
-    with run.stage("score"):
+    with run.step("score"):
         loss = model.manifest["configuration"]["training"]["loss"]
         ranked = ranking.recommend(
             job.spark,
@@ -184,7 +184,7 @@ def _stage(job: Job, model: Model, unit: Unit) -> tuple[Staged, _Judge]:
             only_candidates=bool(candidates),
         )
         written = write(ranked.withColumn(PROBABILITY, ranking.probability(loss)), RECOMMENDATIONS)
-    with run.stage("judge"):
+    with run.step("judge"):
         lists = store.read_table(f"{uri}/{RECOMMENDATIONS}", schemas[RECOMMENDATIONS])
         outcomes = cohorts.statuses(
             asked, routed, lists, model.user_type, only_candidates=bool(candidates)
@@ -302,7 +302,7 @@ def _staged_ways(
         newer=settings.interactions is not None,
     )
     place, schema = f"{job.staging}/ways", ROUTED_SCHEMA.format(**types)
-    job.store.write_table(ranking.split(routed, tasks), place, schema)
+    job.store.write_table(ranking.number_parts(routed, tasks), place, schema)
     return job.store.read_table(place, schema), counts
 
 
@@ -316,8 +316,8 @@ def open_model(job: Job, model_id: str) -> Model:
     return load_model(job.spark, job.store, job.store.uri("models", model_id))
 
 
-def stages(job: Job, model_id: str) -> dict[str, Any]:
-    """Run the stages and say what came of them."""
+def steps(job: Job, model_id: str) -> dict[str, Any]:
+    """Run the steps and say what came of them."""
     model = open_model(job, model_id)
     return {
         "model_id": model.model_id,
@@ -331,7 +331,7 @@ def main(options: Options, model_id: str) -> int:
     return execute(
         "score",
         options,
-        partial(stages, model_id=model_id),
+        partial(steps, model_id=model_id),
         needs_input=False,
         asked={"model_id": model_id},
     )

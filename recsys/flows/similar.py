@@ -41,10 +41,10 @@ def neighbours(job: Job, model: Model, kind: str) -> dict[str, Any]:
     staged = f"{job.staging}/{table}"
     place = store.uri(table, f"run_date={run.run_date}", f"run_id={run.run_id}")
 
-    with run.stage("request"):
+    with run.step("request"):
         vectors = vectors_of(model, kind)
         asked = asked_for(job.spark, vectors, chosen, kind)
-    with run.stage("similar"):
+    with run.step("similar"):
         found, counts = similar(
             job.spark,
             model,
@@ -61,7 +61,7 @@ def neighbours(job: Job, model: Model, kind: str) -> dict[str, Any]:
         }
         named = found.withColumnRenamed("id", whose).withColumns(stamped)
         written = store.write_table(named.select(*names(schema)), staged, schema)
-    with run.stage("publish"):
+    with run.step("publish"):
         _verify(store.read_table(staged, schema), whose, counts)
         store.publish(staged, place)
     return {table: {"uri": place, **written, **counts}}
@@ -86,8 +86,8 @@ def _verify(found: DataFrame, whose: str, counts: dict[str, int]) -> None:
         )
 
 
-def stages(job: Job, model_id: str, kind: str) -> dict[str, Any]:
-    """Run the stages and say what came of them."""
+def steps(job: Job, model_id: str, kind: str) -> dict[str, Any]:
+    """Run the steps and say what came of them."""
     model = open_model(job, model_id)
     return {"model_id": model.model_id, "outputs": neighbours(job, model, kind)}
 
@@ -97,7 +97,7 @@ def main(options: Options, model_id: str, kind: str) -> int:
     return execute(
         f"similar-{kind}",
         options,
-        partial(stages, model_id=model_id, kind=kind),
+        partial(steps, model_id=model_id, kind=kind),
         needs_input=False,
         asked={"model_id": model_id},
     )

@@ -15,7 +15,7 @@ from recsys.model.tables import Model, load_model, write_model
 from recsys.runs.run import versions
 from recsys.runtime import memory
 from recsys.runtime.session import driver_cores
-from recsys.runtime.stop_points import step
+from recsys.runtime.stop_points import stop_point
 from recsys.store.checksums import MANIFEST
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ def train(job: Job) -> Model:
         log.info("model %s is there already: taking it up", model_id)
         return load_model(job.spark, store, place)
 
-    with run.stage("prepare"):
+    with run.step("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
-    step("prepared")
+    stop_point("prepared")
     interactions, fitted = learn(job, prepared.pairs)
-    step("trained")
+    stop_point("trained")
     embeddings = fitted.embeddings
-    with run.stage("fold-in"):
+    with run.step("fold-in"):
         liked = (interactions.labels > 0).tocsr()
         fold_in, fold_in_report = fold_in_map.fit(
             embeddings.user_embeddings,
@@ -47,7 +47,7 @@ def train(job: Job) -> Model:
             liked.indices.astype(np.int32),
             seed=config.training.seed,
         )
-    with run.stage("write model"):
+    with run.step("write model"):
         staged = f"{job.staging}/model"
         write_model(
             job.spark,
@@ -82,7 +82,7 @@ def train(job: Job) -> Model:
                 "timings_seconds": run.timings,
             },
         )
-        step("model written")
+        stop_point("model written")
         store.ensure_alive()
         store.publish(staged, place)
     return load_model(job.spark, store, place)
@@ -91,7 +91,7 @@ def train(job: Job) -> Model:
 def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
     """Collect labelled pairs and train on them, for as many epochs as is best."""
     settings = job.config.training
-    with job.run.stage("collect"):
+    with job.run.step("collect"):
         interactions = collect(
             job.spark,
             pairs,
@@ -100,7 +100,7 @@ def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
             with_ages=settings.sample_weights.half_life_days is not None,
             max_share=job.config.memory.max_share,
         )
-    with job.run.stage("train"):
+    with job.run.step("train"):
         fitted = training.fit(
             interactions.labels,
             settings,
@@ -137,8 +137,8 @@ def outputs(job: Job, model: Model) -> dict[str, Any]:
     }
 
 
-def stages(job: Job) -> dict[str, Any]:
-    """Run the stages and say what came of them."""
+def steps(job: Job) -> dict[str, Any]:
+    """Run the steps and say what came of them."""
     model = train(job)
     return {
         "model_id": model.model_id,
@@ -149,4 +149,4 @@ def stages(job: Job) -> dict[str, Any]:
 
 def main(options: Options) -> int:
     """Run the job and return its exit status."""
-    return execute("train", options, stages)
+    return execute("train", options, steps)

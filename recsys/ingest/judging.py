@@ -33,7 +33,7 @@ from recsys.columns import (
     TIMESTAMP,
     USER,
 )
-from recsys.config.sections import IdType, Input, Validation
+from recsys.config.sections import IdType, Input, RowChecks
 from recsys.errors import ConfigError
 from recsys.ingest.ids import BLANK, convert_id
 
@@ -64,7 +64,7 @@ def check_timestamp_format(spark: SparkSession, layout: str) -> None:
         ) from error
 
 
-def validate(raw: DataFrame, source: Input, rules: Validation) -> DataFrame:
+def judge(raw: DataFrame, source: Input, rules: RowChecks) -> DataFrame:
     """Convert every row, and give those that cannot be used a reason.
 
     Plain casts fail the whole job in Spark's ANSI mode, so every conversion is a `try_` one.
@@ -117,9 +117,9 @@ def validate(raw: DataFrame, source: Input, rules: Validation) -> DataFrame:
     )
 
 
-def rejects(validated: DataFrame) -> DataFrame:
+def rejects(judged: DataFrame) -> DataFrame:
     """Return the rows that cannot be used, as text, with their reasons (REJECTS_SCHEMA)."""
-    return validated.where(F.col(REASON).isNotNull()).select(
+    return judged.where(F.col(REASON).isNotNull()).select(
         REASON,
         RAW_USER,
         RAW_ITEM,
@@ -129,9 +129,9 @@ def rejects(validated: DataFrame) -> DataFrame:
     )
 
 
-def accepted(validated: DataFrame) -> DataFrame:
+def accepted(judged: DataFrame) -> DataFrame:
     """Return the rows that can be used: `user_id`, `item_id`, `rating`, `timestamp`."""
-    return validated.where(F.col(REASON).isNull()).select(USER, ITEM, RATING, TIMESTAMP)
+    return judged.where(F.col(REASON).isNull()).select(USER, ITEM, RATING, TIMESTAMP)
 
 
 _Reasons = list[tuple[Column, str]]
@@ -158,7 +158,7 @@ def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
     return converted, [(missing, f"{name}_missing"), (converted.isNull(), f"{name}_invalid")]
 
 
-def _rating(found: DataType, rules: Validation) -> tuple[Column, _Reasons]:
+def _rating(found: DataType, rules: RowChecks) -> tuple[Column, _Reasons]:
     column = F.col(RATING)
     missing = column.isNull()
     converted = column.try_cast("double")

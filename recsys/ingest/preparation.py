@@ -54,7 +54,7 @@ def _fingerprint(config: Config, run_date: dt.date) -> str:
     window = config.filters.window(run_date)
     return digest(
         {
-            "config": config.fingerprint("input", "validation", "deduplication", "filters"),
+            "config": config.fingerprint("input", "row_checks", "deduplication", "filters"),
             "window": [str(day) for day in window],
             "keeps_negatives": config.training.loss not in RANKING_LOSSES,
         }
@@ -68,7 +68,7 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
 
     Raises:
         InputError: the source cannot be read, or nothing usable is in it.
-        TooManyRejectsError: more was rejected than `validation.max_rejected_share`.
+        TooManyRejectsError: more was rejected than `row_checks.max_rejected_share`.
     """
     name = interactions_id(config, run)
     place = store.uri("interactions", name)
@@ -84,7 +84,7 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
         judging.rejects(rows.where("rejected")), staged_rejects, REJECTS_SCHEMA
     )
     store.publish(staged_rejects, rejects_place)
-    _check_share(read, config.validation.max_rejected_share, rejects_place)
+    _check_share(read, config.row_checks.max_rejected_share, rejects_place)
     good = judging.accepted(rows.where("not rejected"))
     types = {
         "user": good.schema[USER].dataType.simpleString(),
@@ -124,7 +124,7 @@ def _stage_rows(
     judging.check_timestamp_format(spark, config.input.timestamp_format)
     raw = source.read_ratings(spark, config.input)
     identity = source.identify(spark, config.input, raw)
-    judged = judging.validate(raw, config.input, config.validation)
+    judged = judging.judge(raw, config.input, config.row_checks)
     with source.reading(config.input):
         judged.withColumn("rejected", F.col(REASON).isNotNull()).write.partitionBy(
             "rejected"
@@ -159,7 +159,7 @@ def _check_share(counts: Mapping[str, Any], allowed: float, rejects: str) -> Non
         reasons = ", ".join(f"{name} {n:,}" for name, n in counts["rejected_by_reason"].items())
         raise TooManyRejectsError(
             f"{n_rejected:,} of {n_read:,} rows ({n_rejected / n_read:.1%}) were rejected, "
-            f"validation.max_rejected_share allows {allowed:.1%}: {reasons}; they are in "
+            f"row_checks.max_rejected_share allows {allowed:.1%}: {reasons}; they are in "
             f"{rejects}; mend the input or its description in the configuration, or raise the limit"
         )
 

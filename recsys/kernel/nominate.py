@@ -111,7 +111,7 @@ class Nominees:
     undecided: Bool
 
 
-class Catalogue:
+class ItemBlocks:
     """The items in the layout of the scan, prepared once and then only read.
 
     vectors: (m, width) float32, C order, finite, m > 0; the last column is the item bias. Best in
@@ -162,7 +162,7 @@ class _Scan:
 
     def __init__(
         self,
-        items: Catalogue,
+        items: ItemBlocks,
         users: F32,
         biases: F32,
         k: int,

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.kernel.nominate import BATCH, Catalogue, nominee_limit
+from recsys.kernel.nominate import BATCH, ItemBlocks, nominee_limit
 from recsys.kernel.packed import row_norms
 
 F32 = NDArray[np.float32]
@@ -81,12 +81,12 @@ class ItemMatrix:
 
         vectors = np.column_stack([embeddings, biases])
         items = np.flatnonzero(allowed)
-        # Inside, an item is known by its place: descending norms, as `Catalogue` likes it.
+        # Inside, an item is known by its place: descending norms, as `ItemBlocks` likes it.
         self._item: I64 = items[np.argsort(-row_norms(vectors[items]), kind="stable")]
         self._place: I64 = np.full(self.n_items, -1, np.int64)  # -1: not allowed
         self._place[self._item] = np.arange(len(items))
         self._vectors: F32 = vectors[self._item]
-        self._catalogue = Catalogue(self._vectors) if len(items) else None
+        self._blocks = ItemBlocks(self._vectors) if len(items) else None
 
 
 def top_k(
@@ -191,20 +191,20 @@ class _Batch:
 
     def __init__(self, items: ItemMatrix, size: int, k: int) -> None:
         self.items, self.k = items, k
-        catalogue = items._catalogue
-        self.catalogue = catalogue if catalogue and catalogue.can_scan(k) else None
-        self.buffer = self.catalogue.buffer(size, k) if self.catalogue else np.empty(0, np.float32)
+        blocks = items._blocks
+        self.blocks = blocks if blocks and blocks.can_scan(k) else None
+        self.buffer = self.blocks.buffer(size, k) if self.blocks else np.empty(0, np.float32)
 
     def ranked(self, embeddings: F32, biases: F32, seen_users: I64, seen: I64) -> Pairs:
         """The lists, one after the other. seen_users, seen: positions in the batch, and places."""
         n, d = embeddings.shape
         vectors = np.ones((n, d + 1), np.float32)
         vectors[:, :-1] = embeddings
-        if self.catalogue is None:
+        if self.blocks is None:
             users, places = np.empty((2, 0), np.int64)
             undecided = np.ones(n, np.bool_)
         else:
-            found = self.catalogue.nominate(vectors, biases, self.k, seen_users, seen, self.buffer)
+            found = self.blocks.nominate(vectors, biases, self.k, seen_users, seen, self.buffer)
             users, places, undecided = found.users, found.items, found.undecided
         parts = [self._scored(vectors, biases, users, places)]
         for user in np.flatnonzero(undecided):

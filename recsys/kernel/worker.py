@@ -18,7 +18,7 @@ MODEL, FOLD_IN, POPULAR = "model", "fold_in", "popular"
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class BroadcastModel:
     """The items of one model, broadcast to every executor once.
 
     Attributes:
@@ -44,8 +44,8 @@ class Shared(Protocol):
     """Spark's broadcast, as far as a worker needs it."""
 
     @property
-    def value(self) -> Catalogue:
-        """The catalogue, fetched once per worker process."""
+    def value(self) -> BroadcastModel:
+        """The model, fetched once per worker process."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,17 @@ class Choice:
 class Lists:
     """Makes lists; prepared once per worker process, which outlives its tasks."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
+    def __init__(self, model: BroadcastModel) -> None:
+        self.model = model
         self._items: dict[float, ItemMatrix] = {}
-        self.popularity = Popularity(catalogue.positives, catalogue.allowed)
+        self.popularity = Popularity(model.positives, model.allowed)
 
     def _matrix(self, bias_scale: float) -> ItemMatrix:
         """Return the items with their biases scaled, prepared when first needed."""
         if bias_scale not in self._items:
-            biases = (self.catalogue.biases * np.float32(bias_scale)).astype(np.float32)
+            biases = (self.model.biases * np.float32(bias_scale)).astype(np.float32)
             self._items[bias_scale] = ItemMatrix(
-                self.catalogue.embeddings, biases, allowed=self.catalogue.allowed
+                self.model.embeddings, biases, allowed=self.model.allowed
             )
         return self._items[bias_scale]
 
@@ -111,9 +111,9 @@ class Lists:
 
     def by_fold_in(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
         """Rank for users of whom it is known what they like."""
-        fitted, liked = self.catalogue.fold_in, Ragged.of(users["liked"])
+        fitted, liked = self.model.fold_in, Ragged.of(users["liked"])
         weights = np.concatenate([np.asarray(entry, np.float32) for entry in users["weights"]])
-        vectors = fold_in(fitted, self.catalogue.embeddings, liked.indptr, liked.values, weights)
+        vectors = fold_in(fitted, self.model.embeddings, liked.indptr, liked.values, weights)
         biases = np.zeros(len(users), np.float32)  # of the user: nothing is known
         return self._ranked(fitted.bias_scale, vectors, biases, choice)
 
@@ -140,19 +140,19 @@ class Lists:
             heads = (ranked[np.isin(ranked, own)] for own in choice.candidates)
             pairs = zip(heads, seen, strict=True)
             lists = Ragged.of(head[~np.isin(head, done)][: choice.k] for head, done in pairs)
-        scores = self.catalogue.positives[lists.values].astype(np.float32)
+        scores = self.model.positives[lists.values].astype(np.float32)
         return Ranked(indptr=lists.indptr, items=lists.values, scores=scores)
 
 
 _prepared: dict[str, Lists] = {}
 
 
-def prepared(catalogue: Catalogue) -> Lists:
-    """Return what makes lists of a catalogue, from the worker's cache where it is there."""
-    if catalogue.key not in _prepared:
+def prepared(model: BroadcastModel) -> Lists:
+    """Return what makes lists of a model, from the worker's cache where it is there."""
+    if model.key not in _prepared:
         _prepared.clear()
-        _prepared[catalogue.key] = Lists(catalogue)
-    return _prepared[catalogue.key]
+        _prepared[model.key] = Lists(model)
+    return _prepared[model.key]
 
 
 def score(
@@ -168,7 +168,7 @@ def score(
         batches: `user_id`, `source`, `seen` (item rows); for users of the model `embedding` (list
             of float32) and `bias`; for users to be folded in `liked` (item rows) and `weights`;
             with `only_candidates` the column of that name (item rows, or null for none).
-        shared: the broadcast catalogue.
+        shared: the broadcast model.
         k: length of a list.
         exclude_seen: whether to leave out what is in `seen`.
         only_candidates: whether users have candidates of their own.
@@ -191,7 +191,7 @@ def score(
                 some = users.iloc[positions]
                 seen = Ragged.of(some["seen"] if exclude_seen else [()] * len(some))
                 choice = Choice(k, seen, _candidates(some) if only_candidates else None)
-                part = _ranked(some, ranker, choice, lists.catalogue)
+                part = _ranked(some, ranker, choice, lists.model)
                 parts.append(part.assign(source=way, position=positions[part["position"]]))
         if parts:
             together = pd.concat(parts).sort_values(["position", "rank"])
@@ -199,13 +199,13 @@ def score(
 
 
 @contextmanager
-def naming(users: pd.DataFrame, catalogue: Catalogue) -> Iterator[None]:
+def naming(users: pd.DataFrame, model: BroadcastModel) -> Iterator[None]:
     """Say in an error of the kernel's which model and which of the users it is about."""
     try:
         yield
     except KernelError as error:
         whose = "" if error.row is None else f" (user {users['user_id'].iloc[error.row]})"
-        raise KernelError(f"model {catalogue.key}: {error}{whose}", error.row) from error
+        raise KernelError(f"model {model.key}: {error}{whose}", error.row) from error
 
 
 def _candidates(users: pd.DataFrame) -> Ragged:
@@ -216,9 +216,9 @@ def _ranked(
     users: pd.DataFrame,
     ranker: Callable[[pd.DataFrame, Choice], Ranked],
     choice: Choice,
-    catalogue: Catalogue,
+    model: BroadcastModel,
 ) -> pd.DataFrame:
-    with naming(users, catalogue):
+    with naming(users, model):
         ranked = ranker(users, choice)
     lengths = np.diff(ranked.indptr)
     first = np.repeat(ranked.indptr[:-1], lengths)
@@ -227,7 +227,7 @@ def _ranked(
             "position": np.repeat(np.arange(len(users)), lengths),
             "user_id": np.repeat(users["user_id"].to_numpy(), lengths),
             "rank": (np.arange(len(ranked.items)) - first + 1).astype(np.int32),
-            "item_id": catalogue.ids[ranked.items],
+            "item_id": model.ids[ranked.items],
             "score": ranked.scores,
         }
     )

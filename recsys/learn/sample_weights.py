@@ -66,7 +66,7 @@ def _from_ratings(policy: SampleWeights, ratings: _Float) -> _Float:
         raise TrainingError(
             f"training.sample_weights: found a rating of {lowest:g}, expected none below 0: a "
             "negative weight turns the gradient round; set filters.rating_threshold or "
-            "validation.rating_min to 0 or more, or sample_weights.rating to none"
+            "row_checks.rating_min to 0 or more, or sample_weights.rating to none"
         )
     if policy.rating == "linear":
         return ratings

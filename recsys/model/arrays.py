@@ -29,7 +29,7 @@ from recsys.kernel.fold_in import FoldIn
 from recsys.runs.run import FORMAT_VERSION
 from recsys.store.checksums import MANIFEST, SEAL, compare_files, is_sealed, local_files
 
-ITEMS, USERS, FOLD_IN = "items", "users", "fold_in"
+ITEMS, USERS, FOLD_IN_TABLE = "items", "users", "fold_in"
 _NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
 
 
@@ -103,7 +103,7 @@ def fold_in_from_table(table: pa.Table, manifest: Mapping[str, Any]) -> FoldIn:
         )
     except (IndexError, ValueError) as error:
         raise ModelError(
-            f"model {manifest['model_id']} is damaged: {FOLD_IN} is no map of size {width} "
+            f"model {manifest['model_id']} is damaged: {FOLD_IN_TABLE} is no map of size {width} "
             f"({error}); train again"
         ) from error
 
@@ -193,8 +193,8 @@ def load_fold_in(folder: Path) -> FoldIn:
     Raises:
         ModelError: the table does not fit the manifest.
     """
-    manifest, expected = _checked(folder, FOLD_IN)
-    parts = [pq.read_table(folder / FOLD_IN / file["path"]) for file in expected]
+    manifest, expected = _checked(folder, FOLD_IN_TABLE)
+    parts = [pq.read_table(folder / FOLD_IN_TABLE / file["path"]) for file in expected]
     return fold_in_from_table(pa.concat_tables(parts), manifest)
 
 

@@ -26,7 +26,7 @@ from recsys.kernel.fold_in import FoldIn
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
 from recsys.model.arrays import (
-    FOLD_IN,
+    FOLD_IN_TABLE,
     ITEMS,
     USERS,
     Vectors,
@@ -129,14 +129,14 @@ def write_model(
     schemas = {
         ITEMS: ITEMS_SCHEMA.format(**types),
         USERS: USERS_SCHEMA.format(**types),
-        FOLD_IN: FOLD_IN_SCHEMA,
+        FOLD_IN_TABLE: FOLD_IN_SCHEMA,
     }
     frames = {
         ITEMS: items.coalesce(1).sortWithinPartitions(ITEM_INDEX),
         USERS: users.repartitionByRange(
             -(-n_users // rows_per_file), USER_INDEX
         ).sortWithinPartitions(USER_INDEX),
-        FOLD_IN: spark.createDataFrame(fold_in_to_table(fold_in)).coalesce(1),
+        FOLD_IN_TABLE: spark.createDataFrame(fold_in_to_table(fold_in)).coalesce(1),
     }
     tables = {
         name: store.write_table(frame, f"{uri}/{name}", schemas[name])
@@ -166,7 +166,7 @@ def load_model(spark: SparkSession, store: Store, uri: str) -> Model:
     """
     manifest = _read_manifest(store, uri)
     name = f"model {manifest['model_id']}"
-    for table in (ITEMS, USERS, FOLD_IN):
+    for table in (ITEMS, USERS, FOLD_IN_TABLE):
         place = f"{uri}/{table}"
         found = store.data_files(place) if store.exists(place) else []
         compare_files(name, table, manifest["tables"][table]["files"], found)
@@ -174,7 +174,7 @@ def load_model(spark: SparkSession, store: Store, uri: str) -> Model:
     items = store.read_table(f"{uri}/{ITEMS}", ITEMS_SCHEMA.format(**types))
     users = store.read_table(f"{uri}/{USERS}", USERS_SCHEMA.format(**types))
     vectors = vectors_from_table(items.orderBy(ITEM_INDEX).toArrow(), manifest, ITEMS)
-    row = store.read_table(f"{uri}/{FOLD_IN}", FOLD_IN_SCHEMA).toArrow()
+    row = store.read_table(f"{uri}/{FOLD_IN_TABLE}", FOLD_IN_SCHEMA).toArrow()
     fold_in = fold_in_from_table(row, manifest)
     return Model(str(manifest["model_id"]), uri, manifest, vectors, users, fold_in)
 

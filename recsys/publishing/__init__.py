@@ -1,1 +1,1 @@
-"""From staged tables to what readers see: versions, the catalogue that names them, retention."""
+"""From staged tables to what readers see: versions, the index of versions, gates, retention."""

@@ -17,9 +17,9 @@ from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     HELD,
-    Catalogue,
     Unit,
     Version,
+    VersionIndex,
     place,
     placed,
     read_manifest,
@@ -56,13 +56,13 @@ class RunState:
     note: str
 
 
-def runs(files: PosixFiles, catalogue: Catalogue) -> list[RunState]:
+def runs(files: PosixFiles, index: VersionIndex) -> list[RunState]:
     """Return all runs of a root, the latest first."""
     published: dict[str, str] = {}
-    for unit in catalogue.units():
+    for unit in index.units():
         try:
-            current = catalogue.current(unit)
-            for version in catalogue.versions(unit):
+            current = index.current(unit)
+            for version in index.versions(unit):
                 published[version.run_id] = "current" if version == current else "kept"
         except DamageError:
             published |= dict.fromkeys(placed(files, unit), "damaged: see recsys verify")
@@ -92,7 +92,7 @@ def runs(files: PosixFiles, catalogue: Catalogue) -> list[RunState]:
 
 
 def rollback(
-    files: PosixFiles, catalogue: Catalogue, unit: Unit, run_id: str | None
+    files: PosixFiles, index: VersionIndex, unit: Unit, run_id: str | None
 ) -> tuple[Version | None, Version]:
     """Let readers see an earlier version again, in one step; return what was seen and what is.
 
@@ -100,7 +100,7 @@ def rollback(
 
     Args:
         files: the root.
-        catalogue: says what readers see.
+        index: says what readers see.
         unit: the cohort and the day.
         run_id: which version; None: the one published before the current one.
 
@@ -114,11 +114,11 @@ def rollback(
             "beginning with a letter, of at most 64 characters"
         )
     with files.lock(lock_name(unit), wait=60):
-        if isinstance(catalogue, Pointers) and (lost := _lost_pointer(files, catalogue, unit)):
+        if isinstance(index, Pointers) and (lost := _lost_pointer(files, index, unit)):
             if run_id is None:
                 raise lost
-            return None, _restore(files, catalogue, unit, run_id)
-        kept, current = catalogue.versions(unit), catalogue.current(unit)
+            return None, _restore(files, index, unit, run_id)
+        kept, current = index.versions(unit), index.current(unit)
         if current is None:
             raise ConfigError(f"{unit}: nothing is published; see recsys runs")
         if run_id is None:
@@ -130,18 +130,18 @@ def rollback(
             wanted = f"no version {run_id[:140]}" if run_id else "no version before the current one"
             raise ConfigError(f"{unit}: {wanted} is kept; there are (oldest first): {known}")
         check_version(files, earlier[-1])
-        catalogue.switch(earlier[-1], expected=current.run_id)
+        index.switch(earlier[-1], expected=current.run_id)
         return current, earlier[-1]
 
 
-def _lost_pointer(files: PosixFiles, catalogue: Pointers, unit: Unit) -> DamageError | None:
+def _lost_pointer(files: PosixFiles, index: Pointers, unit: Unit) -> DamageError | None:
     """Say what is wrong with a unit's pointer: it is damaged, or missing though versions are there.
 
     The caller holds the unit's lock, or asks again: a publisher places a version before the
     pointer.
     """
     try:
-        if catalogue.current(unit) is not None:
+        if index.current(unit) is not None:
             return None
     except DamageError as error:
         return error
@@ -149,13 +149,13 @@ def _lost_pointer(files: PosixFiles, catalogue: Pointers, unit: Unit) -> DamageE
     if not found:
         return None
     return DamageError(
-        f"{unit}: {catalogue.uri(unit)} is missing, though there are versions ({found}): readers "
+        f"{unit}: {index.uri(unit)} is missing, though there are versions ({found}): readers "
         "see none of them; write it anew with recsys rollback --to RUN_ID, or delete them with "
         "recsys clean"
     )
 
 
-def _restore(files: PosixFiles, catalogue: Pointers, unit: Unit, run_id: str) -> Version:
+def _restore(files: PosixFiles, index: Pointers, unit: Unit, run_id: str) -> Version:
     """Write a pointer anew from the versions that lie whole in their places."""
     kept: list[Version] = []
     damaged: dict[str, Exception] = {}
@@ -176,18 +176,18 @@ def _restore(files: PosixFiles, catalogue: Pointers, unit: Unit, run_id: str) ->
             raise reason
         whole = ", ".join(version.run_id for version in kept) or "none"
         raise ConfigError(f"{unit}: no version {run_id[:140]} lies there whole; there are: {whole}")
-    catalogue.restore(unit, run_id, kept)
+    index.restore(unit, run_id, kept)
     return chosen
 
 
-def verify(files: PosixFiles, catalogue: Catalogue) -> Iterator[tuple[str, RecsysError | None]]:
+def verify(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[str, RecsysError | None]]:
     """Re-read every version that is kept, and every model; yield each name and what is wrong."""
-    for unit in sorted({*units_on_disk(files), *catalogue.units()}):
+    for unit in sorted({*units_on_disk(files), *index.units()}):
         try:
-            kept = catalogue.versions(unit)
-            if not kept and isinstance(catalogue, Pointers):
+            kept = index.versions(unit)
+            if not kept and isinstance(index, Pointers):
                 with suppress(ConflictError), files.lock(lock_name(unit)):  # nobody publishes there
-                    if lost := _lost_pointer(files, catalogue, unit):
+                    if lost := _lost_pointer(files, index, unit):
                         raise lost
         except DamageError as error:
             yield str(unit), error
@@ -197,7 +197,7 @@ def verify(files: PosixFiles, catalogue: Catalogue) -> Iterator[tuple[str, Recsy
                 check_version(files, version)
                 yield f"{unit}, run {version.run_id}", None
             except (DamageError, FileNotFoundError) as error:
-                if version in catalogue.versions(unit):  # else forgotten meanwhile
+                if version in index.versions(unit):  # else forgotten meanwhile
                     yield f"{unit}, run {version.run_id}", DamageError(str(error))
     for kind in ("models", "interactions"):
         for name in files.names(files.uri(kind)):
@@ -242,12 +242,12 @@ class Waste:
     version: tuple[Unit, str] | None = None
 
 
-def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> list[Waste]:
+def waste(files: PosixFiles, index: VersionIndex, *, stored: bool = False) -> list[Waste]:
     """Return what no pointer needs, and no run that goes on.
 
     Args:
         files: the root.
-        catalogue: says what readers see, and what is kept.
+        index: says what readers see, and what is kept.
         stored: also models, interactions, rejects and evaluations of which no kept version was
             made.
     """
@@ -259,9 +259,9 @@ def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> l
             found.append(Waste(uri, "staged by a run that was killed", lock))
     for run_id in files.names(files.uri(HELD)):
         found.append(Waste(files.uri(HELD, run_id), "held back by a gate", run_lock(run_id)))
-    used = catalogue.in_use()
+    used = index.in_use()
     for unit in units_on_disk(files):
-        if isinstance(catalogue, Pointers) and not files.exists(catalogue.uri(unit)):
+        if isinstance(index, Pointers) and not files.exists(index.uri(unit)):
             # Without a pointer: of a run that was killed before the switch, or it was lost.
             used |= {(unit, name) for name in placed(files, unit) if _is_complete(files, name)}
         for name in files.names(place(files, unit)):
@@ -270,16 +270,16 @@ def waste(files: PosixFiles, catalogue: Catalogue, *, stored: bool = False) -> l
                 found.append(
                     Waste(uri, "a version that nothing refers to", lock_name(unit), version)
                 )
-    return found + _unfinished(files) + (_unused(files, catalogue) if stored else [])
+    return found + _unfinished(files) + (_unused(files, index) if stored else [])
 
 
-def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[Waste]:
+def clean(files: PosixFiles, index: VersionIndex, found: list[Waste]) -> list[Waste]:
     """Delete what `waste` found, unless somebody has begun to use it; return what was deleted."""
     deleted = []
     for one in found:
         try:
             with files.lock(one.lock):
-                if one.version is None or one.version not in catalogue.in_use():
+                if one.version is None or one.version not in index.in_use():
                     files.delete(one.uri)
                     deleted.append(one)
         except ConflictError:  # somebody works there
@@ -290,10 +290,10 @@ def clean(files: PosixFiles, catalogue: Catalogue, found: list[Waste]) -> list[W
     return deleted
 
 
-def _unused(files: PosixFiles, catalogue: Catalogue) -> list[Waste]:
+def _unused(files: PosixFiles, index: VersionIndex) -> list[Waste]:
     models, interactions = set(), set()
-    for unit in catalogue.units():
-        for version in catalogue.versions(unit):
+    for unit in index.units():
+        for version in index.versions(unit):
             # A damaged one raises: what it was made of may be what mends it.
             models.add(read_manifest(files, version)["model_id"])
     for run_id in files.names(files.uri(RUNS)):

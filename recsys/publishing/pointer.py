@@ -3,7 +3,7 @@
 `publications/<cohort>/<run_date>/current.json` is written last and replaced in one step, so that a
 reader who follows it sees recommendations, statuses and manifest of one run. On POSIX that is
 promised; HDFS's rename has the same semantics, and was not tried. Object stores without
-compare-and-set are refused (`recsys.publishing.publish.open_catalogue`).
+compare-and-set are refused (`recsys.publishing.publish.open_index`).
 """
 
 import logging
@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 
 
 class Pointers:
-    """The catalogue of plain directories; see `Catalogue` for its methods."""
+    """The version index of plain directories; see `VersionIndex` for its methods."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -59,7 +59,7 @@ class Pointers:
         """Do nothing: a pointer is switched in one step."""
 
     def identity(self) -> dict[str, str]:
-        """Return what tells this catalogue from others of the same root."""
+        """Return what tells this index from others of the same root."""
         return {"format": "parquet"}
 
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:

@@ -16,16 +16,16 @@ from recsys.publishing.versions import (
     HELD,
     MARKER,
     PUBLICATIONS,
-    Catalogue,
     Unit,
     Version,
+    VersionIndex,
     later,
     latest_per_cohort,
     place,
     read_manifest,
     schema_changes,
 )
-from recsys.runtime.stop_points import step
+from recsys.runtime.stop_points import stop_point
 from recsys.store.checksums import MANIFEST
 from recsys.store.files import Files, read_json, scheme, write_json
 
@@ -74,8 +74,8 @@ class Staged:
     manifest: Mapping[str, Any]
 
 
-def open_catalogue(files: Files, settings: Publishing, alive: Callable[[], None]) -> Catalogue:
-    """Return the catalogue of the configured form of table.
+def open_index(files: Files, settings: Publishing, alive: Callable[[], None]) -> VersionIndex:
+    """Return the version index of the configured form of table.
 
     Raises:
         ConfigError: the root's store cannot switch a pointer in one step.
@@ -93,39 +93,39 @@ def open_catalogue(files: Files, settings: Publishing, alive: Callable[[], None]
     return _checked(files, Pointers(files))
 
 
-def _checked(files: Files, catalogue: Catalogue) -> Catalogue:
-    """Refuse another catalogue than the root's: to it, what is published would be waste."""
+def _checked(files: Files, index: VersionIndex) -> VersionIndex:
+    """Refuse another index than the root's own: it would take what is published for waste."""
     try:
         known = read_json(files, files.uri(PUBLICATIONS, MARKER))
     except FileNotFoundError:
-        return catalogue
+        return index
     except ValueError as error:
         raise DamageError(
-            f"{files.uri(PUBLICATIONS, MARKER)} is damaged: expected the catalogue of this root, "
-            f"{json.dumps(catalogue.identity())}; write that into it, or restore it"
+            f"{files.uri(PUBLICATIONS, MARKER)} is damaged: expected the index of this root, "
+            f"{json.dumps(index.identity())}; write that into it, or restore it"
         ) from error
-    if known != catalogue.identity():
+    if known != index.identity():
         raise ConfigError(
             f"publishing: {redact(files.root)} is published to with {json.dumps(known)}, found "
-            f"{json.dumps(catalogue.identity())}; configure the former, or choose another root"
+            f"{json.dumps(index.identity())}; configure the former, or choose another root"
         )
-    return catalogue
+    return index
 
 
-def published_before(catalogue: Catalogue, unit: Unit, run_id: str) -> Version | None:
+def published_before(index: VersionIndex, unit: Unit, run_id: str) -> Version | None:
     """Return what an earlier attempt of a run has published of a unit."""
-    return next((v for v in catalogue.versions(unit) if v.run_id == run_id), None)
+    return next((v for v in index.versions(unit) if v.run_id == run_id), None)
 
 
-def previous(catalogue: Catalogue, unit: Unit) -> Version | None:
+def previous(index: VersionIndex, unit: Unit) -> Version | None:
     """Return what a new version is compared with: the unit's, or the cohort's of a day before."""
-    current = catalogue.current(unit)
+    current = index.current(unit)
     if current is not None:
         return current
-    before = [u for u in catalogue.units() if u.cohort == unit.cohort and u < unit]
+    before = [u for u in index.units() if u.cohort == unit.cohort and u < unit]
     for earlier in sorted(before, reverse=True):
         try:
-            return catalogue.current(earlier)
+            return index.current(earlier)
         except DamageError as error:  # of another day: no reason to publish nothing today
             log.warning("%s", error)
     return None
@@ -133,7 +133,7 @@ def previous(catalogue: Catalogue, unit: Unit) -> Version | None:
 
 def publish(
     files: Files,
-    catalogue: Catalogue,
+    index: VersionIndex,
     staged: Staged,
     judge: Judge,
     *,
@@ -144,7 +144,7 @@ def publish(
 
     Args:
         files: the root.
-        catalogue: says what readers see.
+        index: says what readers see.
         staged: what to publish.
         judge: gives the gates' verdicts on it.
         alive: raises if this process must not publish any more.
@@ -157,9 +157,9 @@ def publish(
     """
     unit = staged.unit
     for _ in range(_ATTEMPTS):
-        expected = catalogue.current(unit)
-        before = expected or previous(catalogue, unit)
-        _check_columns(files, catalogue, staged)
+        expected = index.current(unit)
+        before = expected or previous(index, unit)
+        _check_columns(files, index, staged)
         verdicts = judge.verdicts(before)
         failed = [verdict for verdict in verdicts if verdict.state == "failed"]
         manifest = {
@@ -174,27 +174,27 @@ def publish(
             log.warning("gate failed: %s", verdict)
         if failed and not force:
             judge.refuse(verdicts, _hold(files, staged))
-        step("judged")
+        stop_point("judged")
         version = Version(unit, staged.run_id, dt.datetime.now(dt.UTC).isoformat(), sha256)
         try:
             with files.lock(lock_name(unit), wait=_WAIT):
-                if catalogue.current(unit) != expected:
+                if index.current(unit) != expected:
                     raise ConflictError(f"{unit}: another run was published meanwhile")
                 alive()
                 if not files.exists(files.uri(PUBLICATIONS, MARKER)):
-                    write_json(files, files.uri(PUBLICATIONS, MARKER), catalogue.identity())
-                _place(files, catalogue, staged)
-                step("placed")
+                    write_json(files, files.uri(PUBLICATIONS, MARKER), index.identity())
+                _place(files, index, staged)
+                stop_point("placed")
                 alive()
-                catalogue.switch(version, expected=expected.run_id if expected else None)
+                index.switch(version, expected=expected.run_id if expected else None)
         except ConflictError as conflict:
             log.warning("%s: judging once more", conflict)
             if not files.exists(staged.uri):  # placed, and not switched to
                 with files.lock(lock_name(unit), wait=_WAIT):
-                    catalogue.withdraw(unit, staged.run_id)
+                    index.withdraw(unit, staged.run_id)
                     files.move(place(files, unit, staged.run_id), staged.uri)
             continue
-        step("switched")
+        stop_point("switched")
         files.delete(files.uri(HELD, staged.run_id))  # of an attempt that a gate stopped
         return version
     raise ConflictError(
@@ -203,12 +203,12 @@ def publish(
     )
 
 
-def _place(files: Files, catalogue: Catalogue, staged: Staged) -> None:
+def _place(files: Files, index: VersionIndex, staged: Staged) -> None:
     target = place(files, staged.unit, staged.run_id)
     if files.exists(target):
         # Of an attempt that was killed before readers could see it.
-        catalogue.withdraw(staged.unit, staged.run_id)
-        if (staged.unit, staged.run_id) in catalogue.in_use():
+        index.withdraw(staged.unit, staged.run_id)
+        if (staged.unit, staged.run_id) in index.in_use():
             raise OutputError(f"{target} is a published version already; choose another run id")
         files.delete(target)
     files.move(staged.uri, target)
@@ -222,12 +222,12 @@ def _hold(files: Files, staged: Staged) -> str:
     return held
 
 
-def _check_columns(files: Files, catalogue: Catalogue, staged: Staged) -> None:
+def _check_columns(files: Files, index: VersionIndex, staged: Staged) -> None:
     """Refuse columns that readers of what is published would stumble over."""
-    units = catalogue.units()
+    units = index.units()
     latest = [u for u in latest_per_cohort(units) if u.cohort == staged.unit.cohort]
     for unit in latest or latest_per_cohort(units):
-        version, old = _newest_schemas(files, catalogue, unit)
+        version, old = _newest_schemas(files, index, unit)
         if version is None:
             continue
         for table, columns in staged.manifest["schemas"].items():
@@ -239,11 +239,11 @@ def _check_columns(files: Files, catalogue: Catalogue, staged: Staged) -> None:
 
 
 def _newest_schemas(
-    files: Files, catalogue: Catalogue, unit: Unit
+    files: Files, index: VersionIndex, unit: Unit
 ) -> tuple[Version | None, dict[str, dict[str, str]]]:
     """Return the newest version of a unit whose manifest can be read, and its columns."""
     try:
-        for version in reversed(catalogue.versions(unit)):
+        for version in reversed(index.versions(unit)):
             with suppress(DamageError):
                 return version, read_manifest(files, version)["schemas"]
     except DamageError as error:
@@ -253,7 +253,7 @@ def _newest_schemas(
 
 def retain(
     files: Files,
-    catalogue: Catalogue,
+    index: VersionIndex,
     settings: Publishing,
     before_deleting: Callable[[], None] = lambda: None,
 ) -> list[str]:
@@ -263,30 +263,30 @@ def retain(
 
     Args:
         files: the root.
-        catalogue: says what readers see, and forgets.
+        index: says what readers see, and forgets.
         settings: the numbers to keep.
         before_deleting: called between the two, for who names directories elsewhere.
     """
     removed = []
-    forgotten = catalogue.retain(versions=settings.keep_versions, run_dates=settings.keep_run_dates)
-    step("forgotten")
+    forgotten = index.retain(versions=settings.keep_versions, run_dates=settings.keep_run_dates)
+    stop_point("forgotten")
     before_deleting()
     for version in forgotten:
         with files.lock(lock_name(version.unit), wait=_WAIT):
-            if (version.unit, version.run_id) not in catalogue.in_use():
+            if (version.unit, version.run_id) not in index.in_use():
                 uri = place(files, version.unit, version.run_id)
                 files.delete(uri)
                 removed.append(uri)
     return removed
 
 
-def check_run_date(catalogue: Catalogue, unit: Unit, settings: Publishing) -> None:
+def check_run_date(index: VersionIndex, unit: Unit, settings: Publishing) -> None:
     """Refuse a day that retention would forget as soon as it is published.
 
     Raises:
         ConfigError: so many later days of the cohort are published.
     """
-    newer = later(catalogue.units(), unit)
+    newer = later(index.units(), unit)
     keep = settings.keep_run_dates
     if keep is not None and len(newer) >= keep:
         raise ConfigError(

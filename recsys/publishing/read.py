@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from recsys.config.sections import Publishing
 from recsys.errors import DamageError, OutputError
-from recsys.publishing.publish import open_catalogue, published_before
+from recsys.publishing.publish import open_index, published_before
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -76,13 +76,11 @@ def read_recommendations(
         DamageError: a file is missing, damaged or too many; the message names it.
     """
     files = open_local(root)
-    catalogue = open_catalogue(files, publishing or Publishing(), lambda: None)
+    index = open_index(files, publishing or Publishing(), lambda: None)
     # A version may be forgotten and deleted between being named and being read: look again.
     for attempt in (1, 2, 3):
-        unit = _unit(catalogue.units(), cohort, run_date)
-        version = (
-            catalogue.current(unit) if run_id is None else published_before(catalogue, unit, run_id)
-        )
+        unit = _unit(index.units(), cohort, run_date)
+        version = index.current(unit) if run_id is None else published_before(index, unit, run_id)
         if version is None:
             raise OutputError(f"{unit}: nothing is published of run {run_id or 'any'}")
         try:
@@ -92,7 +90,7 @@ def read_recommendations(
                 name: _read(uri, manifest["tables"][name], spark) for name, uri in uris.items()
             }
         except (DamageError, FileNotFoundError):
-            if attempt == 3 or version in catalogue.versions(unit):
+            if attempt == 3 or version in index.versions(unit):
                 raise
             continue
         return Published(

@@ -7,7 +7,7 @@ statuses and a manifest, in one directory that never changes once it is in its p
                                                     /status/*.parquet
                                                     /manifest.json
 
-Which version readers see is a catalogue's to say: `recsys.publishing.pointer` for plain
+A version index says which version readers see: `recsys.publishing.pointer` for plain
 directories, `recsys.publishing.iceberg.tables` for tables.
 """
 
@@ -26,7 +26,7 @@ from recsys.store.files import Files
 
 PUBLICATIONS = "publications"
 HELD = "held"
-MARKER = "catalogue.json"  # below PUBLICATIONS: which catalogue the root is published with
+MARKER = "index.json"  # below PUBLICATIONS: which version index the root is published with
 RECOMMENDATIONS, STATUS = "recommendations", "status"
 TABLES = (STATUS, RECOMMENDATIONS)
 
@@ -60,7 +60,7 @@ class Version:
     manifest_sha256: str
 
 
-class Catalogue(Protocol):
+class VersionIndex(Protocol):
     """Says which version readers see. It names directories; it neither makes nor deletes them."""
 
     def units(self) -> list[Unit]:
@@ -92,7 +92,7 @@ class Catalogue(Protocol):
         """
 
     def identity(self) -> dict[str, str]:
-        """Return what tells this catalogue from others of the same root."""
+        """Return what tells this index from others of the same root."""
 
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
         """Forget what is beyond the numbers to keep, and return it.

@@ -1,4 +1,4 @@
-"""Views of Spark's catalogue that show what is current: what SQL readers follow the pointer by.
+"""Views of Spark's catalog that show what is current: what SQL readers follow the pointer by.
 
 They are replaced after the switch. Until then, and if the run is killed between the two, they show
 the version before, which retention keeps as long as `publishing.keep_versions` is above one.
@@ -13,8 +13,8 @@ from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
     TABLES,
-    Catalogue,
     Unit,
+    VersionIndex,
     latest_per_cohort,
     place,
     read_manifest,
@@ -34,19 +34,19 @@ VIEWS = {
 }
 
 
-def create_views(spark: SparkSession, files: Files, catalogue: Catalogue, database: str) -> None:
-    """Create or replace the views of VIEWS in a database of Spark's catalogue.
+def create_views(spark: SparkSession, files: Files, index: VersionIndex, database: str) -> None:
+    """Create or replace the views of VIEWS in a database of Spark's catalog.
 
-    They stay for other sessions where the catalogue does (a Hive metastore, not Spark's own in
+    They stay for other sessions where the catalog does (a Hive metastore, not Spark's own in
     memory). A database that was made for them is left where it is.
     """
     spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
-    with files.lock("views", wait=120):  # or an earlier look at the catalogue could win
-        _create(spark, files, catalogue, database)
+    with files.lock("views", wait=120):  # or an earlier look at the index could win
+        _create(spark, files, index, database)
 
 
-def _create(spark: SparkSession, files: Files, catalogue: Catalogue, database: str) -> None:
-    shown = {unit: seen for unit in catalogue.units() if (seen := _seen(files, catalogue, unit))}
+def _create(spark: SparkSession, files: Files, index: VersionIndex, database: str) -> None:
+    shown = {unit: seen for unit in index.units() if (seen := _seen(files, index, unit))}
     if not shown:
         return
     for view, (table, latest) in VIEWS.items():
@@ -55,10 +55,10 @@ def _create(spark: SparkSession, files: Files, catalogue: Catalogue, database: s
         spark.sql(f"CREATE OR REPLACE VIEW `{database}`.`{view}` AS {select}")
 
 
-def _seen(files: Files, catalogue: Catalogue, unit: Unit) -> dict[str, _Table] | None:
+def _seen(files: Files, index: VersionIndex, unit: Unit) -> dict[str, _Table] | None:
     """Return what there is to see of a unit, by table; another's damage must not hide the rest."""
     try:
-        version = catalogue.current(unit)
+        version = index.current(unit)
         if version is None:  # it was just listed, and has been forgotten since
             return None
         schemas = read_manifest(files, version)["schemas"]

@@ -32,8 +32,8 @@ class Run:
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Log a stage and record its duration in seconds under its name."""
+    def step(self, name: str) -> Iterator[None]:
+        """Log a step and record its duration in seconds under its name."""
         log.info("%s ...", name)
         start = time.perf_counter()
         yield

@@ -1,4 +1,4 @@
-"""Named steps of a run, at which a test can stop the world: `RECSYS_STEP=name:directory`.
+"""Named steps of a run, at which a test can stop the world: `RECSYS_STOP_AT=name:directory`.
 
 At that step the run says so by a file `reached` in the directory and waits until there is one
 called `go`, or until it is killed. Without the variable a step does nothing.
@@ -9,10 +9,10 @@ import os
 import time
 from pathlib import Path
 
-VARIABLE = "RECSYS_STEP"
+VARIABLE = "RECSYS_STOP_AT"
 
 # In the order in which a run with recommendations reaches them.
-STEPS = (
+STOP_POINTS = (
     "begun",
     "prepared",
     "trained",
@@ -24,7 +24,7 @@ STEPS = (
     "status committed",  # iceberg alone
     "switched",
     "lists forgotten",  # iceberg alone: old recommendations, not their statuses yet
-    "forgotten",  # by the catalogue; the files are still there
+    "forgotten",  # by the index; the files are still there
     "retained",
     "recorded",
 )
@@ -32,7 +32,7 @@ STEPS = (
 log = logging.getLogger(__name__)
 
 
-def step(name: str) -> None:
+def stop_point(name: str) -> None:
     """Say that a run is here."""
     wanted, _, folder = os.environ.get(VARIABLE, "").partition(":")
     if wanted != name:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from recsys.config.sections import Titles
 from recsys.errors import ConfigError
-from recsys.kernel.worker import FOLD_IN, POPULAR, Catalogue, Choice, Lists, Ragged
+from recsys.kernel.worker import FOLD_IN, POPULAR, BroadcastModel, Choice, Lists, Ragged
 from recsys.model.arrays import Vectors, ids_for_pandas, load_fold_in, load_items
 from recsys.score.titles import read_titles
 
@@ -46,7 +46,7 @@ class LocalModel:
         """
         folder = Path(path).resolve()  # a model is called like its directory, not like a link to it
         items, fold_in = load_items(folder), load_fold_in(folder)
-        catalogue = Catalogue(
+        model = BroadcastModel(
             key=folder.name,
             ids=ids_for_pandas(items.ids),
             embeddings=items.embeddings,
@@ -55,7 +55,7 @@ class LocalModel:
             allowed=None,
             fold_in=fold_in,
         )
-        return cls(Lists(catalogue), items, titles)
+        return cls(Lists(model), items, titles)
 
     @property
     def n_items(self) -> int:
@@ -98,7 +98,7 @@ class LocalModel:
         source = FOLD_IN if likes else POPULAR
         rank = self._lists.by_fold_in if likes else self._lists.by_popularity
         ranked = rank(user, choice)
-        items = self._lists.catalogue.ids[ranked.items]
+        items = self._lists.model.ids[ranked.items]
         titles = [self._titles.get(item) for item in items.tolist()]
         return pd.DataFrame(
             {

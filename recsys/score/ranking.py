@@ -87,8 +87,8 @@ def recommend(
     """Rank a model's items for users.
 
     The items are broadcast once; users come to a Python worker in Arrow batches and are neither
-    grouped nor joined with items. Their vectors move once, to the part that `split` chose: a range
-    partitioning here would read and join everything a second time, to find the ranges.
+    grouped nor joined with items. Their vectors move once, to the part that `number_parts` chose: a
+    range partitioning here would read and join everything a second time, to find the ranges.
 
     Args:
         spark: the session.
@@ -103,10 +103,10 @@ def recommend(
     Returns:
         RANKED_SCHEMA; within a partition in order of user and rank.
     """
-    catalogue = broadcast_catalogue(spark, model, allowed)
+    shared = broadcast_model(spark, model, allowed)
     score: partial[Iterator[pd.DataFrame]] = partial(
         worker.score,
-        shared=catalogue,
+        shared=shared,
         k=k,
         exclude_seen=exclude_seen,
         only_candidates=only_candidates,
@@ -122,7 +122,7 @@ def recommend(
     )
 
 
-def split(users: DataFrame, tasks: int) -> DataFrame:
+def number_parts(users: DataFrame, tasks: int) -> DataFrame:
     """Number the parts to score, ranges of user ids: `part`, from 0 to tasks - 1.
 
     To be staged: the number says where a row is just now.
@@ -148,14 +148,14 @@ def probability(loss: str) -> Column:
     return F.when(F.col(SOURCE) == worker.MODEL, sigmoid).cast("float")
 
 
-def broadcast_catalogue(
+def broadcast_model(
     spark: SparkSession, model: Model, allowed: NDArray[np.bool_] | None = None
 ) -> Any:
     """Send a model's items to the executors once; `allowed` as in `recommend`."""
     filtered = "" if allowed is None else "-" + digest(np.packbits(allowed).tobytes().hex())[:8]
     items = model.items
     return spark.sparkContext.broadcast(
-        worker.Catalogue(
+        worker.BroadcastModel(
             key=model.uri + filtered,
             ids=ids_for_pandas(items.ids),
             embeddings=items.embeddings,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recsys.config.redaction import redact
 from recsys.errors import ConfigError, ConflictError, OutputError
-from recsys.runtime.stop_points import step
+from recsys.runtime.stop_points import stop_point
 from recsys.store.files import LOCKS, local_path, scheme
 
 
@@ -96,7 +96,7 @@ class PosixFiles:
                     stream.write(content)
                     stream.flush()
                     os.fsync(stream.fileno())
-                step(f"replacing {path.name}")
+                stop_point(f"replacing {path.name}")
                 beside.replace(path)
             finally:
                 beside.unlink(missing_ok=True)

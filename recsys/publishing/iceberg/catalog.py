@@ -1,4 +1,4 @@
-"""Opening the catalogue of Iceberg tables, and the tables' columns."""
+"""Opening the catalog of Iceberg tables, and the tables' columns."""
 
 import time
 from collections.abc import Iterator
@@ -41,8 +41,8 @@ LEAST = pa.schema([(RUN_DATE, pa.date32()), (COHORT, pa.string()), (RUN_ID, pa.s
 EXAMPLE = "postgresql+psycopg2://user@host/database"
 
 
-class Catalogue:
-    """pyiceberg's catalogue, opened when it is first needed."""
+class IcebergCatalog:
+    """pyiceberg's catalog, opened when it is first needed."""
 
     def __init__(self, files: Files, settings: Iceberg) -> None:
         self._files = files
@@ -52,7 +52,7 @@ class Catalogue:
 
     @property
     def properties(self) -> dict[str, str]:
-        """The properties of the opened catalogue."""
+        """The properties of the opened catalog."""
         return dict(self._open().properties)
 
     def load(self, name: str) -> Table | None:
@@ -127,7 +127,7 @@ class Catalogue:
                         f"as {EXAMPLE}"
                     ) from None
                 except SQLAlchemyError:
-                    # Another process may be creating the catalogue's own tables at this moment.
+                    # Another process may be creating the catalog's own tables at this moment.
                     if attempt == 2:
                         raise
                     time.sleep(0.2)
@@ -135,7 +135,7 @@ class Catalogue:
         return self._opened
 
     def identity(self) -> dict[str, str]:
-        """Return what tells this catalogue from others of the same root; no secrets."""
+        """Return what tells this catalog from others of the same root; no secrets."""
         uri = self._all_properties().get("uri", "")
         with suppress(ArgumentError):  # not a URL of SQLAlchemy's
             uri = make_url(uri).set(password=None).render_as_string()
@@ -160,7 +160,7 @@ class Catalogue:
             if root is None:
                 raise ConfigError(
                     "publishing.iceberg.properties: a root that is not local needs the uri of a "
-                    f"catalogue, such as {EXAMPLE}"
+                    f"catalog, such as {EXAMPLE}"
                 )
             root.mkdir(parents=True, exist_ok=True)
             url = URL.create("sqlite", database=str(root / "catalog.db"))
@@ -172,13 +172,13 @@ class Catalogue:
 
 
 @contextmanager
-def errors(catalogue: Catalogue) -> Iterator[None]:
+def errors(catalog: IcebergCatalog) -> Iterator[None]:
     """Turn what pyiceberg and SQLAlchemy raise into one line without secrets.
 
     CommitFailedException passes: a rival came first, and the commit is to be tried again.
 
     Raises:
-        ConfigError: the catalogue cannot be used as configured.
+        ConfigError: the catalog cannot be used as configured.
         OutputError: it cannot be reached, or refused something.
         DamageError: a file is missing.
     """
@@ -188,16 +188,16 @@ def errors(catalogue: Catalogue) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise DamageError(
-            f"a file of an Iceberg table is missing: {_line(catalogue, error)}"
+            f"a file of an Iceberg table is missing: {_line(catalog, error)}"
         ) from error
     except (NotInstalledError, ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigError(
-            f"the Iceberg catalogue needs a module that is not installed: "
-            f"{_line(catalogue, error)}; install what it names"
+            f"the Iceberg catalog needs a module that is not installed: "
+            f"{_line(catalog, error)}; install what it names"
         ) from None
     except (ArgumentError, NoSuchPropertyException) as error:
         raise ConfigError(
-            f"publishing.iceberg.properties: {_line(catalogue, error)}; expected a uri such as "
+            f"publishing.iceberg.properties: {_line(catalog, error)}; expected a uri such as "
             f"{EXAMPLE}"
         ) from None
     except (
@@ -209,7 +209,7 @@ def errors(catalogue: Catalogue) -> Iterator[None]:
         OSError,
     ) as error:
         raise OutputError(
-            f"the Iceberg catalogue failed: {_line(catalogue, error)}; see "
+            f"the Iceberg catalog failed: {_line(catalog, error)}; see "
             "publishing.iceberg.properties and whether its server runs"
         ) from None
 
@@ -253,6 +253,6 @@ def _with_slashes(uri: str) -> str:
     return uri if path is None else f"file://{path}"
 
 
-def _line(catalogue: Catalogue, error: BaseException) -> str:
+def _line(catalog: IcebergCatalog, error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    return catalogue.hide(lines[0])
+    return catalog.hide(lines[0])

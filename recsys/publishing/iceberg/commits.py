@@ -16,14 +16,14 @@ from pyiceberg.table.snapshots import Snapshot
 from recsys.columns import COHORT, RUN_DATE, RUN_ID
 from recsys.errors import ConflictError, DamageError
 from recsys.publishing.iceberg import history as past
-from recsys.publishing.iceberg.catalog import Catalogue, errors
+from recsys.publishing.iceberg.catalog import IcebergCatalog, errors
 from recsys.publishing.iceberg.history import Entry, History
 from recsys.publishing.versions import Unit
 
 ATTEMPTS = 30
 
 
-def persist(catalogue: Catalogue, attempt: Callable[[], None]) -> None:
+def persist(catalog: IcebergCatalog, attempt: Callable[[], None]) -> None:
     """Try until no rival has committed in between; each attempt begins with fresh metadata.
 
     Raises:
@@ -31,7 +31,7 @@ def persist(catalogue: Catalogue, attempt: Callable[[], None]) -> None:
     """
     for _ in range(ATTEMPTS):
         try:
-            with errors(catalogue):
+            with errors(catalog):
                 return attempt()
         except CommitFailedException:
             time.sleep(random.uniform(0, 0.2))  # noqa: S311 - no secret, only apart

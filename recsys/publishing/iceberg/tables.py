@@ -45,7 +45,7 @@ from recsys.publishing.versions import (
     later,
     read_manifest,
 )
-from recsys.runtime.stop_points import step
+from recsys.runtime.stop_points import stop_point
 from recsys.store.files import Files
 
 try:
@@ -55,7 +55,7 @@ try:
     from pyiceberg.table.snapshots import Snapshot
     from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
-    from recsys.publishing.iceberg import catalog as catalogues
+    from recsys.publishing.iceberg import catalog as catalogs
     from recsys.publishing.iceberg import commits as commits
     from recsys.publishing.iceberg.sweep import sweep
 except ImportError as error:
@@ -71,7 +71,7 @@ GRACE = dt.timedelta(hours=1)
 
 
 class IcebergTables:
-    """The catalogue of Iceberg tables; see `Catalogue` for its first methods."""
+    """The version index in Iceberg tables; see `VersionIndex` for its first methods."""
 
     def __init__(
         self,
@@ -85,19 +85,19 @@ class IcebergTables:
 
         Args:
             files: the root below which versions lie.
-            settings: the catalogue's name, properties and namespace.
+            settings: the catalog's name, properties and namespace.
             alive: raises if the run must not go on; asked between the two commits.
             grace: for how long readers may go on with a metadata file that was current, and a
                 publisher may take over a commit; younger files are not deleted.
         """
         self._files = files
-        self._catalogue = catalogues.Catalogue(files, settings)
+        self._catalog = catalogs.IcebergCatalog(files, settings)
         self._alive = alive
         self._grace = grace
 
     def close(self) -> None:
         """Close the connections."""
-        self._catalogue.close()
+        self._catalog.close()
 
     # What is published
 
@@ -137,17 +137,17 @@ class IcebergTables:
         Raises:
             ConflictError: another run has become current meanwhile; readers see that one.
             DamageError, OutputError: the files are not what the manifest says, or their columns
-                do not fit; nothing was committed, or the catalogue failed.
+                do not fit; nothing was committed, or the catalog failed.
         """
         manifest = read_manifest(self._files, version)
-        with catalogues.errors(self._catalogue):
+        with catalogs.errors(self._catalog):
             found = {
                 name: footers.look_at(self._files, version, name, manifest, self._open)
                 for name in TABLES
             }
         self._expect(version.unit, expected)
         self._show(STATUS, version, found[STATUS], expected)
-        step("status committed")
+        stop_point("status committed")
         self._alive()
         try:
             self._show(RECOMMENDATIONS, version, found[RECOMMENDATIONS], expected)
@@ -173,7 +173,7 @@ class IcebergTables:
                 return result
 
             self._forget(RECOMMENDATIONS, dates, old)
-            step("lists forgotten")
+            stop_point("lists forgotten")
             table = self._load(RECOMMENDATIONS)
             left, _ = self._history(table)
             known = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
@@ -183,7 +183,7 @@ class IcebergTables:
             for name in TABLES:
                 table = self._load(name)
                 if table is not None:
-                    with catalogues.errors(self._catalogue):
+                    with catalogs.errors(self._catalog):
                         sweep(table, self._grace)
             return forgotten
 
@@ -208,7 +208,7 @@ class IcebergTables:
 
         Raises:
             DamageError: a file is missing, or the rows are not those of the version.
-            OutputError: there is no such snapshot, or the catalogue cannot be reached.
+            OutputError: there is no such snapshot, or the catalog cannot be reached.
         """
         for attempt in range(READINGS):
             table = self._load(RECOMMENDATIONS)
@@ -249,7 +249,7 @@ class IcebergTables:
         raise DamageError(f"{unit}: no snapshot of the statuses has those of run {run_id}")
 
     def _rows(self, table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table:
-        with catalogues.errors(self._catalogue):
+        with catalogs.errors(self._catalog):
             return commits.rows(table, snapshot, unit, entry)
 
     # One commit to one table
@@ -259,7 +259,7 @@ class IcebergTables:
         entry = Entry(version.run_id, version.published_at, version.manifest_sha256, files.rows)
 
         def attempt() -> None:
-            table = self._catalogue.create(name, files.schema)
+            table = self._catalog.create(name, files.schema)
             found, sequence = self._history(table)
             if name == RECOMMENDATIONS:  # of the very metadata on which the commit builds
                 current = past.shown(found, unit, sequence)
@@ -276,7 +276,7 @@ class IcebergTables:
                 return
             transaction = table.transaction()
             if files.schema is not None:
-                catalogues.evolve(transaction, files.schema, known is not None and known.kept)
+                catalogs.evolve(transaction, files.schema, known is not None and known.kept)
             summary = commits.summary(unit, known or entry)
             commits.overwrite(transaction, table, [unit], files.uris, summary)
             after = past.advanced(
@@ -288,7 +288,7 @@ class IcebergTables:
             commits.remember(transaction, found, after)
             transaction.commit_transaction()
 
-        commits.persist(self._catalogue, attempt)
+        commits.persist(self._catalog, attempt)
 
     def withdraw(self, unit: Unit, run_id: str) -> None:
         """Take back the statuses of a run whose recommendations were never committed."""
@@ -302,8 +302,8 @@ class IcebergTables:
         self._forget(STATUS, nothing, lambda was, at: past.without(was, unit, run_id))
 
     def identity(self) -> dict[str, str]:
-        """Return what tells this catalogue from others of the same root."""
-        return self._catalogue.identity()
+        """Return what tells this catalog from others of the same root."""
+        return self._catalog.identity()
 
     def _show_statuses_of_current(self, unit: Unit) -> None:
         """Put back the statuses of the run that won, after this one has lost."""
@@ -311,7 +311,7 @@ class IcebergTables:
         if current is None:
             return
         manifest = read_manifest(self._files, current)
-        with catalogues.errors(self._catalogue):
+        with catalogs.errors(self._catalog):
             files = footers.look_at(self._files, current, STATUS, manifest, self._open)
         self._show(STATUS, current, files, current.run_id)
 
@@ -363,7 +363,7 @@ class IcebergTables:
                 ExpireSnapshots(transaction).by_ids(sorted(expired)).commit()
             transaction.commit_transaction()
 
-        commits.persist(self._catalogue, attempt)
+        commits.persist(self._catalog, attempt)
 
     def _expect(self, unit: Unit, expected: str | None) -> None:
         current = self.current(unit)
@@ -372,8 +372,8 @@ class IcebergTables:
     # The rest
 
     def _load(self, name: str) -> Table | None:
-        with catalogues.errors(self._catalogue):
-            return self._catalogue.load(name)
+        with catalogs.errors(self._catalog):
+            return self._catalog.load(name)
 
     def _history(self, table: Table | None) -> tuple[History, int]:
         """Return a table's history, and the sequence number of its current snapshot or 0."""
@@ -383,7 +383,7 @@ class IcebergTables:
         return past.read(table.properties), commits.sequence(snapshot)
 
     def _open(self, uri: str) -> BinaryIO:
-        io = load_file_io(self._catalogue.properties, uri)
+        io = load_file_io(self._catalog.properties, uri)
         return cast(BinaryIO, io.new_input(uri).open())
 
     def _lock(self, unit: Unit, locks: ExitStack) -> bool:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.columns import MEASURED_SCHEMA, names
+from recsys.columns import EVALUATED_SCHEMA, names
 from recsys.kernel import metrics
+from recsys.kernel.evaluate import Traits, evaluate
 from recsys.kernel.fold_in import plain_mean
-from recsys.kernel.measure import Traits, measure
 from recsys.kernel.topk import KernelError
-from recsys.kernel.worker import Catalogue
+from recsys.kernel.worker import BroadcastModel
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Broadcast:
 
 # Five items, the first the most popular; the model likes the last best.
 CATALOGUE = Broadcast(
-    Catalogue(
+    BroadcastModel(
         key="measured",
         ids=np.arange(5, dtype=np.int32),
         embeddings=np.arange(5, dtype=np.float32)[:, None],
@@ -54,8 +54,8 @@ def people(**changes: Any) -> pd.DataFrame:
 
 
 def test_each_of_the_two_is_measured_by_its_own_lists_and_ranks() -> None:
-    found = pd.concat(measure(iter([people()]), CATALOGUE, TRAITS, [1, 2], True))
-    assert set(found) == set(names(MEASURED_SCHEMA))
+    found = pd.concat(evaluate(iter([people()]), CATALOGUE, TRAITS, [1, 2], True))
+    assert set(found) == set(names(EVALUATED_SCHEMA))
     two = found[found["k"] == 2].set_index(["model", "user_id"])
     lists = {key: list(items) for key, items in two["items"].items()}
     assert lists == {
@@ -86,19 +86,19 @@ def test_each_of_the_two_is_measured_by_its_own_lists_and_ranks() -> None:
 
 
 def test_users_are_measured_the_same_in_any_batches() -> None:
-    whole = pd.concat(measure(iter([people()]), CATALOGUE, TRAITS, [1, 2], True))
+    whole = pd.concat(evaluate(iter([people()]), CATALOGUE, TRAITS, [1, 2], True))
     singly = (people().iloc[[i]] for i in range(3))
-    parts = pd.concat(measure(singly, CATALOGUE, TRAITS, [1, 2], True))
+    parts = pd.concat(evaluate(singly, CATALOGUE, TRAITS, [1, 2], True))
     by = ["user_id", "model", "k"]
     pd.testing.assert_frame_equal(
         whole.sort_values(by, ignore_index=True),
         parts.sort_values(by, ignore_index=True),
         check_exact=True,
     )
-    assert list(measure(iter([people().iloc[:0]]), CATALOGUE, TRAITS, [1], True)) == []
+    assert list(evaluate(iter([people().iloc[:0]]), CATALOGUE, TRAITS, [1], True)) == []
 
 
 def test_an_error_names_the_user() -> None:
     broken = people(bias=[0.0, 0.0, np.nan])
     with pytest.raises(KernelError, match=r"model measured: .*\(user b\)"):
-        list(measure(iter([broken]), CATALOGUE, TRAITS, [1], False))
+        list(evaluate(iter([broken]), CATALOGUE, TRAITS, [1], False))

@@ -1,4 +1,4 @@
-"""What an executor does to judge a model: make the lists of test users and measure them there."""
+"""Evaluate a model on an executor: make the lists of test users and compute their metrics."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ COMPARED = (MODEL, POPULARITY)
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of the items from training, broadcast beside the catalogue.
+    """What is known of the items from training, broadcast beside the model.
 
     Attributes:
         information: `(n_items,)` float64, from `metrics.self_information`.
@@ -45,21 +45,21 @@ class SharedTraits(Protocol):
         """The traits, fetched once per worker process."""
 
 
-def measure(
+def evaluate(
     batches: Iterator[pd.DataFrame],
     shared: Shared,
     traits: SharedTraits,
     ks: Sequence[int],
     whole_catalogue: bool,
 ) -> Iterator[pd.DataFrame]:
-    """Rank the catalogue for test users with the model and by popularity, and measure both.
+    """Rank the catalogue for test users with the model and by popularity, and evaluate both.
 
     Args:
         batches: `user_id`, `source` (`model`, or anything else for users whom the model does not
             know: they get popular items in both), `embedding`, `bias`, `seen` (item rows, left
             out), `relevant` (item rows), `outside` (how many more relevant items the catalogue does
             not have), `history` and `segment` (handed on).
-        shared: the broadcast catalogue.
+        shared: the broadcast model.
         traits: the broadcast traits of its items.
         ks: where to cut the lists.
         whole_catalogue: whether to rank all items, for the metrics of `metrics.OF_RANKS`.
@@ -119,7 +119,7 @@ def _with_model(
     if not known.any():
         return popular
     some = users[known]
-    with naming(some, lists.catalogue):
+    with naming(some, lists.model):
         ranked = lists.by_model(some, Choice(k, seen if known.all() else _of(seen, known)))
     found = Ragged(ranked.indptr, ranked.items)
     if known.all():
@@ -138,18 +138,18 @@ def _full(
     seen: Ragged,
     outside: NDArray[np.int64],
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    catalogue = lists.catalogue
+    model = lists.model
     popular = lists.popularity.ranks(relevant.indptr, relevant.values, seen.indptr, seen.values)
     n_seen = np.fromiter((len(np.unique(part)) for part in seen), np.int64, len(users))
-    n_others = len(catalogue.ids) - n_seen - np.diff(relevant.indptr)
+    n_others = len(model.ids) - n_seen - np.diff(relevant.indptr)
     ranks = popular.copy()
     if known.any():
         some = users[known]
         mine, out = _of(relevant, known), _of(seen, known)
-        with naming(some, catalogue):
+        with naming(some, model):
             ranks[np.repeat(known, np.diff(relevant.indptr))] = full_ranks(
-                catalogue.embeddings,
-                catalogue.biases,
+                model.embeddings,
+                model.biases,
                 np.stack(some["embedding"].to_list()).astype(np.float32, copy=False),
                 some["bias"].to_numpy(np.float32),
                 *(mine.indptr, mine.values),

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys.config.sections import POLICIES, Deduplication, Filters, Input, Validation
+from recsys.config.sections import POLICIES, Deduplication, Filters, Input, RowChecks
 from recsys.errors import ConfigError, InputError
-from recsys.ingest.judging import accepted, check_timestamp_format, rejects, validate
+from recsys.ingest.judging import accepted, check_timestamp_format, judge, rejects
 from recsys.ingest.pairing import deduplicate, drop_rare, label
 from tests.conftest import collected
 
 RAW = "user string, item string, rating string, timestamp string, line string"
 
 
-def judge(
+def judge_text(
     spark: SparkSession, rows: list[tuple[Any, ...]], schema: str = RAW, **settings: Any
 ) -> DataFrame:
-    validation = Validation.model_validate(settings.pop("validation", {}))
+    checks = RowChecks.model_validate(settings.pop("row_checks", {}))
     source = Input.model_validate(settings)
-    return validate(spark.createDataFrame(rows, schema), source, validation)
+    return judge(spark.createDataFrame(rows, schema), source, checks)
 
 
 GOOD = ("u", "i", "3.5", "100", None)
@@ -39,7 +39,9 @@ def test_each_kind_of_bad_row_has_its_reason(spark: SparkSession) -> None:
         "timestamp_missing": ("u", "i", "3", None, None),
         "timestamp_unparsable": ("u", "i", "3", "yesterday", None),
     }
-    judged = judge(spark, [GOOD, *bad.values()], validation={"rating_min": 0.0, "rating_max": 5.0})
+    judged = judge_text(
+        spark, [GOOD, *bad.values()], row_checks={"rating_min": 0.0, "rating_max": 5.0}
+    )
     assert collected(accepted(judged)) == [("u", "i", 3.5, dt.datetime(1970, 1, 1, 0, 1, 40))]
     assert collected(rejects(judged)) == sorted(
         ((reason, *row) for reason, row in bad.items()), key=repr
@@ -54,7 +56,7 @@ PLAIN = {"4": 4.0, " 4.50 ": 4.5, "-1e-3": -0.001, "+7": 7.0}
 
 def test_text_is_a_rating_only_where_it_is_a_plain_finite_number(spark: SparkSession) -> None:
     texts = [*BEYOND, *NOT_FINITE, *NOT_PLAIN, *PLAIN]
-    judged = judge(spark, [(text, "i", text, "1", None) for text in texts]).collect()
+    judged = judge_text(spark, [(text, "i", text, "1", None) for text in texts]).collect()
     reasons = {row["user_id"]: row["reason"] for row in judged}
     assert [reasons[text] for text in BEYOND] == ["rating_out_of_range"] * len(BEYOND)
     assert [reasons[text] for text in NOT_FINITE] == ["rating_not_finite"] * len(NOT_FINITE)
@@ -75,7 +77,7 @@ def test_text_ids_become_the_configured_type_or_are_rejected(
     spark: SparkSession, wanted: str, found: dict[str, Any]
 ) -> None:
     rows = [(text, text, "1", "1", None) for text in found]
-    judged = judge(spark, rows, id_types={"user": wanted}).collect()
+    judged = judge_text(spark, rows, id_types={"user": wanted}).collect()
     assert {row["item_id"]: row["user_id"] for row in judged} == found
     assert {row["item_id"]: row["reason"] for row in judged} == {
         text: None if value is not None else "user_invalid" for text, value in found.items()
@@ -85,7 +87,7 @@ def test_text_ids_become_the_configured_type_or_are_rejected(
 @pytest.mark.parametrize("kind", ["int", "bigint", "smallint", "string"])
 def test_typed_ids_keep_their_type(spark: SparkSession, kind: str) -> None:
     raw = spark.sql(f"select cast('5' as {kind}) user, 'i' item, cast(null as string) line")
-    found = validate(raw, Input(), Validation()).schema["user_id"].dataType.simpleString()
+    found = judge(raw, Input(), RowChecks()).schema["user_id"].dataType.simpleString()
     assert found == ("int" if kind == "smallint" else kind)
 
 
@@ -95,9 +97,9 @@ def test_a_column_that_cannot_be_an_id_is_refused_or_converted(spark: SparkSessi
         "from values (5d), (5.5d), (1e300d), (double('nan')) as t(x)"
     )
     with pytest.raises(ConfigError, match=r"found a column of type double.*input\.id_types\.user"):
-        validate(raw, Input(), Validation())
+        judge(raw, Input(), RowChecks())
     source = Input.model_validate({"id_types": {"user": "long"}})
-    rows = validate(raw, source, Validation()).select("user_id", "reason").collect()
+    rows = judge(raw, source, RowChecks()).select("user_id", "reason").collect()
     assert sorted(map(tuple, rows), key=repr) == [
         (5, None),
         (None, "user_invalid"),
@@ -113,7 +115,7 @@ def test_decimal_ids_are_taken_only_where_they_are_whole(spark: SparkSession) ->
     )
     for kind, expected in (("int", 5), ("string", "5")):
         source = Input.model_validate({"id_types": {"user": kind}})
-        rows = validate(raw, source, Validation()).select("user_id", "reason").collect()
+        rows = judge(raw, source, RowChecks()).select("user_id", "reason").collect()
         assert sorted(map(tuple, rows), key=repr) == [
             (expected, None),
             (None, "user_invalid"),
@@ -122,7 +124,7 @@ def test_decimal_ids_are_taken_only_where_they_are_whole(spark: SparkSession) ->
 
 
 def test_ids_of_bytes_that_are_no_text_are_rejected_not_merged(spark: SparkSession) -> None:
-    judged = judge(spark, [("a\ufffd", "i", "1", "1", None)]).collect()
+    judged = judge_text(spark, [("a\ufffd", "i", "1", "1", None)]).collect()
     assert judged[0]["reason"] == "user_invalid"
 
 
@@ -167,7 +169,7 @@ def test_timestamps_are_read_by_the_configured_format_or_rejected(
     spark: SparkSession, layout: str, found: dict[str, dt.datetime | None]
 ) -> None:
     rows = [(text, "i", "1", text, None) for text in found]
-    judged = judge(spark, rows, timestamp_format=layout).collect()
+    judged = judge_text(spark, rows, timestamp_format=layout).collect()
     assert {row["user_id"]: row["timestamp"] for row in judged} == found
     assert {row["user_id"]: row["reason"] for row in judged} == {
         text: None if value else "timestamp_unparsable" for text, value in found.items()
@@ -177,11 +179,11 @@ def test_timestamps_are_read_by_the_configured_format_or_rejected(
 def test_a_number_with_a_text_pattern_is_refused(spark: SparkSession) -> None:
     schema = "user string, item string, timestamp bigint, line string"
     with pytest.raises(ConfigError, match=r"timestamp: found a column of type bigint"):
-        judge(spark, [("u", "i", 1, None)], schema, timestamp_format="yyyy")
+        judge_text(spark, [("u", "i", 1, None)], schema, timestamp_format="yyyy")
 
 
 def test_without_rating_and_timestamp_each_row_counts_as_one(spark: SparkSession) -> None:
-    judged = judge(spark, [("u", "i", None)], "user string, item string, line string")
+    judged = judge_text(spark, [("u", "i", None)], "user string, item string, line string")
     assert collected(accepted(judged)) == [("u", "i", 1.0, None)]
 
 
@@ -239,7 +241,7 @@ def test_every_policy_is_the_same_to_the_bit_for_any_order_and_partitioning(
 
 
 def test_negative_zero_and_zero_are_the_same_rating(spark: SparkSession) -> None:
-    row = judge(spark, [("u", "i", "-0.0", "1", None)]).collect()[0]
+    row = judge_text(spark, [("u", "i", "-0.0", "1", None)]).collect()[0]
     assert row["rating"].hex() == (0.0).hex()
 
 
