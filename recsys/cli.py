@@ -67,18 +67,20 @@ def main() -> None:
 @_with([*_OPTIONS, _FORCE])
 def run(**given: Any) -> None:
     """Prepare, train and score."""
-    from recsys.flows import run as run_job
+    from recsys.flows.commands import run_command
+    from recsys.flows.execution import execute
 
-    sys.exit(run_job.main(_options(given)))
+    sys.exit(execute(run_command(), _options(given)))
 
 
 @main.command()
 @_with(_OPTIONS)
 def train(**given: Any) -> None:
     """Prepare the ratings and train a model."""
-    from recsys.flows import train as train_job
+    from recsys.flows.commands import train_command
+    from recsys.flows.execution import execute
 
-    sys.exit(train_job.main(_options(given)))
+    sys.exit(execute(train_command(), _options(given)))
 
 
 @main.command()
@@ -86,9 +88,10 @@ def train(**given: Any) -> None:
 @_with([*_OPTIONS, _FORCE])
 def score(model_id: str, **given: Any) -> None:
     """Score a cohort with a model that was trained before."""
-    from recsys.flows import score as score_job
+    from recsys.flows.commands import score_command
+    from recsys.flows.execution import execute
 
-    sys.exit(score_job.main(_options(given), model_id))
+    sys.exit(execute(score_command(model_id), _options(given)))
 
 
 @main.command()
@@ -97,9 +100,10 @@ def score(model_id: str, **given: Any) -> None:
 @_with(_OPTIONS)
 def similar(kind: str, model_id: str, **given: Any) -> None:
     """Write the nearest neighbours of items or users, by the cosine of their embeddings."""
-    from recsys.flows import similar as similar_job
+    from recsys.flows.commands import similar_command
+    from recsys.flows.execution import execute
 
-    sys.exit(similar_job.main(_options(given), model_id, kind))
+    sys.exit(execute(similar_command(kind, model_id), _options(given)))
 
 
 @main.command()
@@ -118,13 +122,15 @@ def recommend(**given: Any) -> None:
 @_with(_OPTIONS)
 def evaluate(**given: Any) -> None:
     """Hold pairs out, train on the rest, and measure the lists beside popularity."""
-    from recsys.flows import evaluate as evaluate_job
+    from recsys.flows.commands import evaluate_command
+    from recsys.flows.execution import execute
 
-    sys.exit(evaluate_job.main(_options(given)))
+    sys.exit(execute(evaluate_command(), _options(given)))
 
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _manage(
@@ -137,12 +143,15 @@ def _manage(
 
 @main.command()
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--run-date", type=_DAY, help="Only runs for this day.")
+@_JSON
 @_with([*_CONFIG_OPTIONS, _DEBUG])
-def runs(limit: int, **given: Any) -> None:
+def runs(limit: int, run_date: dt.datetime | None, as_json: bool, **given: Any) -> None:
     """List the latest runs of a root, with their state."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.runs(place, limit), **given)
+    day = None if run_date is None else run_date.date()
+    _manage(lambda place: manage.runs(place, limit, day, as_json=as_json), **given)
 
 
 @main.command()
@@ -160,14 +169,28 @@ def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -
 @main.command()
 @click.option("--yes", is_flag=True, help="Delete what is shown.")
 @click.option(
-    "--stored", is_flag=True, help="Also models and interactions of which no kept version was made."
+    "--stored",
+    is_flag=True,
+    help="Also models, interactions, rejects, evaluations and tables of neighbours of which no "
+    "kept version was made.",
+)
+@click.option(
+    "--min-age",
+    "min_age_days",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    help="Days; of what --stored names, only what is older.",
 )
 @_with([*_CONFIG_OPTIONS, _DEBUG])
-def clean(yes: bool, stored: bool, **given: Any) -> None:
+def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:
     """Show what nothing needs any more, and with --yes delete it."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.clean(place, yes=yes, stored=stored), **given)
+    _manage(
+        lambda place: manage.clean(place, yes=yes, stored=stored, min_age_days=min_age_days),
+        **given,
+    )
 
 
 @main.command()

@@ -4,6 +4,30 @@ Schemas are DDL text, so that this module needs no Spark; `{user}` and `{item}` 
 own types (`int`, `bigint` or `string`).
 """
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class IdTypes:
+    """Spark's names of the types of the ids: `int`, `bigint` or `string`.
+
+    Attributes:
+        user: of user ids.
+        item: of item ids.
+    """
+
+    user: str
+    item: str
+
+    def fill(self, schema: str) -> str:
+        """Return a schema of this module with the types in place of `{user}` and `{item}`."""
+        return schema.format(user=self.user, item=self.item)
+
+    def __str__(self) -> str:
+        """Name both in a message."""
+        return f"user ids {self.user}, item ids {self.item}"
+
+
 # Ratings and interactions
 USER = "user_id"
 ITEM = "item_id"
@@ -87,6 +111,7 @@ ITEMS_SCHEMA = "item_index int, item_id {item}, positives int, bias float, embed
 USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
 LIKES_TYPE = "array<struct<item_id:string,weight:double>>"
 REQUESTS_SCHEMA = f"requested string, user_id {{user}}, times_requested bigint, liked {LIKES_TYPE}"
+CANDIDATE_ROWS_SCHEMA = "requested string, user_id {user}, item_index int"
 FOLD_IN_SCHEMA = (
     "kind string, matrix array<float>, intercept array<float>, bias_scale double, shrinkage double"
 )

@@ -3,6 +3,9 @@
 A message says what was expected, what was found and what to do, in one line.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _LONGEST = 2_000
 
 
@@ -97,3 +100,31 @@ class Terminated(BaseException):
     """
 
     exit_code = 143
+
+
+class Complaints:
+    """Collects what is wrong, so that a user sees all of it at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[RecsysError] = []
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keep an error that is raised inside, and go on after it."""
+        try:
+            yield
+        except RecsysError as error:
+            self.errors.append(error)
+
+    def raise_all(self) -> None:
+        """Raise one error that says everything; its kind is that of the first.
+
+        Raises:
+            RecsysError: something was collected.
+        """
+        if not self.errors:
+            return
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        messages = dict.fromkeys(str(error) for error in self.errors)
+        raise type(self.errors[0])("; ".join(messages)) from self.errors[0]

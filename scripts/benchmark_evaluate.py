@@ -55,7 +55,7 @@ def evaluate_command(
 
         def measuring(n_users: int, auc: bool) -> Any:
             place, tasks = store.uri("exam", str(n_users)), stage.tasks(n_users)
-            schema = TEST_USERS_SCHEMA.format(**TYPES)
+            schema = TYPES.fill(TEST_USERS_SCHEMA)
             exam = held_out.users_to_test(spark, parts.where(F.col(USER) < n_users), model, None)
             store.write_table(ranking.number_parts(exam, tasks), place, schema)
             staged = store.read_table(place, schema)

@@ -22,30 +22,31 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
+from example_manifests import trained_model
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import (
     INTERACTIONS_SCHEMA,
     ITEM,
-    ITEM_INDEX,
     ROUTED_SCHEMA,
     USER,
+    IdTypes,
 )
 from recsys.config.sections import Cohort
-from recsys.ingest.ids import index_frame
 from recsys.kernel import worker
 from recsys.kernel.fold_in import plain_mean
 from recsys.kernel.topk import Ranked
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
-from recsys.model.tables import Model, load_model, write_model
+from recsys.model.manifest import ModelOrigin
+from recsys.model.tables import Learned, Model, write_model, written_model
 from recsys.runtime import session
 from recsys.score import cohorts, ranking
 from recsys.store.files import local_path
-from recsys.store.tables import Store
+from recsys.store.tables import Scratch, Store
 
-TYPES = {"user": "int", "item": "int"}
+TYPES = IdTypes("int", "int")
 USERS_PER_FILE = 25_000
 
 
@@ -112,7 +113,7 @@ def make_model(
             }
         )
         pq.write_table(table, place / f"{part}.parquet")
-    pairs = store.read_table(store.uri("pairs", name), INTERACTIONS_SCHEMA.format(**TYPES))
+    pairs = store.read_table(store.uri("pairs", name), TYPES.fill(INTERACTIONS_SCHEMA))
     labels = sp.coo_matrix((np.ones(len(keys), np.float32), (users, items)), (n_users, n_items))
     interactions = Interactions(
         pa.array(np.arange(n_users, dtype=np.int32)),
@@ -121,39 +122,44 @@ def make_model(
         None,
     )
     uri = store.uri("models", name)
-    write_model(
-        spark,
-        store,
-        uri,
-        interactions=interactions,
-        embeddings=random_embeddings(n_users, n_items, width),
-        fold_in=plain_mean(width),
-        pairs=pairs,
-        types=TYPES,
-        rows_per_file=USERS_PER_FILE,
-        about={"model_id": name},
+    learned = Learned(
+        interactions, random_embeddings(n_users, n_items, width), plain_mean(width), TYPES
     )
-    return load_model(spark, store, uri), pairs
+    origin = ModelOrigin(
+        **dict(trained_model(name)),
+        run_id="r1",
+        run_date="2026-11-24",
+        created_at="2026-11-24T00:00:00+00:00",
+        configuration={},
+        configuration_hash="",
+        fold_in=None,
+        versions={},
+        timings_seconds={},
+    )
+    scratch_ = Scratch(store, store.uri("scratch"))
+    manifest = write_model(
+        store, scratch_, uri, learned, pairs, origin, rows_per_file=USERS_PER_FILE
+    )
+    return written_model(store, uri, learned, manifest), pairs
 
 
 class Stage:
-    """Scores the first n users of a model to Parquet, as jobs/score.py does, again and again."""
+    """Scores the first n users of a model to Parquet, as a job does, again and again."""
 
     def __init__(self, spark: SparkSession, store: Store, model: Model, pairs: DataFrame) -> None:
         self.spark, self.store, self.model, self.pairs = spark, store, model, pairs
-        self.index = index_frame(spark, model.items.ids, ITEM, ITEM_INDEX)
 
     def ways(self, n_users: int) -> DataFrame:
         """Stage who is served by which way."""
         place = self.store.uri("ways", f"{self.model.model_id}-{n_users}")
-        schema = ROUTED_SCHEMA.format(**TYPES)
+        schema = TYPES.fill(ROUTED_SCHEMA)
         if not self.store.exists(place):
-            asked = cohorts.requests(self.spark, Cohort(), "int", "int", self.pairs)
+            asked = cohorts.requests(self.spark, Cohort(), TYPES, self.pairs)
             routed = cohorts.ways(
                 asked.where(F.col(USER) < n_users),
                 self.model.users,
                 self.pairs,
-                self.index,
+                self.model.item_index,
                 fold_in="new",
                 fallback="popular",
                 threshold=None,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.config.configuration import Config
 from recsys.ingest.preparation import prepare
-from recsys.runs.run import new_run
 from recsys.runtime import session
+from recsys.runtime.run import new_run
 from recsys.store.tables import Store
 
 F32 = NDArray[np.float32]

@@ -40,7 +40,7 @@ import hostile
 from recsys.cli import main as recsys
 from recsys.config.reading import _known_keys
 from recsys.errors import RecsysError
-from recsys.runs.run import new_run
+from recsys.runtime.run import new_run
 
 STATUSES = {0, *range(2, 12), 130, 143}
 SLOWEST = 30.0  # seconds for one value, on a busy machine

@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 from torture_versions import (
     UNIT,
-    Trivial,
     Verdicts,
     ViolationError,
     check_table,
     close,
     fresh,
     leftovers,
+    pass_all,
     read_whole,
     settings,
     stage,
@@ -25,11 +25,12 @@ from torture_versions import (
 )
 
 from recsys.config.sections import Publishing
-from recsys.publishing import maintenance
+from recsys.flows import housekeeping
+from recsys.publishing.index import open_index
 from recsys.publishing.pointer import lock_name
-from recsys.publishing.publish import open_index, publish, retain
+from recsys.publishing.publish import publish, retain
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, place
-from recsys.runs.record import run_lock
+from recsys.runtime.run import run_lock
 from recsys.store.files import STAGING
 from recsys.store.posix import PosixFiles
 
@@ -107,7 +108,7 @@ def _publish(root: Path, configured: Publishing, number: int) -> None:
     index = open_index(files, configured, lambda: None)
     with files.lock(run_lock(run_id), wait=5):
         staged = stage(files, UNIT, run_id, files.uri(STAGING, run_id, "version"))
-        publish(files, index, staged, Trivial(), alive=lambda: None)
+        publish(files, index, staged, pass_all, alive=lambda: None)
         retain(files, index, configured)
         files.delete(files.uri(STAGING, run_id))
     if number % 10 == 0:  # and what killed runs would leave
@@ -123,7 +124,7 @@ def _publish(root: Path, configured: Publishing, number: int) -> None:
 def _clean(root: Path, configured: Publishing) -> None:
     files = PosixFiles(root)
     index = open_index(files, configured, lambda: None)
-    maintenance.clean(files, index, maintenance.waste(files, index))
+    housekeeping.clean(files, index, housekeeping.find_waste(files, index).waste)
     close(index)
 
 

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from typing import Any
 from torture_runs import PATIENCE, ROOT, Runs
 from torture_versions import (
     UNIT,
-    Trivial,
     Verdicts,
     ViolationError,
     close,
     fresh,
     leftovers,
+    pass_all,
     read_whole,
     settings,
     stage,
@@ -26,28 +26,30 @@ from torture_versions import (
 
 from recsys.config.sections import Publishing
 from recsys.errors import ConflictError, OutputError, RecsysError
-from recsys.publishing.publish import Verdict, open_index, publish, retain
+from recsys.publishing.index import open_index
+from recsys.publishing.manifest import Verdict
+from recsys.publishing.publish import publish, retain
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Version
-from recsys.runs.record import run_lock
+from recsys.runtime.run import run_lock
 from recsys.store.files import STAGING
 from recsys.store.posix import PosixFiles
 
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-class _Meeting(Trivial):
+class _Meeting:
     """A judge that waits for its rival, so that both go on from having seen the same."""
 
     def __init__(self, barrier: Any) -> None:
         self._barrier = barrier
         self._met = False
 
-    def verdicts(self, before: Version | None) -> Sequence[Verdict]:
+    def __call__(self, before: Version | None) -> list[Verdict]:
         if not self._met:
             self._barrier.wait(timeout=120)
             self._met = True
-        return super().verdicts(before)
+        return pass_all(before)
 
 
 def rivals(work: Path, form: str, uri: str | None, name: str, rounds: int) -> Verdicts:

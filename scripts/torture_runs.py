@@ -16,7 +16,7 @@ import yaml
 from torture_versions import UNIT, ViolationError, close
 
 from recsys.config.sections import Publishing
-from recsys.publishing.publish import open_index
+from recsys.publishing.index import open_index
 from recsys.publishing.read import check_version, read_recommendations
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, VersionIndex, place
 from recsys.store.posix import PosixFiles
@@ -102,7 +102,7 @@ class Runs:
             if self.settings.format == "iceberg":
                 _check_iceberg(index, tables)
         run_ids = {run for name in TABLES for run in tables[name]["run_id"].unique().to_pylist()}
-        if run_ids != {current.run_id} or published.manifest["run_id"] != current.run_id:
+        if run_ids != {current.run_id} or published.manifest.run_id != current.run_id:
             raise ViolationError(f"rows of the runs {run_ids}, named is {current.run_id}")
         said = _checksum(_rows(tables[name].select(_SAID[name])) for name in TABLES)
         return Seen(current.run_id, said, versions)

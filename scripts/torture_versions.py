@@ -16,9 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from example_manifests import version_manifest
 
 from recsys.config.sections import Iceberg, Publishing
-from recsys.publishing.publish import Staged, Verdict, open_index
+from recsys.publishing.index import open_index
+from recsys.publishing.manifest import Verdict
+from recsys.publishing.publish import Staged
 from recsys.publishing.read import read_recommendations
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
@@ -33,6 +36,7 @@ from recsys.publishing.versions import (
 )
 from recsys.store.checksums import local_files
 from recsys.store.files import LOCKS
+from recsys.store.manifest import File
 from recsys.store.posix import PosixFiles, make_directory
 
 DAY = dt.date(2026, 11, 24)
@@ -81,14 +85,9 @@ class Verdicts:
     seconds: float
 
 
-class Trivial:
-    """A judge that passes everything."""
-
-    def verdicts(self, before: Version | None) -> Sequence[Verdict]:
-        return []
-
-    def refuse(self, verdicts: Sequence[Verdict], held: str) -> None:
-        raise AssertionError("nothing failed")
+def pass_all(before: Version | None) -> list[Verdict]:
+    """Judge nothing."""
+    return []
 
 
 def settings(
@@ -148,14 +147,7 @@ def checksum(table: pa.Table, name: str) -> str:
 
 def stage(files: PosixFiles, unit: Unit, run_id: str, folder: str) -> Staged:
     """Write a version beside the published ones, as Spark would."""
-    manifest: dict[str, Any] = {
-        "run_id": run_id,
-        "cohort": unit.cohort,
-        "run_date": unit.run_date.isoformat(),
-        "schemas": SCHEMAS,
-        "tables": {},
-        "checksums": {name: found for name, (_, found) in _expected(unit, run_id).items()},
-    }
+    written: dict[str, tuple[int, list[File]]] = {}
     for name, table in tables(unit, run_id).items():
         place = files.path(folder) / name
         make_directory(place)
@@ -163,8 +155,10 @@ def stage(files: PosixFiles, unit: Unit, run_id: str, folder: str) -> Staged:
         for part in range(FILES):
             path = place / f"part-{part:05}-{run_id}.snappy.parquet"
             pq.write_table(table.slice(part * size, size), path)
-        manifest["tables"][name] = {"rows": len(table), "files": local_files(place)}
-    return Staged(unit, run_id, folder, manifest)
+        written[name] = (len(table), local_files(place))
+    checksums = {name: found for name, (_, found) in _expected(unit, run_id).items()}
+    manifest = version_manifest(unit, run_id, written, SCHEMAS, configuration=checksums)
+    return Staged(unit, run_id, folder, f"{folder}-requests", manifest)
 
 
 def check_table(found: pa.Table, name: str, unit: Unit) -> str:
@@ -206,9 +200,9 @@ def read_whole(root: Path, form: Publishing, unit: Unit, index: VersionIndex | N
         found = {RECOMMENDATIONS: recommendations, STATUS: status}
         named, manifest = version.run_id, read_manifest(files, version)
     run_ids = {check_table(table, name, unit) for name, table in found.items()}
-    if run_ids != {named} or manifest["run_id"] != named:
-        raise ViolationError(f"rows of {run_ids}, manifest of {manifest['run_id']}, named {named}")
-    if manifest["checksums"] != {name: _expected(unit, named)[name][1] for name in TABLES}:
+    if run_ids != {named} or manifest.run_id != named:
+        raise ViolationError(f"rows of {run_ids}, manifest of {manifest.run_id}, named {named}")
+    if manifest.configuration != {name: _expected(unit, named)[name][1] for name in TABLES}:
         raise ViolationError(f"{named}: the manifest has other checksums than its publisher noted")
     return named
 

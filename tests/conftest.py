@@ -19,14 +19,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.sections import Iceberg
-from recsys.flows import evaluate as evaluate_job
-from recsys.flows import run as run_job
-from recsys.flows import score as score_job
-from recsys.flows import similar as similar_job
-from recsys.flows import train as train_job
+from recsys.errors import Complaints
+from recsys.flows import commands
 from recsys.flows.execution import run_recorded
-from recsys.runs.run import new_run
 from recsys.runtime import session
+from recsys.runtime.run import new_run
 from recsys.store.posix import PosixFiles
 
 if TYPE_CHECKING:
@@ -141,17 +138,20 @@ def run_in(
     **sections: Any,
 ) -> dict[str, Any]:
     """Run a job in the suite's session as the command line would, and return the run's manifest."""
-    steps = {
-        "evaluate": evaluate_job.steps,
-        "run": run_job.steps,
-        "train": train_job.steps,
-        "score": partial(score_job.steps, model_id=model_id),
-        "similar-items": partial(similar_job.steps, model_id=model_id, kind="items"),
-        "similar-users": partial(similar_job.steps, model_id=model_id, kind="users"),
+    command = {
+        "evaluate": commands.evaluate_command,
+        "run": commands.run_command,
+        "train": commands.train_command,
+        "score": partial(commands.score_command, model_id),
+        "similar-items": partial(commands.similar_command, "items", model_id),
+        "similar-users": partial(commands.similar_command, "users", model_id),
     }[job]
     config = configured(root, **sections)
+    missing = Complaints()
+    command().require(config, missing)
+    missing.raise_all()
     new = new_run(run_id, run_date)
-    return run_recorded(job, spark, config, new, steps, asked={}, force=force)
+    return run_recorded(command(), spark, config, new, force=force).plain()
 
 
 def configured(root: Path | str, **sections: Any) -> Config:

@@ -1,17 +1,18 @@
 """Versions laid in their place as Spark would write them, and Iceberg tables that show them."""
 
 import datetime as dt
+import hashlib
 import importlib
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from example_manifests import version_manifest
 
 from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.versions import TABLES, Unit, Version, place
-from recsys.store.checksums import MANIFEST
-from recsys.store.files import write_json
+from recsys.store.manifest import MANIFEST, File
 from recsys.store.posix import PosixFiles
 from tests.publications import write_parts
 
@@ -62,12 +63,14 @@ def stage(
 ) -> Version:
     """Lay a version in its place as Spark would: parts of each table and a manifest."""
     recommendations, status = content or rows(unit, run_id, n)
-    manifest: dict[str, Any] = {"tables": {}}
+    tables: dict[str, tuple[int, list[File]]] = {}
     for name, table in {"recommendations": recommendations, "status": status}.items():
         found = write_parts(files.path(place(files, unit, run_id, name)), table, parts)
         n_rows = len(table) + (more_rows if name == "recommendations" else 0)
-        manifest["tables"][name] = {"rows": n_rows, "files": found}
-    checksum = write_json(files, place(files, unit, run_id, MANIFEST), manifest)
+        tables[name] = (n_rows, found)
+    content = version_manifest(unit, run_id, tables, {}).to_json()
+    files.replace(place(files, unit, run_id, MANIFEST), content)
+    checksum = hashlib.sha256(content).hexdigest()
     published_at = dt.datetime.now(dt.UTC).isoformat()
     return Version(unit, run_id, published_at, checksum)
 

@@ -8,14 +8,20 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from example_manifests import version_manifest
 
 from recsys.columns import RECOMMENDATIONS_SCHEMA, STATUS_SCHEMA
-from recsys.errors import GateError
+from recsys.config.configuration import Config
+from recsys.flows.manifest import SparkSettings
+from recsys.flows.record import RunRecord
+from recsys.publishing.manifest import Verdict
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.publish import Staged, publish
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, Unit, Version, columns
+from recsys.runtime.run import Run
 from recsys.store.checksums import local_files
 from recsys.store.files import STAGING
+from recsys.store.manifest import File
 from recsys.store.posix import PosixFiles
 
 DAY = dt.date(2026, 11, 24)
@@ -35,17 +41,6 @@ SCHEMAS = {
 }
 
 
-@dataclass(frozen=True)
-class Found:
-    """A verdict."""
-
-    gate: str
-    state: str
-
-    def plain(self) -> dict[str, Any]:
-        return {"gate": self.gate, "state": self.state}
-
-
 @dataclass
 class Judge:
     """Fails the gates that it is told to, and remembers what it was asked to compare with."""
@@ -53,12 +48,14 @@ class Judge:
     failing: Sequence[str] = ()
     compared: list[str | None] = field(default_factory=list)
 
-    def verdicts(self, before: Version | None) -> list[Found]:
+    def __call__(self, before: Version | None) -> list[Verdict]:
         self.compared.append(before.run_id if before else None)
-        return [Found("lists", "passed"), *(Found(gate, "failed") for gate in self.failing)]
-
-    def refuse(self, verdicts: Sequence[Any], held: str) -> None:
-        raise GateError(f"gate {self.failing[0]} failed; the tables are in {held}")
+        passed = Verdict(gate="lists", state="passed", found=0, allowed="0")
+        failed = [
+            Verdict(gate=gate, state="failed", found=0.1, allowed="at least 0.2")
+            for gate in self.failing
+        ]
+        return [passed, *failed]
 
 
 def stage(
@@ -74,25 +71,19 @@ def stage(
     """Stage a version of n users with two items each; `schemas` only says what it has."""
     uri = files.uri(STAGING, run_id, "version")
     rows = {RECOMMENDATIONS: 2 * n, STATUS: n}
-    tables = {}
+    tables: dict[str, tuple[int, list[File]]] = {}
     for name, count in rows.items():
         folder = files.path(f"{uri}/{name}")
         written = write_parts(folder, _table(name, unit, run_id, count, model_id), parts)
         (folder / "_SUCCESS").touch()  # as Spark leaves it
-        tables[name] = {"rows": count, "files": written}
-    manifest = {
-        "format_version": 1,
-        "run_id": run_id,
-        "run_date": unit.run_date.isoformat(),
-        "cohort": unit.cohort,
-        "model_id": model_id,
-        "schemas": schemas or SCHEMAS,
-        "tables": tables,
-    }
-    return Staged(unit, run_id, uri, manifest)
+        tables[name] = (count, written)
+    requests = files.uri(STAGING, run_id, "requests")
+    files.write(f"{requests}/part-0.parquet", b"requests")
+    manifest = version_manifest(unit, run_id, tables, schemas or SCHEMAS, model_id=model_id)
+    return Staged(unit, run_id, uri, requests, manifest)
 
 
-def write_parts(folder: Path, table: pa.Table, parts: int) -> list[dict[str, Any]]:
+def write_parts(folder: Path, table: pa.Table, parts: int) -> list[File]:
     """Write a table in parts, as Spark would, and return its files as a manifest has them."""
     folder.mkdir(parents=True)
     size = max(-(-len(table) // max(parts, 1)), 1)
@@ -150,3 +141,19 @@ def tree(top: Path) -> dict[str, bytes | None]:
         str(path.relative_to(top)): path.read_bytes() if path.is_file() else None
         for path in sorted(top.rglob("*"))
     }
+
+
+def record_of(
+    files: PosixFiles,
+    run_id: str,
+    started: dt.datetime = dt.datetime(2026, 11, 24, 4, tzinfo=dt.UTC),
+    *,
+    model_id: str | None = None,
+) -> RunRecord:
+    """Return what writes the record of a run."""
+    config = Config.model_validate({"root": str(files.path(files.root))})
+    spark = SparkSettings(
+        application_id="a", master="local", driver_heap_bytes=1, default_parallelism=1, settings={}
+    )
+    run = Run(run_id, DAY, started)
+    return RunRecord(files, "run", run, config, model_id=model_id, spark=spark)

@@ -111,7 +111,7 @@ def test_pairs_go_in_and_come_out_ranked_with_a_probability(logistic: Run, tmp_p
     assert found[2] == [6]
     assert set(found[3]) == {5, 6}  # 4 is seen
     assert found[77] == [1, 2]  # by popularity, for there is nothing else
-    assert manifest["outputs"]["recommendations"]["candidates"] == {
+    assert manifest["candidates"] == {
         "rows": 12,
         "invalid_users": 2,
         "unknown_items": 2,

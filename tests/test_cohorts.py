@@ -102,7 +102,7 @@ def test_everyone_of_the_interactions_gets_a_status_and_a_way(job: Run) -> None:
     assert list(popular["item_id"]) == [3, 4, 5]
     assert list(popular["score"]) == [4.0, 3.0, 2.0]
     assert set(popular["source"]) == {"popular"}
-    assert manifest["outputs"]["status"]["by_status"] == {
+    assert manifest["by_status"] == {
         "empty": 1,
         "fell_back": 1,
         "folded_in": 1,

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError
-from recsys.runs.run import new_run
+from recsys.runtime.run import new_run
 from tests.conftest import ROOT
 
 CONFS = sorted((ROOT / "conf").glob("*.yaml"))

@@ -158,7 +158,7 @@ def test_a_damaged_pointer_is_refused_by_name_and_written_anew_by_a_rollback(
     pointer = unit_place(files) / "current.json"
     damage(pointer)
     refused_everywhere(files, "2026-11-24/current.json", capsys, "r2")
-    assert managed(files, lambda place: manage.clean(place, yes=True, stored=True)) == 11
+    assert managed(files, lambda place: manage.clean(place, yes=True, stored=True, min_age_days=0)) == 11
     restored(files)
 
 
@@ -237,7 +237,7 @@ def refused_as_model(
         load_users(model)  # which LocalModel does without
 
     for load in (
-        lambda: load_model(spark, store, store.uri("models", model.name)),
+        lambda: load_model(store, store.uri("models", model.name)),
         all_of_it_locally,
     ):
         with pytest.raises(ModelError) as caught:
@@ -314,6 +314,6 @@ def test_a_manifest_that_is_another_json_value_is_refused(
 
 def test_a_whole_model_is_whole(spark: SparkSession, model: Path) -> None:
     store = Store(spark, str(model.parents[1]))
-    assert load_model(spark, store, store.uri("models", model.name)).users.count() == 30
+    assert load_model(store, store.uri("models", model.name)).users.count() == 30
     assert not LocalModel.load(model).recommend(["i001"], 3).empty
     assert json.loads((model / "manifest.json").read_text())["n_users"] == 30

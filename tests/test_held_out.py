@@ -13,7 +13,7 @@ from recsys.columns import METRICS_SCHEMA, USER_METRICS_SCHEMA, names
 from recsys.config.sections import Evaluation
 from recsys.errors import ConfigError, InputError, TrainingError
 from recsys.evaluate import held_out, report
-from recsys.evaluate.held_out import Result
+from recsys.evaluate.manifest import Metric
 from recsys.kernel import metrics
 from tests.conftest import csv_input, small_ratings, table
 
@@ -94,7 +94,7 @@ def test_popularity_has_its_known_answers_beside_the_model(run: Run, known: Any)
 
 def test_who_is_evaluated_and_who_is_not_is_counted(run: Run, known: Any) -> None:
     manifest = run("evaluate", evaluation=last(), **known)
-    counts = manifest["counts"]
+    counts = manifest["evaluation"]
     assert counts["users"] == 7
     assert counts["users_evaluated"] == 6
     assert counts["users_not_evaluated"] == 1  # user 6, whose held-out pair is no like
@@ -265,7 +265,7 @@ def test_an_empty_validation_set_is_an_error_and_so_is_nothing_to_choose_the_epo
     split = {"kind": "by_user", "test_share": 0.3, "validation_share": 0.001}
     with pytest.raises(InputError, match="found no pair for validation with kind by_user") as found:
         run("evaluate", evaluation={**AT_2, "split": split}, **known)
-    assert "change held_out.split.test_share and validation_share" in str(found.value)
+    assert "change evaluation.split.test_share and validation_share" in str(found.value)
     # No two users have the same item in train, and the first pair of an item always stays.
     rows = [[user, 10 * user + n, 5, n] for user in (1, 2) for n in (1, 2)]
     rows += [[user, 99, 5, 3] for user in (1, 2)]
@@ -274,7 +274,7 @@ def test_an_empty_validation_set_is_an_error_and_so_is_nothing_to_choose_the_epo
     with pytest.raises(TrainingError, match=r"set training\.early_stopping to null"):
         run("evaluate", run_id="r2", evaluation=last(), training={"early_stopping": {}}, **known)
     manifest = run("evaluate", run_id="r3", evaluation=last(), **known)
-    assert manifest["counts"]["users_evaluated"] == 2
+    assert manifest["evaluation"]["users_evaluated"] == 2
 
 
 def test_the_report_fits_a_terminal_and_a_finished_run_tells_it_again(
@@ -289,7 +289,16 @@ def test_the_report_fits_a_terminal_and_a_finished_run_tells_it_again(
     assert any(line.split()[:2] == ["ndcg", "2"] for line in told)
     assert any(line.startswith("history 1-4") for line in told)
     wide = [
-        Result(model, segment, "average_precision_truncated", 10_000, 10.5, -10.5, 10.5, 1_000_000)
+        Metric(
+            model=model,
+            segment=segment,
+            metric="average_precision_truncated",
+            k=10_000,
+            value=10.5,
+            low=-10.5,
+            high=10.5,
+            n_users=1_000_000,
+        )
         for model in ("model", "popularity", "difference")
         for segment in ("all", "x" * 200)
     ]

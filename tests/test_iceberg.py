@@ -1,6 +1,7 @@
 """Publishing to Iceberg tables, with SQLite's catalogue and with a real PostgreSQL server."""
 
 import datetime as dt
+import hashlib
 import importlib
 import json
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from example_manifests import version_manifest
 from pyiceberg.manifest import clear_manifest_cache
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -18,8 +20,9 @@ from recsys.config.sections import Iceberg
 from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.versions import TABLES, Version, place
-from recsys.store.checksums import MANIFEST, local_files
+from recsys.store.checksums import local_files
 from recsys.store.files import write_json
+from recsys.store.manifest import MANIFEST, File
 from recsys.store.posix import PosixFiles
 from tests.iceberg_tables import (
     OTHER,
@@ -283,14 +286,16 @@ def test_what_spark_writes_is_read_by_pyiceberg_and_duckdb(
     status_schema = columns.STATUS_SCHEMA.format(user="string")
     about = ("u1", "u1", 1, "full", 1, None)
     statuses = spark.createDataFrame([(UNIT.run_date, UNIT.cohort, *about, "r1")], status_schema)
-    manifest: dict[str, Any] = {"tables": {}}
+    written: dict[str, tuple[int, list[File]]] = {}
     for name, data in {"recommendations": frame, "status": statuses}.items():
         folder = place(files, UNIT, "r1", name)
         # One of the files has no rows.
         data.repartition(2).write.parquet(folder)
         found = local_files(files.path(folder))
-        manifest["tables"][name] = {"rows": 1, "files": found}
-    checksum = write_json(files, place(files, UNIT, "r1", MANIFEST), manifest)
+        written[name] = (1, found)
+    content = version_manifest(UNIT, "r1", written, {}).to_json()
+    files.replace(place(files, UNIT, "r1", MANIFEST), content)
+    checksum = hashlib.sha256(content).hexdigest()
     tables.switch(Version(UNIT, "r1", "2026-11-24T03:00:00+00:00", checksum), expected=None)
 
     _, recommendations, status = tables.read(UNIT) or pytest.fail("nothing is published")

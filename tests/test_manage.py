@@ -1,30 +1,68 @@
 """runs, rollback, clean and verify, as a person or a scheduler calls them: no Spark."""
 
 import datetime as dt
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from example_manifests import trained_model
 
 from recsys import read_recommendations
-from recsys.config.configuration import Config
+from recsys.columns import IdTypes
 from recsys.errors import GateError
+from recsys.flows.manifest import Outcome
+from recsys.ingest.manifest import InteractionsManifest, InteractionsTables
+from recsys.model.manifest import ModelManifest, ModelTables
 from recsys.publishing.versions import Unit, place
-from recsys.runs.record import RunRecord, run_lock
-from recsys.runs.run import Run
-from recsys.store.checksums import MANIFEST, sealed
-from recsys.store.files import write_json
+from recsys.runtime.run import run_lock
+from recsys.store.manifest import MANIFEST, WrittenTable
 from recsys.store.posix import PosixFiles
 from tests.conftest import ROOT
-from tests.publications import DAY, UNIT, Judge, publish_version, stage, tree
+from tests.publications import DAY, UNIT, Judge, publish_version, record_of, stage, tree
 
 Recsys = Callable[..., subprocess.CompletedProcess[str]]
 NEXT = Unit("all", DAY + dt.timedelta(days=1))
+
+
+def store_model(files: PosixFiles, model_id: str, run_id: str) -> None:
+    """Store a model and its interactions without a row."""
+    types, empty = IdTypes("string", "string"), WrittenTable(rows=0, files=[])
+    name, about = f"{run_id}-i", trained_model(model_id)
+    model = ModelManifest(
+        **{**dict(about), "interactions_id": name},
+        schema_version=1,
+        run_id=run_id,
+        run_date="2026-11-24",
+        created_at="2026-11-24T00:00:00+00:00",
+        configuration={},
+        configuration_hash="",
+        fold_in=None,
+        versions={},
+        timings_seconds={},
+        id_types=types,
+        n_users=0,
+        n_items=0,
+        no_components=1,
+        tables=ModelTables(items=empty, users=empty, fold_in=empty),
+    )
+    files.replace(files.uri("models", model_id, MANIFEST), model.to_json())
+    interactions = InteractionsManifest(
+        schema_version=1,
+        interactions_id=name,
+        run_id=run_id,
+        id_types=types,
+        input=about.input,
+        counts=about.counts,
+        tables=InteractionsTables(pairs=empty, rejects=empty),
+    )
+    files.replace(files.uri("interactions", name, MANIFEST), interactions.to_json())
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = PosixFiles(root)
     for n, run_id in enumerate(("r1", "r2", "r3"), start=1):
         started = dt.datetime(2026, 11, 24, n, tzinfo=dt.UTC)
-        config = Config.model_validate({"root": str(root)})
-        record = RunRecord(files, "run", Run(run_id, DAY, started), config, asked={}, spark={})
+        record = record_of(files, run_id, started)
         record.begin()
         if run_id == "r3":
             with pytest.raises(GateError):
@@ -43,13 +80,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             record.fail("gate coverage failed", 9)
         else:
             publish_version(files, UNIT, run_id, n, model_id=f"m{n}")
-            record.complete({"outputs": {}})
+            record.complete(Outcome(model_id=f"m{n}", cohort="all"))
     shutil.rmtree(root / "_staging")  # as a run does at its end
-    for kind, name, run_id in [("models", "m1", "r1"), ("models", "m9", "r9")]:
-        manifest = {"run_id": run_id, "interactions_id": f"{run_id}-i", "tables": {}}
-        write_json(files, files.uri(kind, name, MANIFEST), sealed(manifest))
-        manifest = {"run_id": run_id, "tables": {}}
-        write_json(files, files.uri("interactions", f"{run_id}-i", MANIFEST), sealed(manifest))
+    for name, run_id in (("m1", "r1"), ("m9", "r9")):
+        store_model(files, name, run_id)
     return root
 
 
@@ -82,6 +116,13 @@ def complaint(ran: subprocess.CompletedProcess[str], status: int) -> str:
     return ran.stderr
 
 
+def uri_of(line: str) -> str:
+    """Return the URI in a line of `recsys clean`."""
+    found = re.search(r"file:.*?(?=  )", line)
+    assert found is not None, line
+    return found[0]
+
+
 def content(files: PosixFiles) -> dict[str, bytes | None]:
     """Return everything but the directory of locks, which comes and goes."""
     found = tree(files.path(files.root))
@@ -93,22 +134,47 @@ def test_runs_lists_the_latest_first_with_state_and_what_is_published(
 ) -> None:
     ran = recsys("runs")
     assert ran.returncode == 0, ran.stderr
-    assert [re.split(r"\s{2,}", line) for line in ran.stdout.splitlines()] == [
-        ["run", "job", "date", "cohort", "state", "started (UTC)", "published"],
-        ["r3", "run", "2026-11-24 all", "failed", "2026-11-24T03:00:00 held"],
-        ["", "gate coverage failed"],
-        ["r2", "run", "2026-11-24 all", "complete", "2026-11-24T02:00:00 current"],
-        ["r1", "run", "2026-11-24 all", "complete", "2026-11-24T01:00:00 kept"],
+    header, *lines = [line.split() for line in ran.stdout.splitlines()]
+    assert header == [
+        "run",
+        "job",
+        "date",
+        "cohort",
+        "state",
+        "started",
+        "(UTC)",
+        "seconds",
+        "exit",
+        "published",
+        "model",
     ]
+    without_seconds = [[*line[:6], *line[7:]] for line in lines]
+    started = "run 2026-11-24 all {} 2026-11-24T0{}:00:00"
+    assert without_seconds == [
+        ["r3", *started.format("failed", 3).split(), "9", "held"],
+        ["gate", "coverage", "failed"],
+        ["r2", *started.format("complete", 2).split(), "0", "current", "m2"],
+        ["r1", *started.format("complete", 1).split(), "0", "kept", "m1"],
+    ]
+    assert all(float(line[6].replace(",", "")) > 0 for line in lines if line[0] != "gate")
     assert len(recsys("runs", "--limit", "1").stdout.splitlines()) == 3
+
+
+def test_runs_can_be_filtered_by_day_and_read_by_a_program(recsys: Recsys) -> None:
+    found = json.loads(recsys("runs", "--json").stdout)
+    assert [(run["run_id"], run["model_id"], run["exit_code"]) for run in found] == [
+        ("r3", "", 9),
+        ("r2", "m2", 0),
+        ("r1", "m1", 0),
+    ]
+    assert json.loads(recsys("runs", "--json", "--run-date", "2026-11-25").stdout) == []
+    assert len(json.loads(recsys("runs", "--json", "--run-date", "2026-11-24").stdout)) == 3
 
 
 def test_a_run_is_interrupted_if_it_says_running_and_no_process_holds_its_lock(
     files: PosixFiles, recsys: Recsys
 ) -> None:
-    config = Config.model_validate({"root": str(files.path(files.root))})
-    run = Run("r4", DAY, dt.datetime(2026, 11, 24, 4, tzinfo=dt.UTC))
-    RunRecord(files, "run", run, config, asked={}, spark={}).begin()
+    record_of(files, "r4").begin()
     assert re.search(r"^r4 .* interrupted", recsys("runs").stdout, re.M)
     with files.lock(run_lock("r4")):
         assert re.search(r"^r4 .* running", recsys("runs").stdout, re.M)
@@ -180,12 +246,12 @@ def test_clean_shows_first_and_deletes_only_when_told(files: PosixFiles, recsys:
     ran = recsys("clean")
     assert ran.returncode == 0, ran.stderr
     *shown, last = ran.stdout.splitlines()
-    assert {line.split("  ")[0] for line in shown} == wanted
-    assert last == "8 to delete; nothing was deleted: say --yes"
+    assert {uri_of(line) for line in shown} == wanted
+    assert re.fullmatch(r"8 to delete, [0-9.]+ KiB; nothing was deleted: say --yes", last)
     assert content(files) == before
 
     ran = recsys("clean", "--yes")
-    assert ran.stdout.splitlines()[-1] == "deleted 8 of 8"
+    assert ran.stdout.splitlines()[-1].startswith("deleted 8 of 8, ")
     assert set(content(files)) < set(before)
     assert not any(files.exists(uri) for uri in wanted)
     assert not files.exists(place(files, NEXT))  # nothing was published of it
@@ -220,15 +286,40 @@ def test_clean_leaves_what_a_live_run_stages_writes_and_places(
     assert not files.exists(place(files, UNIT, "r8"))
 
 
-def test_stored_adds_models_and_interactions_of_no_kept_version_but_of_no_live_run(
+def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
     files: PosixFiles, recsys: Recsys
 ) -> None:
+    for table in ("similar_items", "similar_users"):
+        files.write(files.uri(table, "2026-11-24", "r9", "part-0.parquet"), b"x")
+    files.write(files.uri("evaluations", "r9", "metrics", "part-0.parquet"), b"x")
+    old = ("--stored", "--min-age", "0")
     assert "/models/" not in recsys("clean").stdout
     with files.lock(run_lock("r9")):
-        assert "/models/" not in recsys("clean", "--stored").stdout
-    shown = recsys("clean", "--stored").stdout
-    assert files.uri("models", "m9") in shown
-    assert files.uri("interactions", "r9-i") in shown
-    assert recsys("clean", "--stored", "--yes").returncode == 0
+        shown = recsys("clean", *old).stdout
+        assert re.search(r"kept .*/models/m9  run r9 goes on", shown)
+        assert "to delete" not in shown.replace("1 to delete", "")  # what a gate held back
+    shown = recsys("clean", *old).stdout
+    for place_ in (
+        files.uri("models", "m9"),
+        files.uri("interactions", "r9-i"),
+        files.uri("evaluations", "r9"),
+        files.uri("similar_items", "2026-11-24", "r9"),
+        files.uri("similar_users", "2026-11-24", "r9"),
+    ):
+        assert re.search(rf"B +\d+ seconds  {re.escape(place_)}  no version that is kept", shown)
+    assert re.search(r"kept .*/models/m1  cohort all of 2026-11-24, run r1 was made with", shown)
+    assert recsys("clean", *old, "--yes").returncode == 0
     assert files.names(files.uri("models")) == ["m1"]
-    assert files.names(files.uri("interactions")) == ["r1-i"]
+    assert files.names(files.uri("similar_items")) == []
+
+
+def test_a_model_that_was_just_trained_stays(files: PosixFiles, recsys: Recsys) -> None:
+    shown = recsys("clean", "--stored", "--yes").stdout
+    assert re.search(r"kept .*/models/m9  it is younger than 7 days", shown)
+    assert files.names(files.uri("models")) == ["m1", "m9"]
+    week = time.time() - 8 * 86_400
+    model = files.path(files.uri("models", "m9"))
+    for path in [model, *model.rglob("*")]:
+        os.utime(path, (week, week))
+    assert re.search(r"8 days  .*/models/m9  ", recsys("clean", "--stored", "--yes").stdout)
+    assert files.names(files.uri("models")) == ["m1"]

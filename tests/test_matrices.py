@@ -8,21 +8,32 @@ from pyspark.sql import DataFrame, SparkSession
 from recsys.errors import InputError, MemoryLimitError
 from recsys.learn.matrices import check_collectable, collect
 from recsys.runtime import memory
+from recsys.store.tables import Scratch, Store
 
 SCHEMA = "user_id string, item_id {item}, rating double, label tinyint"
+
+
+@pytest.fixture
+def scratch(spark: SparkSession, tmp_path: Path) -> Scratch:
+    store = Store(spark, str(tmp_path / "out"))
+    return Scratch(store, store.uri("scratch"))
 
 
 def pairs(spark: SparkSession, rows: list[tuple[object, ...]], item: str = "bigint") -> DataFrame:
     return spark.createDataFrame(rows, SCHEMA.format(item=item))
 
 
-def test_indices_follow_the_ids_as_utf8_bytes_and_as_numbers(spark: SparkSession) -> None:
+def test_indices_follow_the_ids_as_utf8_bytes_and_as_numbers(
+    spark: SparkSession, scratch: Scratch
+) -> None:
     # In UTF-16 the last two would change places; a locale would put "a" before "Z".
     names = ["Z", "a", "ä", "\uffff", "\U0001f600"]
     numbers = [-5, 2, 10, 10**12, 7]
     rows = [(name, number, 1.0, 1) for name, number in zip(names, numbers, strict=True)]
     random.Random(1).shuffle(rows)
-    found = collect(spark, pairs(spark, rows), no_components=4, with_ratings=False, max_share=0.8)
+    found = collect(
+        spark, scratch, pairs(spark, rows), no_components=4, with_ratings=False, max_share=0.8
+    )
     assert found.user_ids.to_pylist() == names
     assert found.item_ids.to_pylist() == sorted(numbers)
     assert str(found.item_ids.type) == "int64"
@@ -30,7 +41,7 @@ def test_indices_follow_the_ids_as_utf8_bytes_and_as_numbers(spark: SparkSession
 
 
 def test_the_matrix_holds_the_labelled_pairs_in_order_for_any_partitioning(
-    spark: SparkSession,
+    spark: SparkSession, scratch: Scratch
 ) -> None:
     random_ = random.Random(2)
     cells = sorted({(random_.randrange(20), random_.randrange(20)): None for _ in range(200)})
@@ -40,6 +51,7 @@ def test_the_matrix_holds_the_labelled_pairs_in_order_for_any_partitioning(
         random_.shuffle(rows)
         found = collect(
             spark,
+            scratch,
             pairs(spark, rows).repartition(partitions),
             no_components=4,
             with_ratings=True,
@@ -56,10 +68,11 @@ def test_the_matrix_holds_the_labelled_pairs_in_order_for_any_partitioning(
         assert found.labels.data.dtype == np.float32
 
 
-def test_nothing_to_learn_from_is_an_error(spark: SparkSession) -> None:
+def test_nothing_to_learn_from_is_an_error(spark: SparkSession, scratch: Scratch) -> None:
     with pytest.raises(InputError, match="no interactions are left"):
         collect(
             spark,
+            scratch,
             pairs(spark, [("u", 1, 1.0, 0)]),
             no_components=4,
             with_ratings=False,

@@ -12,9 +12,9 @@ from pyspark.sql import SparkSession
 from recsys import read_recommendations
 from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, GateError, OutputError
-from recsys.publishing.publish import open_index
+from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit
-from recsys.runs.record import run_lock
+from recsys.runtime.run import run_lock
 from recsys.store.hadoop import HadoopFiles
 from recsys.store.tables import Store
 from tests.conftest import RUN_DATE, csv_input, small_ratings
@@ -42,7 +42,7 @@ def test_a_rerun_of_a_day_replaces_what_readers_see_and_retention_keeps_the_late
     assert (published.run_id, published.cohort, published.run_date) == ("r3", "all", RUN_DATE)
     assert published.recommendations.num_rows == 30 * 3
     assert set(published.status["run_id"].to_pylist()) == {"r3"}
-    assert published.manifest["model_id"] == model
+    assert published.manifest.model_id == model
     # The one that is returned to, and nothing older.
     assert read_recommendations(root, run_id="r2", publishing=settings).run_id == "r2"
     kept = {path.name for path in (tmp_path / "out/publications/all/2026-11-24").iterdir()}
@@ -90,7 +90,7 @@ def test_a_gate_that_fails_keeps_what_is_published_and_force_records_it(
     assert not (tmp_path / "out/held/r2").exists()
     published = read_recommendations(str(tmp_path / "out"))
     assert published.run_id == "r2"
-    assert published.manifest["failed_gates"] == ["top_item"]
+    assert published.manifest.failed_gates == ["top_item"]
 
 
 def test_a_run_that_was_killed_after_the_switch_is_taken_up(

@@ -12,9 +12,10 @@ import pytest
 from recsys import read_recommendations
 from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, GateError, OutputError
+from recsys.publishing.index import open_index, previous, published_before
 from recsys.publishing.maintenance import rollback
 from recsys.publishing.pointer import Pointers, lock_name
-from recsys.publishing.publish import open_index, previous, publish, published_before, retain
+from recsys.publishing.publish import publish, retain
 from recsys.publishing.versions import HELD, Unit, Version, place, read_manifest
 from recsys.store.files import LOCKS
 from recsys.store.posix import PosixFiles
@@ -181,7 +182,7 @@ def test_a_reader_gets_the_latest_day_a_given_day_or_a_given_run(files: PosixFil
     for name in ("status", "recommendations"):
         assert set(getattr(earlier, name).column("run_id").to_pylist()) == {"r1"}
         assert getattr(earlier, name).column_names == list(SCHEMAS[name])
-    assert earlier.manifest["run_id"] == "r1"
+    assert earlier.manifest.run_id == "r1"
 
 
 def test_a_reader_is_told_which_cohorts_there_are(files: PosixFiles) -> None:
@@ -273,11 +274,16 @@ def test_what_a_gate_holds_back_is_kept_for_inspection_and_changes_nothing(
     publish_version(files, UNIT, "r1")
     before = tree(files.path(files.uri("publications")))
     for n in (4, 5):  # a second attempt replaces the first
-        with pytest.raises(GateError, match="gate coverage failed") as caught:
+        with pytest.raises(GateError, match="failed a gate: coverage") as caught:
             publish_version(files, UNIT, "r2", n, judge=Judge(["coverage"]))
         assert files.uri(HELD, "r2") in str(caught.value)
     assert tree(files.path(files.uri("publications"))) == before
-    assert files.names(files.uri(HELD, "r2")) == ["manifest.json", "recommendations", "status"]
+    assert files.names(files.uri(HELD, "r2")) == [
+        "_requests",
+        "manifest.json",
+        "recommendations",
+        "status",
+    ]
     held = files.path(files.uri(HELD, "r2", "manifest.json")).read_text()
     assert '"gate": "coverage"' in held
     assert read(files).run_id == "r1"
@@ -286,11 +292,11 @@ def test_what_a_gate_holds_back_is_kept_for_inspection_and_changes_nothing(
 def test_force_publishes_and_records_which_gates_failed(files: PosixFiles) -> None:
     version = publish_version(files, UNIT, "r1", judge=Judge(["coverage", "overlap"]), force=True)
     manifest = read_manifest(files, version)
-    assert (manifest["forced"], manifest["failed_gates"]) == (True, ["coverage", "overlap"])
-    assert read(files).manifest["gates"][0] == {"gate": "lists", "state": "passed"}
+    assert (manifest.forced, manifest.failed_gates) == (True, ["coverage", "overlap"])
+    assert read(files).manifest.gates[0].gate == "lists"
     # Without a failure there was nothing to force.
     manifest = read_manifest(files, publish_version(files, UNIT, "r2", force=True))
-    assert (manifest["forced"], manifest["failed_gates"]) == (False, [])
+    assert (manifest.forced, manifest.failed_gates) == (False, [])
 
 
 def test_a_version_is_compared_with_its_predecessor_or_that_of_a_day_before(
@@ -311,16 +317,16 @@ def test_a_version_that_another_run_overtakes_is_judged_beside_that_one(
     files: PosixFiles,
 ) -> None:
     class Overtaken(Judge):
-        def verdicts(self, before: Version | None) -> Any:
+        def __call__(self, before: Version | None) -> Any:
             if not self.compared:
                 publish_version(files, UNIT, "r2")
-            return super().verdicts(before)
+            return super().__call__(before)
 
     publish_version(files, UNIT, "r1")
     judge = Overtaken()
     version = publish_version(files, UNIT, "r3", judge=judge)
     assert judge.compared == ["r1", "r2"]
-    assert read_manifest(files, version)["compared_with"] == "r2"
+    assert read_manifest(files, version).compared_with == "r2"
     assert kept(files) == ["r1", "r2", "r3"]
 
 

@@ -1,7 +1,6 @@
 """Items like an item and users like a user: known answers of the kernel and of whole jobs."""
 
 import itertools
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,9 @@ from recsys.kernel.neighbours import (
     unit_vectors,
     with_direction,
 )
-from recsys.store.checksums import MANIFEST, local_files, sealed
+from recsys.model.manifest import ModelManifest
+from recsys.store.checksums import local_files
+from recsys.store.manifest import MANIFEST
 from tests.conftest import csv_input, model_folder, run_in, table, write_csv
 
 Run = Callable[..., dict[str, Any]]
@@ -64,7 +65,7 @@ def job(run: Run, trained: tuple[Path, str], tmp_path: Path) -> Run:
 
 def given(folder: Path, kind: str, embeddings: list[list[float]]) -> None:
     """Give a model other embeddings, with a manifest that knows of it."""
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = ModelManifest.from_json((folder / MANIFEST).read_bytes())
     (file,) = (folder / kind).glob("*.parquet")
     stored = pq.read_table(file)
     column = pa.array(embeddings, pa.list_(pa.float32()))
@@ -72,8 +73,10 @@ def given(folder: Path, kind: str, embeddings: list[list[float]]) -> None:
     pq.write_table(stored.set_column(place, "embedding", column), file)
     for crc in (folder / kind).glob(".*.crc"):
         crc.unlink()
-    manifest["tables"][kind]["files"] = local_files(folder / kind)
-    (folder / MANIFEST).write_text(json.dumps(sealed(manifest)))
+    written = manifest.table(kind).model_copy(update={"files": local_files(folder / kind)})
+    tables = manifest.tables.model_copy(update={kind: written})
+    changed = manifest.model_copy(update={"tables": tables})
+    (folder / MANIFEST).write_bytes(changed.to_json())
 
 
 def listed(tmp_path: Path, text: str, column: str, **more: Any) -> dict[str, Any]:
@@ -98,13 +101,13 @@ def test_all_items_get_their_nearest_but_themselves_and_what_has_no_direction(jo
         3: [(1, 0.0), (2, 0.0), (5, 0.0)],
         5: [(1, 1.0), (2, 1.0), (3, 0.0)],
     }
-    output = manifest["outputs"]["similar_items"]
+    output, found = manifest["outputs"]["similar_items"], manifest["similar"]
     counts = ("requested", "repeated", "invalid", "unknown", "without_direction", "answered")
-    assert [output[name] for name in counts] == [5, 0, 0, 0, 1, 4]
+    assert [found[name] for name in counts] == [5, 0, 0, 0, 1, 4]
     assert output["rows"] == 12
     place = Path(output["uri"].removeprefix("file:"))
     assert place.parts[-3:] == ("similar_items", "run_date=2026-11-24", "run_id=s0")
-    assert output["files"] == local_files(place)
+    assert output["files"] == [file.model_dump() for file in local_files(place)]
     file = place / output["files"][0]["path"]
     assert [(field.name, str(field.type)) for field in pq.read_schema(file)] == [
         ("item_id", "int32"),
@@ -127,7 +130,7 @@ def test_users_are_compared_by_their_own_embeddings(job: Run) -> None:
         2: [(1, ACROSS), (3, -ACROSS)],
         3: [(2, -ACROSS), (1, -1.0)],
     }
-    assert manifest["outputs"]["similar_users"]["neighbours"] == 2
+    assert manifest["similar"]["neighbours"] == 2
     assert list(table(manifest, "similar_users").columns[:4]) == [
         "user_id",
         "rank",
@@ -143,7 +146,7 @@ def test_a_list_is_answered_once_an_id_and_loses_none_silently(
     chosen = listed(tmp_path, text, "sku", where="n > 0")
     manifest = job("items", similar={"k": 1, "items": chosen})
     assert lists(manifest, "items") == {1: [(2, 1.0)], 3: [(1, 0.0)]}
-    output = manifest["outputs"]["similar_items"]
+    found = manifest["similar"]
     counts = {
         "requested": 8,
         "repeated": 2,
@@ -152,7 +155,7 @@ def test_a_list_is_answered_once_an_id_and_loses_none_silently(
         "without_direction": 1,
         "answered": 2,
     }
-    assert {name: output[name] for name in counts} == counts
+    assert {name: found[name] for name in counts} == counts
     assert sum(counts.values()) == 2 * counts["requested"]
     assert (
         "of 8 items asked for, some get no neighbours: 2 invalid, 1 unknown, 1 without direction"
@@ -166,8 +169,9 @@ def test_a_list_of_which_nothing_can_be_answered(job: Run, tmp_path: Path) -> No
     with pytest.raises(InputError, match=complaint):
         job("users", similar={"users": unknown})
     zero = listed(tmp_path, "user_id\n4\n", "user_id")
-    output = job("users", similar={"users": zero})["outputs"]["similar_users"]
-    assert (output["rows"], output["without_direction"]) == (0, 1)
+    manifest = job("users", similar={"users": zero})
+    assert manifest["outputs"]["similar_users"]["rows"] == 0
+    assert manifest["similar"]["without_direction"] == 1
     with pytest.raises(InputError, match=r"similar\.users\.column: the input has no column 'usr'"):
         job("users", similar={"users": {**zero, "column": "usr"}})
     with pytest.raises(ConfigError, match=r"similar\.items\.format is csv: set similar\.items"):

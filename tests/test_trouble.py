@@ -10,14 +10,18 @@ import pytest
 
 from recsys.config.sections import Iceberg, Publishing
 from recsys.errors import ConfigError, DamageError
+from recsys.flows.housekeeping import find_waste
+from recsys.flows.manifest import Outcome
+from recsys.flows.runs import list_runs
 from recsys.publishing import maintenance
 from recsys.publishing.iceberg.tables import IcebergTables
+from recsys.publishing.index import check_run_date, open_index
 from recsys.publishing.pointer import Pointers
-from recsys.publishing.publish import check_run_date, open_index, publish, retain
+from recsys.publishing.publish import publish, retain
 from recsys.publishing.versions import MARKER, PUBLICATIONS, Unit, place
-from recsys.store.files import STAGING, write_json
+from recsys.store.files import STAGING
 from recsys.store.posix import PosixFiles
-from tests.publications import DAY, UNIT, Judge, stage
+from tests.publications import DAY, UNIT, Judge, record_of, stage
 
 
 def alive() -> None:
@@ -60,7 +64,7 @@ def test_a_run_that_died_between_the_two_commits_is_finished_with_its_own_id(
     assert kept == (["r2"] if first else ["r1", "r2"])
     retain(files, tables, Publishing(keep_versions=1))
     assert tables.in_use() == {(UNIT, "r2")}
-    assert maintenance.waste(files, tables) == []
+    assert find_waste(files, tables).waste == []
     tables.close()
     killed.close()
 
@@ -105,8 +109,8 @@ def test_a_damaged_pointer_is_its_own_unit_s_matter(files: PosixFiles) -> None:
     assert removed == [place(files, UNIT, "r1")]
     assert pointers.current(UNIT).run_id == "r2"  # type: ignore[union-attr]
     # Nothing of the damaged ones is waste: a pointer can be written anew.
-    assert maintenance.waste(files, pointers) == []
-    assert maintenance.runs(files, pointers) == []
+    assert find_waste(files, pointers).waste == []
+    assert list_runs(files, pointers) == []
     with pytest.raises(DamageError, match="damaged or of another format"):
         put(files, pointers, other, "r9")
 
@@ -125,9 +129,9 @@ def test_a_version_whose_pointer_was_lost_is_no_waste_if_its_run_was_complete(
     pointers = Pointers(files)
     put(files, pointers, UNIT, "r1")
     files.delete(pointers.uri(UNIT))
-    assert [one.uri for one in maintenance.waste(files, pointers)] == [place(files, UNIT, "r1")]
-    write_json(files, files.uri("runs", "r1", "manifest.json"), {"state": "complete"})
-    assert maintenance.waste(files, pointers) == []
+    assert [one.uri for one in find_waste(files, pointers).waste] == [place(files, UNIT, "r1")]
+    record_of(files, "r1").complete(Outcome())
+    assert find_waste(files, pointers).waste == []
 
 
 def test_a_lost_pointer_keeps_nothing_of_other_units(files: PosixFiles) -> None:
@@ -137,9 +141,9 @@ def test_a_lost_pointer_keeps_nothing_of_other_units(files: PosixFiles) -> None:
     for run_id in ("r1", "r2"):
         put(files, pointers, UNIT, run_id)
     for run_id in ("r0", "r1"):
-        write_json(files, files.uri("runs", run_id, "manifest.json"), {"state": "complete"})
+        record_of(files, run_id).complete(Outcome())
     pointers.retain(versions=1, run_dates=None)  # and then the run was killed
-    assert [one.uri for one in maintenance.waste(files, pointers)] == [place(files, UNIT, "r1")]
+    assert [one.uri for one in find_waste(files, pointers).waste] == [place(files, UNIT, "r1")]
 
 
 @pytest.mark.parametrize("opened", [Pointers, lambda files: IcebergTables(files, Iceberg())])
@@ -171,10 +175,11 @@ def test_models_of_damaged_versions_and_of_live_runs_are_not_cleaned(files: Posi
     put(files, pointers, UNIT, "r1")
     for model in ("m1", "m2", "m3"):
         files.path(files.uri("models", model)).mkdir(parents=True)
-    write_json(files, files.uri("runs", "r2", "manifest.json"), {"model_id": "m2"})
+    record_of(files, "r2", model_id="m2").begin()
     with files.lock("run-r2"):
-        found = maintenance.waste(files, pointers, stored=True)
-    assert [one.uri for one in found] == [files.uri("models", "m3")]
+        found = find_waste(files, pointers, stored=True, min_age=0)
+    assert [one.uri for one in found.waste] == [files.uri("models", "m3")]
+    assert [uri for uri, _ in found.kept] == [files.uri("models", name) for name in ("m1", "m2")]
     files.replace(place(files, UNIT, "r1", "manifest.json"), b"{")
     with pytest.raises(DamageError, match="run r1"):
-        maintenance.waste(files, pointers, stored=True)
+        find_waste(files, pointers, stored=True)

@@ -9,7 +9,6 @@ model's catalogue counts as missed. Popularity is that of the train fold.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -46,8 +45,9 @@ from recsys.columns import (
 from recsys.config.sections import Evaluation, UserSegments
 from recsys.errors import ConfigError, InputError
 from recsys.evaluate import bootstrap
+from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
 from recsys.evaluate.splits import TEST, TRAIN
-from recsys.ingest.ids import convert_id, index_frame
+from recsys.ingest.ids import IdColumn, id_column
 from recsys.ingest.source import find_column, read_source
 from recsys.kernel import metrics
 from recsys.kernel.evaluate import COMPARED, POPULARITY, Traits, evaluate
@@ -66,20 +66,6 @@ _NOWHERE = "(none)"  # users whom the table of segments does not have
 _MOST_SEGMENTS = 100
 # Arrow's columns, pandas' and a sorted copy of them: 12 doubles, ids and text.
 _BYTES_PER_ROW = 3 * (12 * 8 + 100)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One line of METRICS_SCHEMA. k is None for what is not cut; values are None for none."""
-
-    model: str
-    segment: str
-    metric: str
-    k: int | None
-    value: float | None
-    low: float | None
-    high: float | None
-    n_users: int
 
 
 def users_to_test(
@@ -102,7 +88,6 @@ def users_to_test(
     Raises:
         InputError, ConfigError: the table of segments cannot be read or lacks a column.
     """
-    index = index_frame(spark, model.items.ids, ITEM, ITEM_INDEX)
     place, fold, label = F.col(ITEM_INDEX), F.col(FOLD), F.col(LABEL)
     relevant = (fold == TEST) & (label == 1)
 
@@ -110,7 +95,7 @@ def users_to_test(
         return F.sort_array(F.collect_list(F.when(which, place))).cast("array<int>")
 
     users = (
-        parts.join(index, on=ITEM, how="left")
+        parts.join(model.item_index, on=ITEM, how="left")
         .groupBy(USER)
         .agg(
             gathered(relevant).alias(RELEVANT),
@@ -123,7 +108,7 @@ def users_to_test(
     if segments is None:
         users = users.withColumn(SEGMENT, F.lit(None).cast("string"))
     else:
-        users = users.join(_segments(spark, segments, model.user_type), on=USER, how="left")
+        users = users.join(read_segments(spark, segments, model.id_types.user), on=USER, how="left")
     known = F.col(HISTORY) > 0
     return users.withColumns(
         {
@@ -134,23 +119,31 @@ def users_to_test(
     ).select(*[name for name in names(TEST_USERS_SCHEMA) if name != PART])
 
 
-def _segments(spark: SparkSession, settings: UserSegments, user_type: str) -> DataFrame:
-    """Read groups of users: `user_id`, `segment`; of several of a user the first in order."""
+def read_segments(spark: SparkSession, settings: UserSegments, user_type: str) -> DataFrame:
+    """Read groups of users: `user_id`, `segment`; of several of a user the first in order.
+
+    Raises:
+        InputError, ConfigError: the table cannot be read or lacks a column.
+    """
     key = "evaluation.segment"
     frame = read_source(spark, settings, key=key)
-    column = find_column(frame, settings.column, f"{key}.column", settings)
+    column = IdColumn(settings.column, f"{key}.column", user_type)
     group = find_column(frame, settings.by, f"{key}.by", settings)
-    found = frame.select(column.alias(USER)).schema[USER].dataType
-    ids, _ = convert_id(column, found, user_type, f"{key}.column")
     return (
-        frame.select(ids.alias(USER), group.cast("string").alias(SEGMENT))
+        frame.select(
+            id_column(frame, settings, column).alias(USER), group.cast("string").alias(SEGMENT)
+        )
         .groupBy(USER)
         .agg(F.min(SEGMENT).alias(SEGMENT))
     )
 
 
-def counts(users: DataFrame) -> dict[str, int]:
-    """Count who is tested, for a manifest; `users` is what `users_to_test` returned.
+def counts(users: DataFrame, split: SplitCounts) -> EvaluationCounts:
+    """Count who is tested.
+
+    Args:
+        users: what `users_to_test` returned.
+        split: what `splits.counts` returned.
 
     Raises:
         InputError: nobody is.
@@ -167,7 +160,11 @@ def counts(users: DataFrame) -> dict[str, int]:
             "evaluation: found no positive pair in test, expected at least one; hold out more with "
             "evaluation.split, or lower filters.rating_threshold"
         )
-    return counted
+    return EvaluationCounts(
+        **dict(split),
+        **counted,
+        users_not_evaluated=split.users - counted["users_evaluated"],
+    )
 
 
 def item_traits(model: Model, labels: Any) -> Traits:
@@ -208,7 +205,7 @@ def evaluated(
         ks=sorted(set(settings.k)),
         whole_catalogue=settings.auc,
     )
-    schema = EVALUATED_SCHEMA.format(user=model.user_type)
+    schema = model.id_types.fill(EVALUATED_SCHEMA)
     columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, RELEVANT, OUTSIDE, HISTORY, SEGMENT)
     return (
         ranking.with_vectors(users, model.users)
@@ -247,7 +244,7 @@ def coverage(rows: DataFrame, n_items: int) -> dict[tuple[str, int], float]:
 
 def results(
     values: pd.DataFrame, covered: Mapping[tuple[str, int], float], settings: Evaluation
-) -> list[Result]:
+) -> list[Metric]:
     """Make means with intervals of the users' values, for all users and for each segment.
 
     Args:
@@ -283,12 +280,12 @@ def results(
             for j, (metric, k) in enumerate(columns, start=i * len(columns)):
                 low, high = _number(means.low[j]), _number(means.high[j])
                 value, n_users = _number(means.value[j]), int(means.n_users[j])
-                found.append(Result(model, segment, metric, k, value, low, high, n_users))
+                found.append(_metric(model, segment, metric, k, value, low, high, n_users))
     for k in ks:
         shares = {model: covered.get((model, k), 0.0) for model in COMPARED}
         shares[DIFFERENCE] = shares[MODEL] - shares[POPULARITY]
         found += [
-            Result(model, ALL, COVERAGE, k, share, None, None, len(users))
+            _metric(model, ALL, COVERAGE, k, share, None, None, len(users))
             for model, share in shares.items()
         ]
     return found
@@ -326,3 +323,25 @@ def _chosen(
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def _metric(
+    model: str,
+    segment: str,
+    metric: str,
+    k: int | None,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    n_users: int,
+) -> Metric:
+    return Metric(
+        model=model,
+        segment=segment,
+        metric=metric,
+        k=k,
+        value=value,
+        low=low,
+        high=high,
+        n_users=n_users,
+    )

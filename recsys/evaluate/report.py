@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from recsys.evaluate.held_out import ALL, DIFFERENCE, Result
+from recsys.evaluate.held_out import ALL, DIFFERENCE
+from recsys.evaluate.manifest import Metric
 from recsys.kernel.evaluate import POPULARITY
 from recsys.kernel.worker import MODEL
 
@@ -12,7 +13,7 @@ _LINE = "{:<28}{:>6} {:>7} {:>7} {:>7}  {}"
 _Key = tuple[str, str, int | None]
 
 
-def lines(results: Sequence[Result]) -> list[str]:
+def lines(results: Sequence[Metric]) -> list[str]:
     """Tell all metrics over all users, then HEADLINE at the first k for each segment."""
     by_model = {
         model: {(r.segment, r.metric, r.k): r for r in results if r.model == model}
@@ -33,7 +34,7 @@ def lines(results: Sequence[Result]) -> list[str]:
     return told
 
 
-def _line(name: str, count: str, by_model: dict[str, dict[_Key, Result]], key: _Key) -> str:
+def _line(name: str, count: str, by_model: dict[str, dict[_Key, Metric]], key: _Key) -> str:
     model, popularity, ahead = (by_model[which][key] for which in (MODEL, POPULARITY, DIFFERENCE))
     interval = "" if ahead.low is None else f"[{_signed(ahead.low)}, {_signed(ahead.high)}]"
     name = name if len(name) <= 27 else name[:26] + "…"

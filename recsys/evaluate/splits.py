@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from recsys.columns import FOLD, INTERACTIONS_SCHEMA, ITEM, TIMESTAMP, USER, names
 from recsys.config.sections import Split
 from recsys.errors import InputError
+from recsys.evaluate.manifest import SplitCounts
 
 TRAIN = "train"
 VALIDATION = "validation"
@@ -112,16 +113,12 @@ def _midnight(day: dt.date) -> Column:
     return F.timestamp_seconds(F.lit((day - dt.date(1970, 1, 1)).days * 86_400))
 
 
-def counts(parts: DataFrame, settings: Split) -> dict[str, int]:
-    """Count what a split made, for a manifest.
+def counts(parts: DataFrame, settings: Split) -> SplitCounts:
+    """Count what a split made.
 
     Args:
         parts: what `split` returned; read once.
         settings: what it was made with.
-
-    Returns:
-        `pairs_in_train`, `users_in_train` and the same of `validation` and `test`; `users`;
-        `users_without_held_out` (all of their pairs are train) and `users_without_train`.
 
     Raises:
         InputError: train or test is empty, or validation is although there was to be one.
@@ -146,4 +143,4 @@ def counts(parts: DataFrame, settings: Split) -> dict[str, int]:
                 f"evaluation.split: found no pair for {fold} with kind {settings.kind} ({found}), "
                 f"expected at least one; {_REMEDIES[settings.kind]}, or give more ratings"
             )
-    return counted
+    return SplitCounts(**counted)

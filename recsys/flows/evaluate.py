@@ -1,7 +1,6 @@
-"""Measure a model on held-out pairs: `spark-submit jobs/evaluate.py --config conf/x.yaml`."""
+"""Hold pairs out, train on the rest, and measure the lists beside popularity."""
 
-from dataclasses import asdict, astuple
-from typing import Any
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -17,126 +16,127 @@ from recsys.columns import (
 )
 from recsys.config.configuration import digest
 from recsys.evaluate import held_out, report, splits
-from recsys.flows.execution import Job, Options, execute
-from recsys.flows.train import learn, threads
+from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
+from recsys.flows.execution import Job
+from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
+from recsys.flows.train import early_stopping_report, input_tables, learn, origin
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import plain_mean
-from recsys.learn import training
-from recsys.model.tables import Model, load_model, write_model
+from recsys.model.tables import Learned, Model, write_model, written_model
 from recsys.score import ranking
 
 
-def steps(job: Job) -> dict[str, Any]:
-    """Run the steps and say what came of them."""
-    config, run, store, settings = job.config, job.run, job.store, job.config.evaluation
-    config.require_evaluation()
-    training.check_threads(threads(job))
+def evaluate(job: Job) -> Outcome:
+    """Train on a part of the pairs, measure the lists on the rest, and publish the metrics."""
+    config, run, settings = job.config, job.run, job.config.evaluation
     with run.step("prepare"):
-        prepared = prepare(job.spark, store, config, run, job.staging)
+        prepared = prepare(job.spark, job.store, config, run, job.staging)
     with run.step("split"):
-        schema, place = SPLIT_SCHEMA.format(**prepared.types), f"{job.staging}/split"
-        store.write_table(splits.split(prepared.pairs, settings.split), place, schema)
-        parts = store.read_table(place, schema)
-        counts = splits.counts(parts, settings.split)
-    model, traits, learned = _train(job, prepared, parts)
+        parts, split = _split(job, prepared)
+    trained = _train(job, prepared, parts)
     with run.step("evaluate"):
-        cores = job.spark.sparkContext.defaultParallelism
-        tasks = ranking.n_tasks(counts["users_in_test"], config.scoring.users_per_file, cores)
-        rows, tested = _evaluate(job, model, traits, parts, tasks)
+        rows, counts = _evaluate(job, trained, parts, split)
     with run.step("estimate"):
         values = held_out.collect_values(job.spark, rows, config.memory.max_share)
-        covered = held_out.coverage(rows, len(model.items.ids))
+        covered = held_out.coverage(rows, trained.model.manifest.n_items)
         found = held_out.results(values, covered, settings)
     with run.step("publish"):
         outputs = _publish(job, prepared, rows, found)
-    counts |= {**tested, "users_not_evaluated": counts["users"] - tested["users_evaluated"]}
-    return {
-        "counts": {**prepared.manifest["counts"], **counts},
-        "training": learned,
-        "metrics": [asdict(result) for result in found if result.segment == held_out.ALL],
-        "report": report.lines(found),
-        "outputs": outputs,
-    }
+    return Outcome(
+        counts=prepared.manifest.counts,
+        evaluation=counts,
+        training=trained.training,
+        metrics=[metric for metric in found if metric.segment == held_out.ALL],
+        report=report.lines(found),
+        outputs=outputs,
+    )
 
 
-def _train(job: Job, prepared: Prepared, parts: DataFrame) -> tuple[Model, Traits, dict[str, Any]]:
-    """Train on the train fold; the model is staged and goes with the run's staging directory."""
+@dataclass(frozen=True)
+class _Trained:
+    """A model that is only evaluated: it is staged, and goes with the staging directory."""
+
+    model: Model
+    traits: Traits
+    training: EvaluatedTraining
+
+
+def _split(job: Job, prepared: Prepared) -> tuple[DataFrame, SplitCounts]:
+    settings = job.config.evaluation.split
+    schema = prepared.manifest.id_types.fill(SPLIT_SCHEMA)
+    place = f"{job.staging}/split"
+    job.store.write_table(splits.split(prepared.pairs, settings), place, schema)
+    parts = job.store.read_table(place, schema)
+    return parts, splits.counts(parts, settings)
+
+
+def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
     config, run = job.config, job.run
     interactions, fitted = learn(job, parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD))
     with run.step("write model"):
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
+        fold_in = plain_mean(config.training.no_components)
+        learned = Learned(interactions, fitted.embeddings, fold_in, prepared.manifest.id_types)
         place = f"{job.staging}/{name}"
-        write_model(
-            job.spark,
+        manifest = write_model(
             job.store,
+            job.scratch,
             place,
-            interactions=interactions,
-            embeddings=fitted.embeddings,
-            fold_in=plain_mean(config.training.no_components),
-            pairs=parts.where(F.col(FOLD) != splits.TEST),
-            types=prepared.types,
+            learned,
+            parts.where(F.col(FOLD) != splits.TEST),
+            origin(job, name, prepared, fitted, None),
             rows_per_file=config.scoring.users_per_file,
-            about={"model_id": name},
         )
-        model = load_model(job.spark, job.store, place)
-    learned = {"epochs": fitted.epochs, "early_stopping": fitted.report}
-    return model, held_out.item_traits(model, interactions.labels), learned
+    model = written_model(job.store, place, learned, manifest)
+    return _Trained(
+        model,
+        held_out.item_traits(model, interactions.labels),
+        EvaluatedTraining(
+            epochs=fitted.epochs, early_stopping=early_stopping_report(config, fitted.report)
+        ),
+    )
 
 
 def _evaluate(
-    job: Job, model: Model, traits: Traits, parts: DataFrame, tasks: int
-) -> tuple[DataFrame, dict[str, int]]:
-    """Write down who is tested on what, so that what is counted is what is measured; measure it."""
-    store, settings = job.store, job.config.evaluation
-    place, schema = f"{job.staging}/test_users", TEST_USERS_SCHEMA.format(user=model.user_type)
-    users = held_out.users_to_test(job.spark, parts, model, settings.segment)
+    job: Job, trained: _Trained, parts: DataFrame, split: SplitCounts
+) -> tuple[DataFrame, EvaluationCounts]:
+    """Write down who is tested on what, and then the metrics of each user."""
+    store, config, model = job.store, job.config, trained.model
+    cores = job.spark.sparkContext.defaultParallelism
+    tasks = ranking.n_tasks(split.users_in_test, config.scoring.users_per_file, cores)
+    users = held_out.users_to_test(job.spark, parts, model, config.evaluation.segment)
+    place, schema = f"{job.staging}/test_users", model.id_types.fill(TEST_USERS_SCHEMA)
     store.write_table(ranking.number_parts(users, tasks), place, schema)
     staged = store.read_table(place, schema)
-    tested = held_out.counts(staged)
-    rows = held_out.evaluated(job.spark, model, traits, staged, settings, tasks=tasks)
-    place, schema = f"{job.staging}/evaluated", EVALUATED_SCHEMA.format(user=model.user_type)
+    counts = held_out.counts(staged, split)
+    rows = held_out.evaluated(
+        job.spark, model, trained.traits, staged, config.evaluation, tasks=tasks
+    )
+    place, schema = f"{job.staging}/evaluated", model.id_types.fill(EVALUATED_SCHEMA)
     store.write_table(rows, place, schema)
-    return store.read_table(place, schema), tested
+    return store.read_table(place, schema), counts
 
 
 def _publish(
-    job: Job, prepared: Prepared, rows: DataFrame, found: list[held_out.Result]
-) -> dict[str, Any]:
+    job: Job, prepared: Prepared, rows: DataFrame, found: list[Metric]
+) -> dict[str, OutputTable]:
     """Publish both tables by one rename, and say where everything is."""
-    store, staged = job.store, f"{job.staging}/evaluation"
+    store, staged, about = job.store, f"{job.staging}/evaluation", prepared.manifest
     place = store.uri("evaluations", job.run.run_id)
-    users_schema = USER_METRICS_SCHEMA.format(**prepared.types)
-    frames = {
-        "metrics": (
-            job.spark.createDataFrame([astuple(line) for line in found], METRICS_SCHEMA).coalesce(
-                1
-            ),
-            METRICS_SCHEMA,
-        ),
-        "users": (rows.select(*names(users_schema)), users_schema),
-    }
+    users_schema = about.id_types.fill(USER_METRICS_SCHEMA)
+    metrics = job.spark.createDataFrame([tuple(dict(m).values()) for m in found], METRICS_SCHEMA)
     written = {
-        name: store.write_table(frame, f"{staged}/{name}", schema)
-        for name, (frame, schema) in frames.items()
+        "metrics": store.write_table(metrics.coalesce(1), f"{staged}/metrics", METRICS_SCHEMA),
+        "users": store.write_table(
+            rows.select(*names(users_schema)), f"{staged}/users", users_schema
+        ),
     }
     store.publish(staged, place)
-    interactions = prepared.manifest["interactions_id"]
-    return {
-        "interactions": {
-            "uri": store.uri("interactions", interactions),
-            "rows": prepared.manifest["counts"]["pairs"],
-        },
-        "rejects": {
-            "uri": store.uri("rejects", interactions),
-            "rows": prepared.manifest["counts"]["rows_rejected"],
-        },
-        **{name: {"uri": f"{place}/{name}", **about} for name, about in written.items()},
-    }
-
-
-def main(options: Options) -> int:
-    """Run the job and return its exit status."""
-    return execute("evaluate", options, steps)
+    counts = about.counts
+    tables = input_tables(job, about.interactions_id, counts.pairs, counts.rows_rejected)
+    for name, table in written.items():
+        tables[name] = OutputTable(uri=f"{place}/{name}", rows=table.rows, files=table.files)
+    return tables

@@ -1,12 +1,11 @@
-"""What every job needs around its steps: settings, session, record, errors and exit status."""
+"""What every command needs around its work: settings, session, record, errors and exit status."""
 
 import datetime as dt
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -15,13 +14,14 @@ from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.errors import OutputError, RecsysError, Terminated, one_line, unexpected
-from recsys.runs.record import RunRecord, recorded_date, run_lock
-from recsys.runs.run import Run, new_run
+from recsys.errors import Complaints, OutputError, RecsysError, Terminated, one_line, unexpected
+from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
+from recsys.flows.record import RunRecord, recorded_date
 from recsys.runtime import session, signals
+from recsys.runtime.run import Run, new_run, run_lock
 from recsys.runtime.spark_errors import spark_reason
 from recsys.runtime.stop_points import stop_point
-from recsys.store.tables import Store
+from recsys.store.tables import Scratch, Store
 
 log = logging.getLogger("recsys")
 
@@ -35,7 +35,25 @@ class Job:
     config: Config
     run: Run
     staging: str
+    scratch: Scratch
     force: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command does.
+
+    Attributes:
+        name: the job's, for the run's manifest.
+        require: says what the configuration lacks for it; no Spark yet.
+        work: does it.
+        model_id: the model that it uses; None where it trains one.
+    """
+
+    name: str
+    require: Callable[[Config, Complaints], None]
+    work: Callable[[Job], Outcome]
+    model_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,23 +68,8 @@ class Options:
     force: bool = False
 
 
-def execute(
-    name: str,
-    options: Options,
-    steps: Callable[[Job], dict[str, Any]],
-    *,
-    needs_input: bool = True,
-    asked: Mapping[str, Any] | None = None,
-) -> int:
-    """Run a job's steps and return the exit status (README: "Exit status").
-
-    Args:
-        name: the job's, for the run's manifest.
-        options: the command line.
-        steps: the job; what it returns goes into the run's manifest.
-        needs_input: whether the configuration must say what to read.
-        asked: what else makes a retry the same run.
-    """
+def execute(command: Command, options: Options) -> int:
+    """Run a command and return its exit status (see `recsys.errors`)."""
     logging.basicConfig(
         level=logging.DEBUG if options.debug else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
@@ -80,8 +83,9 @@ def execute(
     try:
         signals.stop_on_sigterm(with_parent=session.under_spark_submit())
         config = load_config(options.config, options.overrides)
-        if needs_input:
-            config.require_input()
+        missing = Complaints()
+        command.require(config, missing)
+        missing.raise_all()
         run = new_run(options.run_id, options.run_date)
         with signals.postponed():
             spark = session.start(config.spark, quiet=not options.debug)
@@ -89,7 +93,7 @@ def execute(
             if options.run_date is None:
                 earlier = recorded_date(Store(spark, config.root).files, run.run_id)
                 run = replace(run, run_date=earlier or run.run_date)
-            run_recorded(name, spark, config, run, steps, asked=asked or {}, force=options.force)
+            run_recorded(command, spark, config, run, force=options.force)
         finally:
             with suppress(Py4JError, OSError):  # the JVM may be gone, which was said already
                 spark.stop()
@@ -99,16 +103,9 @@ def execute(
 
 
 def run_recorded(
-    name: str,
-    spark: SparkSession,
-    config: Config,
-    run: Run,
-    steps: Callable[[Job], dict[str, Any]],
-    *,
-    asked: Mapping[str, Any],
-    force: bool = False,
-) -> dict[str, Any]:
-    """Run a job's steps with a record of the run, and return that record.
+    command: Command, spark: SparkSession, config: Config, run: Run, *, force: bool = False
+) -> RunManifest:
+    """Run a command with a record of the run, and return that record.
 
     A run that is complete already is not run again.
 
@@ -118,21 +115,24 @@ def run_recorded(
     store = Store(spark, config.root)
     # `recsys runs` may be looking at this moment whether anyone holds it.
     with store.files.lock(run_lock(run.run_id), wait=2):
+        settings = SparkSettings(**session.describe(spark, config.spark))
         record = RunRecord(
-            store.files, name, run, config, asked=asked, spark=session.describe(spark, config.spark)
+            store.files, command.name, run, config, model_id=command.model_id, spark=settings
         )
         finished = record.finished_before()
         if finished is not None:
             log.info("run %s is complete already: nothing to do", run.run_id)
             _print_result(finished)
             return finished
-        log.info("%s %s for %s, into %s", name, run.run_id, run.run_date, store.root)
+        log.info("%s %s for %s, into %s", command.name, run.run_id, run.run_date, store.root)
         record.begin()
         stop_point("begun")
         try:
             with store.staging(run.run_id) as staging:
-                result = steps(Job(spark, store, config, run, staging, force))
-            complete = record.complete(result)
+                scratch = Scratch(store, f"{staging}/scratch")
+                job = Job(spark, store, config, run, staging, scratch, force)
+                outcome = command.work(job)
+            complete = record.complete(outcome)
             stop_point("recorded")
             _print_result(complete)
             return complete
@@ -155,10 +155,10 @@ def _cause(error: BaseException, store: Store) -> BaseException:
     return error
 
 
-def _print_result(manifest: Mapping[str, Any]) -> None:
-    for table, place in manifest["outputs"].items():
-        print(f"{table:16} {place['uri']}  {place['rows']:,} rows")
-    for line in manifest.get("report", ()):
+def _print_result(manifest: RunManifest) -> None:
+    for table, place in manifest.outputs.items():
+        print(f"{table:16} {place.uri}  {place.rows:,} rows")
+    for line in manifest.report or ():
         print(line)
 
 

@@ -1,16 +1,20 @@
 """After a run: `recsys runs`, `rollback`, `clean` and `verify`. None of them starts Spark."""
 
 import datetime as dt
+import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError, DamageError, RecsysError, unexpected
+from recsys.flows import housekeeping
+from recsys.flows.runs import list_runs
 from recsys.publishing import maintenance
-from recsys.publishing.publish import open_index
+from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
 from recsys.store.posix import PosixFiles, open_local
 
@@ -24,15 +28,20 @@ class Place:
     index: VersionIndex
 
 
-def runs(place: Place, limit: int) -> None:
-    """Print the latest runs, one a line."""
-    line = "{:32} {:10} {:10} {:16} {:11} {:19} {}"
-    print(
-        line.format("run", "job", "date", "cohort", "state", "started (UTC)", "published").rstrip()
-    )
-    for run in maintenance.runs(place.files, place.index)[:limit]:
+def runs(place: Place, limit: int, run_date: dt.date | None, *, as_json: bool) -> None:
+    """Print the latest runs, one a line or as JSON."""
+    found = list_runs(place.files, place.index, run_date)[:limit]
+    if as_json:
+        print(json.dumps([run.model_dump(mode="json") for run in found], indent=2))
+        return
+    line = "{:32} {:10} {:10} {:16} {:11} {:19} {:>8} {:>4} {:9} {}"
+    header = ("run", "job", "date", "cohort", "state", "started (UTC)", "seconds", "exit")
+    print(line.format(*header, "published", "model"))
+    for run in found:
         shown = (run.run_id, run.job, run.run_date, run.cohort, run.state, run.started_at)
-        print(line.format(*shown, run.published).rstrip())
+        seconds = "" if run.seconds is None else f"{run.seconds:,.0f}"
+        exit_code = "" if run.exit_code is None else str(run.exit_code)
+        print(line.format(*shown, seconds, exit_code, run.published, run.model_id).rstrip())
         if run.note:
             print(f"    {run.note}")
 
@@ -50,24 +59,47 @@ def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> No
         print("the views of Spark's catalog follow with the next run", file=sys.stderr)
 
 
-def clean(place: Place, *, yes: bool, stored: bool) -> None:
+def clean(place: Place, *, yes: bool, stored: bool, min_age_days: float) -> None:
     """Show what nothing needs, and delete it if told to."""
-    found = maintenance.waste(place.files, place.index, stored=stored)
-    for one in found:
-        print(f"{one.uri}  {one.why}")
-    if not found:
+    found = housekeeping.find_waste(
+        place.files, place.index, stored=stored, min_age=min_age_days * housekeeping.DAY
+    )
+    for one in found.waste:
+        print(f"{_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
+    for uri, reason in found.kept:
+        print(f"{'kept':>10}  {'':>10}  {uri}  {reason}")
+    total = _size(sum(one.bytes for one in found.waste))
+    if not found.waste:
         print("nothing to clean")
     elif not yes:
-        print(f"{len(found):,} to delete; nothing was deleted: say --yes")
+        print(f"{len(found.waste):,} to delete, {total}; nothing was deleted: say --yes")
     else:
-        deleted = maintenance.clean(place.files, place.index, found)
-        print(f"deleted {len(deleted):,} of {len(found):,}")
+        deleted = housekeeping.clean(place.files, place.index, found.waste)
+        print(f"deleted {len(deleted):,} of {len(found.waste):,}, {total} in all")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def verify(place: Place) -> None:
     """Re-read everything that is published or stored, and say what is damaged."""
     damaged = 0
-    for name, error in maintenance.verify(place.files, place.index):
+    everything = chain(
+        maintenance.verify(place.files, place.index), housekeeping.verify_stored(place.files)
+    )
+    for name, error in everything:
         print(f"{'ok' if error is None else 'DAMAGED':8} {name}" + (f": {error}" if error else ""))
         damaged += error is not None
     if damaged:

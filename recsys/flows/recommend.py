@@ -13,7 +13,7 @@ from recsys.config.reading import load_config
 from recsys.errors import ConfigError, RecsysError, one_line, unexpected
 from recsys.kernel.worker import POPULAR
 from recsys.score.local import LocalModel
-from recsys.score.titles import local_path
+from recsys.store.files import require_local
 
 
 def model_folder(model: str, root: str) -> Path:
@@ -23,13 +23,13 @@ def model_folder(model: str, root: str) -> Path:
         ConfigError: it is neither, or not on this machine.
     """
     if "/" in model:
-        return local_path(model, "--model")
+        return require_local(model, "--model")
     if not re.fullmatch(r"[a-z][A-Za-z0-9_.-]{0,160}", model):
         raise ConfigError(
             f"--model: found {model[:180]!r}, expected the id of a model under {root}/models, or a "
             "path to one"
         )
-    return local_path(root, "root") / "models" / model
+    return require_local(root, "root") / "models" / model
 
 
 def recommend(

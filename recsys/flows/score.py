@@ -1,22 +1,17 @@
-"""Score a cohort with a model: `spark-submit jobs/score.py --config conf/x.yaml --model ID`."""
+"""Score a cohort with a model, and publish the lists."""
 
 import datetime as dt
 import logging
-import re
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.columns import (
     COHORT,
     GENERATED_AT,
-    ITEM,
-    ITEM_INDEX,
     MODEL_ID,
     PROBABILITY,
     RECOMMENDATIONS_SCHEMA,
@@ -25,23 +20,27 @@ from recsys.columns import (
     RUN_DATE,
     RUN_ID,
     STATUS_SCHEMA,
+    IdTypes,
     names,
 )
+from recsys.columns import STATUS as STATUS_COLUMN
 from recsys.errors import ConfigError, DamageError
-from recsys.flows.execution import Job, Options, execute
-from recsys.ingest.ids import index_frame
+from recsys.flows.execution import Job
+from recsys.flows.manifest import Outcome, OutputTable
 from recsys.ingest.source import reading
-from recsys.model.pairs import open_pairs
-from recsys.model.tables import Model, load_model
+from recsys.model.manifest import TrainedModel
+from recsys.model.pairs import open_newer_pairs, open_pairs
+from recsys.model.tables import Model
 from recsys.publishing import gates
-from recsys.publishing.publish import (
-    Staged,
-    check_run_date,
-    open_index,
-    publish,
-    published_before,
-    retain,
+from recsys.publishing.index import open_index, published_before
+from recsys.publishing.manifest import (
+    PublishedLists,
+    PublishedStatuses,
+    Verdict,
+    VersionManifest,
+    VersionTables,
 )
+from recsys.publishing.publish import Judge, Staged, publish, retain, take_up_held
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
@@ -49,197 +48,260 @@ from recsys.publishing.versions import (
     TABLES,
     Unit,
     Version,
+    VersionIndex,
     columns,
     place,
     read_manifest,
 )
 from recsys.publishing.views import create_views
-from recsys.runs.run import FORMAT_VERSION, versions
+from recsys.runtime.run import versions
 from recsys.runtime.stop_points import stop_point
 from recsys.score import cohorts, ranking
-from recsys.score.candidates import read_candidates
+from recsys.score.candidates import candidate_lists, count_candidates, stage_candidates
+from recsys.score.manifest import CandidateCounts
+from recsys.store.manifest import WrittenTable
 from recsys.store.posix import PosixFiles
-from recsys.store.tables import Store
 
 log = logging.getLogger(__name__)
 
 
-def score(job: Job, model: Model) -> dict[str, Any]:
+def score(job: Job, model: Model) -> Outcome:
     """Publish the lists and the statuses of one cohort, and say what they are."""
-    config, run, store = job.config, job.run, job.store
-    config.require_scoring()
-    unit = Unit(config.cohort.name, run.run_date)
-    index = open_index(store.files, config.publishing, store.ensure_alive)
-    version = published_before(index, unit, run.run_id)
+    config, files = job.config, job.store.files
+    unit = Unit(config.cohort.name, job.run.run_date)
+    index = open_index(files, config.publishing, job.store.ensure_alive)
+    version = published_before(index, unit, job.run.run_id)
     if version is None:
-        check_run_date(index, unit, config.publishing)
-        staged, judge = _stage(job, model, unit)
-        stop_point("staged")
-        with run.step("publish"):
-            version = publish(
-                store.files, index, staged, judge, alive=store.ensure_alive, force=job.force
-            )
+        version = _publish(job, model, unit, index)
     else:
         log.info("%s is published already: taking it up", unit)
-    manifest = read_manifest(store.files, version)
-    if manifest["configuration_hash"] != config.fingerprint():
+    manifest = read_manifest(files, version)
+    if manifest.configuration_hash != config.fingerprint():
         raise ConfigError(
-            f"--run-id: run {run.run_id} has published {unit} already, with another configuration; "
-            "choose another run id"
+            f"--run-id: run {job.run.run_id} has published {unit} already, with another "
+            "configuration; choose another run id"
         )
 
     def follow() -> None:
         if config.publishing.views is not None:
-            create_views(job.spark, store.files, index, config.publishing.views)
+            create_views(job.spark, files, index, config.publishing.views)
 
-    retain(store.files, index, config.publishing, before_deleting=follow)
+    retain(files, index, config.publishing, before_deleting=follow)
     stop_point("retained")
-    return _outputs(store, unit, manifest)
+    return _outcome(job, unit, manifest)
 
 
-def check_publishing(job: Job) -> None:
-    """Find out before hours of work whether its result could be published.
-
-    Raises:
-        RecsysError: the store, the version index or the day is not usable.
-    """
-    settings, files = job.config.publishing, job.store.files
-    index = open_index(files, settings, job.store.ensure_alive)
-    check_run_date(index, Unit(job.config.cohort.name, job.run.run_date), settings)
-
-
-def _outputs(store: Store, unit: Unit, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    tables = {
-        name: {
-            "uri": place(store.files, unit, manifest["run_id"], name),
-            **manifest["tables"][name],
-        }
-        for name in TABLES
+def schemas(id_types: IdTypes) -> dict[str, str]:
+    """Return the schemas of the published tables, by name."""
+    return {
+        RECOMMENDATIONS: id_types.fill(RECOMMENDATIONS_SCHEMA),
+        STATUS: id_types.fill(STATUS_SCHEMA),
     }
-    return {"outputs": tables, "gates": manifest["gates"], "forced": manifest["forced"]}
+
+
+def _publish(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Version:
+    """Stage a version, or take up the one that a gate held back, and publish it."""
+    files = job.store.files
+    made_of = (model.model_id, job.config.fingerprint())
+    staged = take_up_held(files, unit, job.run.run_id, job.staging, made_of=made_of)
+    if staged is None:
+        staged = _stage(job, model, unit)
+    else:
+        log.info("the lists that a gate held back are there: judging them again")
+    judge = _judge(job, model, staged)
+    stop_point("staged")
+    with job.run.step("publish"):
+        return publish(files, index, staged, judge, alive=job.store.ensure_alive, force=job.force)
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """Judges what was staged, by itself once and beside what is published as often as asked."""
+class _Cohort:
+    """Who is asked for, and how each user is served.
+
+    Attributes:
+        requests: REQUESTS_SCHEMA, staged at `requests_uri`.
+        requests_uri: where they lie.
+        routed: ROUTED_SCHEMA, staged.
+        candidates: what was found in `items.candidates`; None where it is not set.
+        tasks: in how many parts to score.
+    """
+
+    requests: DataFrame
+    requests_uri: str
+    routed: DataFrame
+    candidates: CandidateCounts | None
+    tasks: int
+
+
+def _stage(job: Job, model: Model, unit: Unit) -> Staged:
+    """Write a version beside the published ones."""
+    uri, run = f"{job.staging}/version", job.run
+    with run.step("cohort"):
+        cohort = _stage_cohort(job, model)
+        allowed = ranking.allowed_items(job.spark, model, job.config.items)
+    with run.step("score"):
+        writer = _Writer(job, model, unit, uri)
+        recommendations = _write_lists(job, model, cohort, allowed, writer)
+        statuses = _write_statuses(job, model, cohort, writer)
+    manifest = VersionManifest(
+        schema_version=VersionManifest.SCHEMA_VERSION,
+        run_id=run.run_id,
+        run_date=run.run_date.isoformat(),
+        cohort=unit.cohort,
+        model_id=model.model_id,
+        model=TrainedModel(
+            **{name: getattr(model.manifest, name) for name in TrainedModel.model_fields}
+        ),
+        configuration=job.config.public(),
+        configuration_hash=job.config.fingerprint(),
+        versions=versions(),
+        schemas={name: columns(schema) for name, schema in schemas(model.id_types).items()},
+        tables=VersionTables(recommendations=recommendations, status=statuses),
+        compared_with=None,
+        gates=[],
+        forced=False,
+        failed_gates=[],
+    )
+    return Staged(unit, run.run_id, uri, cohort.requests_uri, manifest)
+
+
+def _stage_cohort(job: Job, model: Model) -> _Cohort:
+    """Write down who is asked for and how each is served, so that all that follows agrees on it."""
+    config, types = job.config, model.id_types
+    pairs = _history(job, model)[0]
+    rows = None
+    if config.items.candidates is not None:
+        rows = stage_candidates(
+            job.spark,
+            config.items.candidates,
+            model.item_index,
+            f"{job.staging}/candidates",
+            types,
+        )
+    found = None if rows is None else count_candidates(rows)
+    if found is not None:
+        log.info("candidates: %s", ", ".join(f"{n:,} {name}" for name, n in found))
+    requests_uri, schema = f"{job.staging}/requests", types.fill(REQUESTS_SCHEMA)
+    asked = cohorts.requests(job.spark, config.cohort, types, pairs, rows)
+    with reading(config.cohort.users):
+        asked.write.parquet(requests_uri)
+    requests = job.store.read_table(requests_uri, schema)
+    cores = job.spark.sparkContext.defaultParallelism
+    tasks = ranking.n_tasks(requests.count(), config.scoring.users_per_file, cores)
+    routed = cohorts.ways(
+        requests,
+        model.users,
+        pairs,
+        model.item_index,
+        fold_in=config.scoring.fold_in,
+        fallback=config.scoring.fallback,
+        threshold=model.manifest.pair_rules.rating_threshold,
+        candidates=None if rows is None else candidate_lists(rows),
+        newer=config.scoring.interactions is not None,
+    )
+    uri, schema = f"{job.staging}/routed", types.fill(ROUTED_SCHEMA)
+    job.store.write_table(ranking.number_parts(routed, tasks), uri, schema)
+    return _Cohort(requests, requests_uri, job.store.read_table(uri, schema), found, tasks)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the tables of a version, with the columns that are the same in every row."""
 
     job: Job
-    subject: gates.Subject
-    lists: Sequence[gates.Verdict]
+    model: Model
+    unit: Unit
+    uri: str
 
-    def verdicts(self, before: Version | None) -> list[gates.Verdict]:
-        compared = None if before is None else _previous(self.job, before)
-        changed = gates.judge_change(self.subject, compared, self.job.config.gates)
-        return [*self.lists, *changed]
+    def write(self, frame: DataFrame, table: str) -> WrittenTable:
+        """Write a table."""
+        schema = schemas(self.model.id_types)[table]
+        stamps = {
+            RUN_DATE: F.lit(self.unit.run_date),
+            COHORT: F.lit(self.unit.cohort),
+            MODEL_ID: F.lit(self.model.model_id),
+            RUN_ID: F.lit(self.job.run.run_id),
+            GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
+        }
+        wanted = {name: value for name, value in stamps.items() if name in names(schema)}
+        stamped = frame.withColumns(wanted).select(*names(schema))
+        return self.job.store.write_table(stamped, f"{self.uri}/{table}", schema)
 
-    def refuse(self, verdicts: Sequence[Any], held: str) -> None:
-        gates.enforce(verdicts, held=held)
+    def read(self, table: str) -> DataFrame:
+        """Read a table that was written."""
+        schema = schemas(self.model.id_types)[table]
+        return self.job.store.read_table(f"{self.uri}/{table}", schema)
 
 
-def _stage(job: Job, model: Model, unit: Unit) -> tuple[Staged, _Judge]:
-    """Write a version beside the published ones, and say how it is judged."""
-    config, run, store = job.config, job.run, job.store
-    types = {"user": model.user_type, "item": model.item_type}
-    schemas = {
-        RECOMMENDATIONS: RECOMMENDATIONS_SCHEMA.format(**types),
-        STATUS: STATUS_SCHEMA.format(**types),
+def _write_lists(
+    job: Job, model: Model, cohort: _Cohort, allowed: NDArray[np.bool_] | None, writer: _Writer
+) -> PublishedLists:
+    settings = job.config.scoring
+    ranked = ranking.recommend(
+        job.spark,
+        model,
+        cohort.routed,
+        k=settings.k,
+        exclude_seen=settings.exclude_seen,
+        tasks=cohort.tasks,
+        allowed=allowed,
+        only_candidates=cohort.candidates is not None,
+    )
+    probability = ranking.probability(model.manifest.training.loss)
+    written = writer.write(ranked.withColumn(PROBABILITY, probability), RECOMMENDATIONS)
+    return PublishedLists(**dict(written), candidates=cohort.candidates)
+
+
+def _write_statuses(job: Job, model: Model, cohort: _Cohort, writer: _Writer) -> PublishedStatuses:
+    outcomes = cohorts.statuses(
+        cohort.requests,
+        cohort.routed,
+        writer.read(RECOMMENDATIONS),
+        model.id_types.user,
+        only_candidates=cohort.candidates is not None,
+    )
+    written = writer.write(outcomes.coalesce(cohort.tasks), STATUS)
+    counted = writer.read(STATUS).groupBy(STATUS_COLUMN).count().collect()
+    by_status = {row[STATUS_COLUMN]: int(row["count"]) for row in counted}
+    return PublishedStatuses(**dict(written), by_status=dict(sorted(by_status.items())))
+
+
+def _judge(job: Job, model: Model, staged: Staged) -> Judge:
+    """Judge what was staged by itself, once; return what judges it beside what is published."""
+    tables = {
+        name: job.store.read_table(f"{staged.uri}/{name}", schema)
+        for name, schema in schemas(model.id_types).items()
     }
-    uri = f"{job.staging}/version"
-    with run.step("cohort"):
-        pairs = open_pairs(store, model, config.scoring.interactions)
-        asked = _staged_requests(job, model, pairs)
-        n_asked = asked.count()
-        cores = job.spark.sparkContext.defaultParallelism
-        tasks = ranking.n_tasks(n_asked, config.scoring.users_per_file, cores)
-        routed, candidates = _staged_ways(job, model, asked, pairs, tasks)
-        allowed = ranking.allowed_items(job.spark, model, config.items)
-    stamps = {
-        RUN_DATE: F.lit(run.run_date),
-        COHORT: F.lit(unit.cohort),
-        MODEL_ID: F.lit(model.model_id),
-        RUN_ID: F.lit(run.run_id),
-        GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
-    }
-
-    def write(frame: DataFrame, table: str) -> dict[str, Any]:
-        columns = names(schemas[table])
-        return store.write_table(
-            frame.withColumns(
-                {name: value for name, value in stamps.items() if name in columns}
-            ).select(*columns),
-            f"{uri}/{table}",
-            schemas[table],
-        )
-
-    with run.step("score"):
-        loss = model.manifest["configuration"]["training"]["loss"]
-        ranked = ranking.recommend(
-            job.spark,
-            model,
-            routed,
-            k=config.scoring.k,
-            exclude_seen=config.scoring.exclude_seen,
-            tasks=tasks,
-            allowed=allowed,
-            only_candidates=bool(candidates),
-        )
-        written = write(ranked.withColumn(PROBABILITY, ranking.probability(loss)), RECOMMENDATIONS)
-    with run.step("judge"):
-        lists = store.read_table(f"{uri}/{RECOMMENDATIONS}", schemas[RECOMMENDATIONS])
-        outcomes = cohorts.statuses(
-            asked, routed, lists, model.user_type, only_candidates=bool(candidates)
-        )
-        told = write(outcomes.coalesce(tasks), STATUS)
-        statuses = store.read_table(f"{uri}/{STATUS}", schemas[STATUS])
+    with job.run.step("judge"):
+        allowed = ranking.allowed_items(job.spark, model, job.config.items)
         subject = gates.Subject(
-            lists=lists,
-            statuses=statuses,
-            asked=asked,
-            pairs=_seen(job, model, pairs),
-            items=config.items,
-            k=config.scoring.k,
-            exclude_seen=config.scoring.exclude_seen,
-            n_catalogue=len(model.items.ids) if allowed is None else int(allowed.sum()),
+            lists=tables[RECOMMENDATIONS],
+            statuses=tables[STATUS],
+            asked=job.store.read_table(staged.requests, model.id_types.fill(REQUESTS_SCHEMA)),
+            pairs=_history(job, model),
+            items=job.config.items,
+            k=job.config.scoring.k,
+            exclude_seen=job.config.scoring.exclude_seen,
+            n_catalogue=model.manifest.n_items if allowed is None else int(allowed.sum()),
+            id_types=model.id_types,
             model=model.manifest,
-            **{f"{kind}_type": name for kind, name in types.items()},
         )
-        judge = _Judge(job, subject, gates.judge_lists(job.spark, subject, config.gates))
-        counts = {row[STATUS]: row["count"] for row in statuses.groupBy(STATUS).count().collect()}
+        lists = gates.judge_lists(job.spark, subject, job.config.gates)
 
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "run_id": run.run_id,
-        "run_date": run.run_date.isoformat(),
-        "cohort": unit.cohort,
-        "model_id": model.model_id,
-        "model": {
-            name: model.manifest.get(name)
-            for name in (
-                "model_id",
-                "interactions_id",
-                "input",
-                "counts",
-                "training",
-                "configuration",
-            )
-        },
-        "configuration": config.public(),
-        "configuration_hash": config.fingerprint(),
-        "versions": versions(),
-        "schemas": {table: columns(schema) for table, schema in schemas.items()},
-        "tables": {
-            RECOMMENDATIONS: {**written, **candidates},
-            STATUS: {**told, "by_status": dict(sorted(counts.items()))},
-        },
-    }
-    return Staged(unit, run.run_id, uri, manifest), judge
+    def verdicts(before: Version | None) -> list[Verdict]:
+        compared = None if before is None else _previous(job, before)
+        return [*lists, *gates.judge_change(subject, compared, job.config.gates)]
+
+    return verdicts
 
 
-def _seen(job: Job, model: Model, pairs: DataFrame) -> list[DataFrame]:
-    """Return all interactions whose items count as seen: the model's, and newer ones."""
-    if job.config.scoring.interactions is None:
-        return [pairs]
-    return [pairs, open_pairs(job.store, model)]
+def _history(job: Job, model: Model) -> list[DataFrame]:
+    """Return all interactions whose items count as seen, the newest ones first."""
+    trained_on = open_pairs(job.store, model.manifest)
+    newer = job.config.scoring.interactions
+    if newer is None:
+        return [trained_on]
+    return [open_newer_pairs(job.store, newer, model.id_types), trained_on]
 
 
 def _previous(job: Job, version: Version) -> gates.Previous | None:
@@ -252,86 +314,23 @@ def _previous(job: Job, version: Version) -> gates.Previous | None:
     except DamageError as error:
         log.warning("not compared with what is published: %s", error)
         return None
-    schema = ", ".join(f"{k} {v}" for k, v in manifest["schemas"][RECOMMENDATIONS].items())
+    schema = ", ".join(f"{name} {kind}" for name, kind in manifest.schemas[RECOMMENDATIONS].items())
     uri = place(files, version.unit, version.run_id, RECOMMENDATIONS)
-    return gates.Previous(version.run_id, job.store.read_table(uri, schema), manifest["model"])
+    return gates.Previous(version.run_id, job.store.read_table(uri, schema), manifest.model)
 
 
-def _staged_requests(job: Job, model: Model, pairs: DataFrame) -> DataFrame:
-    """Write down who is asked for: lists and statuses must be about the same, whatever happens."""
-    place = f"{job.staging}/requests"
-    schema = REQUESTS_SCHEMA.format(user=model.user_type)
-    config = job.config
-    asked = cohorts.requests(
-        job.spark, config.cohort, model.user_type, model.item_type, pairs, config.items.candidates
-    )
-    listed = config.cohort.users or config.items.candidates
-    with reading(listed) if listed is not None else nullcontext():
-        asked.write.parquet(place)
-    return job.store.read_table(place, schema)
-
-
-def _staged_ways(
-    job: Job, model: Model, asked: DataFrame, pairs: DataFrame, tasks: int
-) -> tuple[DataFrame, dict[str, Any]]:
-    """Write down by which way each user is served, for lists and statuses to agree on."""
-    wanted, settings = job.config.items.candidates, job.config.scoring
-    types = {"user": model.user_type, "item": model.item_type}
-    item_index = index_frame(job.spark, model.items.ids, ITEM, ITEM_INDEX)
-    candidates, counts = None, {}
-    if wanted is not None:
-        candidates, found = read_candidates(
-            job.spark,
-            wanted,
-            item_index,
-            f"{job.staging}/candidates",
-            user_type=types["user"],
-            item_type=types["item"],
-        )
-        counts = {"candidates": found}
-        log.info("candidates: %s", ", ".join(f"{n:,} {name}" for name, n in found.items()))
-    routed = cohorts.ways(
-        asked,
-        model.users,
-        pairs,
-        item_index,
-        fold_in=settings.fold_in,
-        fallback=settings.fallback,
-        threshold=model.manifest["configuration"]["filters"]["rating_threshold"],
-        candidates=candidates,
-        newer=settings.interactions is not None,
-    )
-    place, schema = f"{job.staging}/ways", ROUTED_SCHEMA.format(**types)
-    job.store.write_table(ranking.number_parts(routed, tasks), place, schema)
-    return job.store.read_table(place, schema), counts
-
-
-def open_model(job: Job, model_id: str) -> Model:
-    """Load a model of this root by its id."""
-    if not re.fullmatch(r"[a-z][A-Za-z0-9_.-]{0,160}", model_id):
-        raise ConfigError(
-            f"--model: found {model_id[:180]!r}, expected the id of a model under "
-            f"{job.store.uri('models')}"
-        )
-    return load_model(job.spark, job.store, job.store.uri("models", model_id))
-
-
-def steps(job: Job, model_id: str) -> dict[str, Any]:
-    """Run the steps and say what came of them."""
-    model = open_model(job, model_id)
-    return {
-        "model_id": model.model_id,
-        "cohort": job.config.cohort.name,
-        **score(job, model),
-    }
-
-
-def main(options: Options, model_id: str) -> int:
-    """Run the job and return its exit status."""
-    return execute(
-        "score",
-        options,
-        partial(steps, model_id=model_id),
-        needs_input=False,
-        asked={"model_id": model_id},
+def _outcome(job: Job, unit: Unit, manifest: VersionManifest) -> Outcome:
+    outputs = {}
+    for name in TABLES:
+        written = manifest.tables.of(name)
+        uri = place(job.store.files, unit, manifest.run_id, name)
+        outputs[name] = OutputTable(uri=uri, rows=written.rows, files=written.files)
+    return Outcome(
+        model_id=manifest.model_id,
+        cohort=unit.cohort,
+        by_status=manifest.tables.status.by_status,
+        candidates=manifest.tables.recommendations.candidates,
+        outputs=outputs,
+        gates=manifest.gates,
+        forced=manifest.forced,
     )

@@ -1,8 +1,6 @@
-"""Who or what is alike: `spark-submit jobs/similar.py items --config conf/x.yaml --model ID`."""
+"""Find the nearest neighbours of items or users, and publish them."""
 
 import datetime as dt
-from functools import partial
-from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -19,34 +17,34 @@ from recsys.columns import (
     names,
 )
 from recsys.errors import OutputError
-from recsys.flows.execution import Job, Options, execute
-from recsys.flows.score import open_model
+from recsys.flows.execution import Job
+from recsys.flows.manifest import Outcome, OutputTable
 from recsys.model.arrays import ITEMS
 from recsys.model.tables import Model
+from recsys.score.manifest import SimilarCounts
 from recsys.score.similar import asked_for, similar, vectors_of
 
 
-def neighbours(job: Job, model: Model, kind: str) -> dict[str, Any]:
-    """Publish the neighbours of items or users, and say what they are."""
+def find_neighbours(job: Job, model: Model, kind: str) -> Outcome:
+    """Publish the neighbours of `items` or `users`, and say what they are."""
     config, run, store = job.config, job.run, job.store
-    config.require_similar(kind)
-    types = {"user": model.user_type, "item": model.item_type}
     whose, schema, chosen = (
         (ITEM, SIMILAR_ITEMS_SCHEMA, config.similar.items)
         if kind == ITEMS
         else (USER, SIMILAR_USERS_SCHEMA, config.similar.users)
     )
-    schema = schema.format(**types)
+    schema = model.id_types.fill(schema)
     table = f"similar_{kind}"
     staged = f"{job.staging}/{table}"
     place = store.uri(table, f"run_date={run.run_date}", f"run_id={run.run_id}")
 
     with run.step("request"):
         vectors = vectors_of(model, kind)
-        asked = asked_for(job.spark, vectors, chosen, kind)
+        asked = asked_for(job.spark, model, chosen, kind)
     with run.step("similar"):
         found, counts = similar(
             job.spark,
+            job.scratch,
             model,
             kind,
             vectors,
@@ -64,12 +62,13 @@ def neighbours(job: Job, model: Model, kind: str) -> dict[str, Any]:
     with run.step("publish"):
         _verify(store.read_table(staged, schema), whose, counts)
         store.publish(staged, place)
-    return {table: {"uri": place, **written, **counts}}
+    output = OutputTable(uri=place, rows=written.rows, files=written.files)
+    return Outcome(model_id=model.model_id, similar=counts, outputs={table: output})
 
 
-def _verify(found: DataFrame, whose: str, counts: dict[str, int]) -> None:
+def _verify(found: DataFrame, whose: str, counts: SimilarCounts) -> None:
     """Read what was staged; nothing becomes visible that breaks its contract."""
-    n = counts["neighbours"]
+    n = counts.neighbours
     per_row = found.groupBy(whose).agg(
         F.count(F.lit(1)).alias("n"),
         F.max(RANK).alias("last"),
@@ -77,27 +76,10 @@ def _verify(found: DataFrame, whose: str, counts: dict[str, int]) -> None:
     )
     whole = F.count_if((F.col("n") == n) & (F.col("last") == n) & (F.col("ranks") == n))
     row = per_row.agg(F.count(F.lit(1)).alias("lists"), whole.alias("whole")).collect()[0]
-    expected = counts["answered"] if n else 0
+    expected = counts.answered if n else 0
     if not row["lists"] == row["whole"] == expected:
         raise OutputError(
             f"expected {expected:,} lists of {n} neighbours, found {row['lists']:,}, "
             f"{row['whole']:,} of them whole; nothing was published; report this with the run's "
             "manifest"
         )
-
-
-def steps(job: Job, model_id: str, kind: str) -> dict[str, Any]:
-    """Run the steps and say what came of them."""
-    model = open_model(job, model_id)
-    return {"model_id": model.model_id, "outputs": neighbours(job, model, kind)}
-
-
-def main(options: Options, model_id: str, kind: str) -> int:
-    """Run the job and return its exit status."""
-    return execute(
-        f"similar-{kind}",
-        options,
-        partial(steps, model_id=model_id, kind=kind),
-        needs_input=False,
-        asked={"model_id": model_id},
-    )

@@ -1,4 +1,4 @@
-"""Prepare the ratings and train a model: `spark-submit jobs/train.py --config conf/x.yaml`."""
+"""Prepare the ratings and train a model."""
 
 import logging
 from typing import Any
@@ -6,17 +6,25 @@ from typing import Any
 import numpy as np
 from pyspark.sql import DataFrame
 
-from recsys.config.configuration import digest
-from recsys.flows.execution import Job, Options, execute
-from recsys.ingest.preparation import interactions_id, prepare
+from recsys.config.configuration import Config, digest
+from recsys.flows.execution import Job
+from recsys.flows.manifest import Outcome, OutputTable
+from recsys.ingest.preparation import Prepared, interactions_id, prepare
 from recsys.learn import fold_in_map, training
 from recsys.learn.matrices import Interactions, collect
-from recsys.model.tables import Model, load_model, write_model
-from recsys.runs.run import versions
+from recsys.model.manifest import (
+    EarlyStoppingReport,
+    FoldInReport,
+    ModelOrigin,
+    PairRules,
+    TrainingReport,
+)
+from recsys.model.tables import Learned, Model, load_model, write_model, written_model
 from recsys.runtime import memory
+from recsys.runtime.run import Run, versions
 from recsys.runtime.session import driver_cores
 from recsys.runtime.stop_points import stop_point
-from recsys.store.checksums import MANIFEST
+from recsys.store.manifest import MANIFEST
 
 log = logging.getLogger(__name__)
 
@@ -24,22 +32,21 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> Model:
     """Publish interactions and a model; a retry takes up what its run had finished."""
     config, run, store = job.config, job.run, job.store
-    training.check_threads(threads(job))
-    model_id = _model_id(job)
+    model_id = model_id_of(config, run)
     place = store.uri("models", model_id)
     if store.exists(f"{place}/{MANIFEST}"):
         log.info("model %s is there already: taking it up", model_id)
-        return load_model(job.spark, store, place)
+        return load_model(store, place)
 
     with run.step("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
     stop_point("prepared")
     interactions, fitted = learn(job, prepared.pairs)
     stop_point("trained")
-    embeddings = fitted.embeddings
     with run.step("fold-in"):
+        embeddings = fitted.embeddings
         liked = (interactions.labels > 0).tocsr()
-        fold_in, fold_in_report = fold_in_map.fit(
+        fold_in, report = fold_in_map.fit(
             embeddings.user_embeddings,
             embeddings.item_embeddings,
             embeddings.item_biases,
@@ -48,44 +55,20 @@ def train(job: Job) -> Model:
             seed=config.training.seed,
         )
     with run.step("write model"):
-        staged = f"{job.staging}/model"
-        write_model(
-            job.spark,
+        learned = Learned(interactions, embeddings, fold_in, prepared.manifest.id_types)
+        manifest = write_model(
             store,
-            staged,
-            interactions=interactions,
-            embeddings=embeddings,
-            fold_in=fold_in,
-            pairs=prepared.pairs,
-            types=prepared.types,
+            job.scratch,
+            f"{job.staging}/model",
+            learned,
+            prepared.pairs,
+            origin(job, model_id, prepared, fitted, FoldInReport(**report)),
             rows_per_file=config.scoring.users_per_file,
-            about={
-                "model_id": model_id,
-                "run_id": run.run_id,
-                "run_date": run.run_date.isoformat(),
-                "created_at": run.started_at.isoformat(),
-                "configuration": config.public(),
-                "configuration_hash": config.fingerprint(),
-                "interactions_id": prepared.manifest["interactions_id"],
-                "input": prepared.manifest["input"],
-                "counts": prepared.manifest["counts"],
-                "training": {
-                    "loss": config.training.loss,
-                    "epochs": fitted.epochs,
-                    "early_stopping": fitted.report,
-                    "threads": threads(job),
-                    "openmp": training.has_openmp(),
-                    "seed": config.training.seed,
-                },
-                "fold_in": fold_in_report,
-                "versions": versions(),
-                "timings_seconds": run.timings,
-            },
         )
         stop_point("model written")
         store.ensure_alive()
-        store.publish(staged, place)
-    return load_model(job.spark, store, place)
+        store.publish(f"{job.staging}/model", place)
+    return written_model(store, place, learned, manifest)
 
 
 def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
@@ -94,6 +77,7 @@ def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
     with job.run.step("collect"):
         interactions = collect(
             job.spark,
+            job.scratch,
             pairs,
             no_components=settings.no_components,
             with_ratings=settings.sample_weights.rating != "none",
@@ -116,37 +100,69 @@ def threads(job: Job) -> int:
     return job.config.training.threads or min(memory.cpus(), driver_cores(job.spark))
 
 
-def _model_id(job: Job) -> str:
+def model_id_of(config: Config, run: Run) -> str:
     """Name the model of a run: the same for a retry, another for another configuration."""
-    made_of = [interactions_id(job.config, job.run), job.config.fingerprint("training")]
-    return f"{job.run.run_id}-{digest(made_of)[:8]}"
+    made_of = [interactions_id(config, run), config.fingerprint("training")]
+    return f"{run.run_id}-{digest(made_of)[:8]}"
 
 
-def outputs(job: Job, model: Model) -> dict[str, Any]:
-    """Say where the model and what it learned from are."""
+def early_stopping_report(config: Config, report: dict[str, Any]) -> EarlyStoppingReport | None:
+    """Return what early stopping reported, typed; None where it was not used."""
+    settings = config.training.early_stopping
+    return None if settings is None else EarlyStoppingReport(share=settings.share, **report)
+
+
+def origin(
+    job: Job,
+    model_id: str,
+    prepared: Prepared,
+    fitted: training.Fitted,
+    fold_in: FoldInReport | None,
+) -> ModelOrigin:
+    """Say where a model comes from."""
+    config, run = job.config, job.run
+    return ModelOrigin(
+        model_id=model_id,
+        run_id=run.run_id,
+        run_date=run.run_date.isoformat(),
+        created_at=run.started_at.isoformat(),
+        configuration=config.public(),
+        configuration_hash=config.fingerprint(),
+        interactions_id=prepared.manifest.interactions_id,
+        input=prepared.manifest.input,
+        counts=prepared.manifest.counts,
+        pair_rules=PairRules(
+            deduplication=config.deduplication.policy,
+            rating_threshold=config.filters.rating_threshold,
+            min_user_interactions=config.filters.min_user_interactions,
+            min_item_interactions=config.filters.min_item_interactions,
+        ),
+        training=TrainingReport(
+            loss=config.training.loss,
+            epochs=fitted.epochs,
+            early_stopping=early_stopping_report(config, fitted.report),
+            threads=threads(job),
+            openmp=training.has_openmp(),
+            seed=config.training.seed,
+        ),
+        fold_in=fold_in,
+        versions=versions(),
+        timings_seconds=dict(run.timings),
+    )
+
+
+def input_tables(job: Job, prepared_id: str, pairs: int, rejects: int) -> dict[str, OutputTable]:
+    """Say where interactions and rejects are."""
     return {
-        "interactions": {
-            "uri": job.store.uri("interactions", model.manifest["interactions_id"]),
-            "rows": model.manifest["counts"]["pairs"],
-        },
-        "rejects": {
-            "uri": job.store.uri("rejects", model.manifest["interactions_id"]),
-            "rows": model.manifest["counts"]["rows_rejected"],
-        },
-        "model": {"uri": model.uri, "rows": model.manifest["n_users"]},
+        "interactions": OutputTable(uri=job.store.uri("interactions", prepared_id), rows=pairs),
+        "rejects": OutputTable(uri=job.store.uri("rejects", prepared_id), rows=rejects),
     }
 
 
-def steps(job: Job) -> dict[str, Any]:
-    """Run the steps and say what came of them."""
-    model = train(job)
-    return {
-        "model_id": model.model_id,
-        "counts": model.manifest["counts"],
-        "outputs": outputs(job, model),
-    }
-
-
-def main(options: Options) -> int:
-    """Run the job and return its exit status."""
-    return execute("train", options, steps)
+def trained(job: Job, model: Model) -> Outcome:
+    """Say what came of a training."""
+    manifest = model.manifest
+    counts = manifest.counts
+    tables = input_tables(job, manifest.interactions_id, counts.pairs, counts.rows_rejected)
+    tables["model"] = OutputTable(uri=model.uri, rows=manifest.n_users)
+    return Outcome(model_id=model.model_id, counts=counts, outputs=tables)

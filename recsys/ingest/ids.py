@@ -1,24 +1,114 @@
-"""Ids of users and items: conversion to their type, and dense indices."""
+"""Ids of users and items: how they are read, converted to their type, and indexed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
+    ByteType,
     DataType,
     DecimalType,
     DoubleType,
     FloatType,
+    IntegerType,
+    LongType,
     NumericType,
+    ShortType,
     StringType,
 )
 
+from recsys.config.sections import IdType, Source
 from recsys.errors import ConfigError
+from recsys.ingest.source import find_column, read_source
+from recsys.store.tables import Scratch
 
 BLANK = r"(?U)^\s*$"
-
-
 _LARGEST_EXACT_INTEGER = 2.0**53
+
+
+@dataclass(frozen=True)
+class IdColumn:
+    """A column of ids in a source.
+
+    Attributes:
+        name: the column's.
+        key: where the configuration names it, for messages.
+        type: the ids' type in the model, Spark's name.
+    """
+
+    name: str
+    key: str
+    type: str
+
+
+def read_ids(
+    spark: SparkSession,
+    source: Source,
+    columns: Mapping[str, IdColumn],
+    *,
+    key: str,
+    where: str | None = None,
+) -> DataFrame:
+    """Read columns of ids from a source, one row for each of its rows.
+
+    Args:
+        spark: the session.
+        source: what to read.
+        columns: what to read, by the names that they get.
+        key: the source's place in the configuration, for messages.
+        where: an SQL condition on the source's columns.
+
+    Returns:
+        The columns; null where there is no id, or it cannot be one of the type.
+
+    Raises:
+        InputError: the source cannot be read or lacks a column.
+        ConfigError: the condition or a column's type cannot be used.
+    """
+    frame = read_source(spark, source, where=where, key=key)
+    return frame.select(
+        *[id_column(frame, source, column).alias(name) for name, column in columns.items()]
+    )
+
+
+def id_column(frame: DataFrame, source: Source, column: IdColumn) -> Column:
+    """Find a column of ids in a frame that was read from a source, and convert it.
+
+    Raises:
+        InputError: the frame lacks the column.
+        ConfigError: the column's type cannot be used.
+    """
+    found = find_column(frame, column.name, column.key, source)
+    ids, _ = convert_id(found, frame.select(found).schema[0].dataType, column.type, column.key)
+    return ids
+
+
+def id_type(found: DataType, wanted: IdType, name: str) -> str:
+    """Return the type that the ids of the input get, Spark's name.
+
+    Args:
+        found: the type of the column.
+        wanted: what `input.id_types` says.
+        name: `user` or `item`, for the message.
+
+    Raises:
+        ConfigError: no type is wanted and the column's own is none that ids have.
+    """
+    if wanted != "source":
+        return {"string": "string", "int": "int", "long": "bigint"}[wanted]
+    if isinstance(found, StringType):
+        return "string"
+    if isinstance(found, ByteType | ShortType | IntegerType):
+        return "int"
+    if isinstance(found, LongType):
+        return "bigint"
+    raise ConfigError(
+        f"input.columns.{name}: found a column of type {found.simpleString()}, expected "
+        f"string, int or bigint; set input.id_types.{name} to convert it"
+    )
 
 
 def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[Column, Column]:
@@ -71,7 +161,18 @@ def index_ids(pairs: DataFrame, column: str) -> pa.Array:
     return table.column(0).combine_chunks()
 
 
-def index_frame(spark: SparkSession, ids: pa.Array, id_name: str, index_name: str) -> DataFrame:
-    """Return ids and their indices as a DataFrame."""
+def index_frame(
+    scratch: Scratch, ids: pa.Array, id_type: str, id_name: str, index_name: str
+) -> DataFrame:
+    """Return ids and their indices as a DataFrame.
+
+    Args:
+        scratch: brings them to the executors.
+        ids: in the order of their indices.
+        id_type: Spark's name of their type.
+        id_name: what their column is called.
+        index_name: what the column of the indices (int) is called.
+    """
     index = pa.array(np.arange(len(ids), dtype=np.int32))
-    return spark.createDataFrame(pa.table({id_name: ids, index_name: index}))
+    schema = f"{id_name} {id_type}, {index_name} int"
+    return scratch.frame(pa.table({id_name: ids, index_name: index}), schema)

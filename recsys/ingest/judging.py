@@ -1,4 +1,4 @@
-"""Raw ratings to clean, deduplicated pairs of user and item.
+"""Raw rows to judged rows: converted, or rejected with a reason.
 
 Every function takes and returns DataFrames. No result depends on the order of rows or the number
 of partitions.
@@ -10,14 +10,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
-    ByteType,
     DataType,
     DateType,
     DecimalType,
-    IntegerType,
-    LongType,
     NumericType,
-    ShortType,
     StringType,
     TimestampNTZType,
     TimestampType,
@@ -32,10 +28,11 @@ from recsys.columns import (
     REASON,
     TIMESTAMP,
     USER,
+    IdTypes,
 )
-from recsys.config.sections import IdType, Input, RowChecks
+from recsys.config.sections import Input, RowChecks
 from recsys.errors import ConfigError
-from recsys.ingest.ids import BLANK, convert_id
+from recsys.ingest.ids import BLANK, convert_id, id_type
 
 _EPOCH_UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 # 0001-01-01 and 9999-12-31 in microseconds since 1970: what Spark, pandas' readers and SQL share.
@@ -83,8 +80,9 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks) -> DataFrame:
         ConfigError: a column has a type that cannot be what the configuration says it is.
     """
     types = {field.name: field.dataType for field in raw.schema}
-    user, user_reasons = _id(RAW_USER, types[RAW_USER], source.id_types.user)
-    item, item_reasons = _id(RAW_ITEM, types[RAW_ITEM], source.id_types.item)
+    ids = id_types(raw, source)
+    user, user_reasons = _id(RAW_USER, types[RAW_USER], ids.user)
+    item, item_reasons = _id(RAW_ITEM, types[RAW_ITEM], ids.item)
     reasons = [(F.col(RAW_LINE).isNotNull(), "malformed_line"), *user_reasons, *item_reasons]
     if RATING in types:
         rating, rating_reasons = _rating(types[RATING], rules)
@@ -137,24 +135,24 @@ def accepted(judged: DataFrame) -> DataFrame:
 _Reasons = list[tuple[Column, str]]
 
 
-def _id(name: str, found: DataType, wanted: IdType) -> tuple[Column, _Reasons]:
-    column = F.col(name)
-    targets = {"string": "string", "int": "int", "long": "bigint"}
-    if wanted == "source":
-        if isinstance(found, StringType):
-            target = "string"
-        elif isinstance(found, ByteType | ShortType | IntegerType):
-            target = "int"
-        elif isinstance(found, LongType):
-            target = "bigint"
-        else:
-            raise ConfigError(
-                f"input.columns.{name}: found a column of type {found.simpleString()}, expected "
-                f"string, int or bigint; set input.id_types.{name} to convert it"
-            )
-    else:
-        target = targets[wanted]
-    converted, missing = convert_id(column, found, target, f"input.columns.{name}")
+def id_types(raw: DataFrame, source: Input) -> IdTypes:
+    """Return the types that the ids of the input get.
+
+    Args:
+        raw: what `source.read_ratings` returns.
+        source: the configured id types.
+
+    Raises:
+        ConfigError: a column has a type that no id has.
+    """
+    return IdTypes(
+        user=id_type(raw.schema[RAW_USER].dataType, source.id_types.user, RAW_USER),
+        item=id_type(raw.schema[RAW_ITEM].dataType, source.id_types.item, RAW_ITEM),
+    )
+
+
+def _id(name: str, found: DataType, target: str) -> tuple[Column, _Reasons]:
+    converted, missing = convert_id(F.col(name), found, target, f"input.columns.{name}")
     return converted, [(missing, f"{name}_missing"), (converted.isNull(), f"{name}_invalid")]
 
 

@@ -3,9 +3,7 @@
 import datetime as dt
 import itertools
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,13 +16,20 @@ from recsys.columns import (
     REASON,
     REJECTS_SCHEMA,
     USER,
+    IdTypes,
 )
 from recsys.config.configuration import Config, digest
 from recsys.config.sections import RANKING_LOSSES
 from recsys.errors import InputError, ModelError, TooManyRejectsError
 from recsys.ingest import judging, pairing, source
-from recsys.runs.run import FORMAT_VERSION, Run
-from recsys.store.checksums import MANIFEST, is_sealed, sealed
+from recsys.ingest.manifest import (
+    InputState,
+    InteractionsManifest,
+    InteractionsTables,
+    PreparationCounts,
+)
+from recsys.runtime.run import Run
+from recsys.store.manifest import MANIFEST, ManifestError, WrittenTable
 from recsys.store.tables import Store
 
 PAIRS, REJECTS = "pairs", "rejects"
@@ -34,15 +39,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """Published interactions: the pairs and what is said of them."""
+    """Published interactions.
 
-    manifest: Mapping[str, Any]
+    Attributes:
+        manifest: what is said of them.
+        pairs: INTERACTIONS_SCHEMA.
+    """
+
+    manifest: InteractionsManifest
     pairs: DataFrame
-
-    @property
-    def types(self) -> dict[str, str]:
-        """Spark's names of the ids' types."""
-        return {"user": self.manifest["user_type"], "item": self.manifest["item_type"]}
 
 
 def interactions_id(config: Config, run: Run) -> str:
@@ -77,45 +82,66 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
         return open_prepared(store, place)
 
     staged = f"{staging}/interactions"
-    rows, read = _stage_rows(spark, store, config, f"{staging}/rows")
+    judged = _judge_rows(spark, store, config, f"{staging}/rows")
     # Published also where the job then stops because of them: somebody will want to see them.
     staged_rejects, rejects_place = f"{staging}/{REJECTS}", store.uri(REJECTS, name)
     rejects = store.write_table(
-        judging.rejects(rows.where("rejected")), staged_rejects, REJECTS_SCHEMA
+        judging.rejects(judged.rows.where("rejected")), staged_rejects, REJECTS_SCHEMA
     )
     store.publish(staged_rejects, rejects_place)
-    _check_share(read, config.row_checks.max_rejected_share, rejects_place)
-    good = judging.accepted(rows.where("not rejected"))
-    types = {
-        "user": good.schema[USER].dataType.simpleString(),
-        "item": good.schema[ITEM].dataType.simpleString(),
-    }
+    _check_share(judged, config.row_checks.max_rejected_share, rejects_place)
+    good = judging.accepted(judged.rows.where("not rejected"))
     labelled = pairing.label(
         pairing.deduplicate(good, config.deduplication),
         config.filters,
         config.filters.window(run.run_date),
         keep_negatives=config.training.loss not in RANKING_LOSSES,
     )
-    pairs = _write_pairs(spark, store, labelled, config, staging, types)
+    pairs = _write_pairs(spark, store, labelled, config, staging, judged.id_types)
     store.delete(f"{staging}/rows")
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "interactions_id": name,
-        "run_id": run.run_id,
-        "user_type": types["user"],
-        "item_type": types["item"],
-        "input": read.pop("input"),
-        "counts": {**read, **_count(store.read_table(f"{staged}/{PAIRS}", _schema(types)))},
-        "tables": {PAIRS: pairs, REJECTS: rejects},
-    }
-    store.write_json(f"{staged}/{MANIFEST}", sealed(manifest))
+    schema = judged.id_types.fill(INTERACTIONS_SCHEMA)
+    manifest = InteractionsManifest(
+        schema_version=InteractionsManifest.SCHEMA_VERSION,
+        interactions_id=name,
+        run_id=run.run_id,
+        id_types=judged.id_types,
+        input=judged.input,
+        counts=_count(judged, store.read_table(f"{staged}/{PAIRS}", schema)),
+        tables=InteractionsTables(pairs=pairs, rejects=rejects),
+    )
+    store.files.replace(f"{staged}/{MANIFEST}", manifest.to_json())
     store.publish(staged, place)
     return open_prepared(store, place)
 
 
-def _stage_rows(
-    spark: SparkSession, store: Store, config: Config, place: str
-) -> tuple[DataFrame, dict[str, Any]]:
+@dataclass(frozen=True)
+class _Judged:
+    """All rows of the input, written down with their reasons.
+
+    Attributes:
+        rows: what `judging.judge` returns, and `rejected`.
+        id_types: of the ids.
+        input: which state of the input they are of.
+        accepted: number of rows that can be used.
+        rejected: numbers of the others by reason, the most frequent first.
+    """
+
+    rows: DataFrame
+    id_types: IdTypes
+    input: InputState
+    accepted: int
+    rejected: dict[str, int]
+
+    @property
+    def n_rejected(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def n_read(self) -> int:
+        return self.accepted + self.n_rejected
+
+
+def _judge_rows(spark: SparkSession, store: Store, config: Config, place: str) -> _Judged:
     """Read and judge every row once, and count what was found.
 
     The rows are written down, since everything after this must see the same ones, whatever happens
@@ -123,7 +149,7 @@ def _stage_rows(
     """
     judging.check_timestamp_format(spark, config.input.timestamp_format)
     raw = source.read_ratings(spark, config.input)
-    identity = source.identify(spark, config.input, raw)
+    state = source.identify(spark, config.input, raw)
     judged = judging.judge(raw, config.input, config.row_checks)
     with source.reading(config.input):
         judged.withColumn("rejected", F.col(REASON).isNotNull()).write.partitionBy(
@@ -137,26 +163,19 @@ def _stage_rows(
     counted = {row[REASON]: row["count"] for row in rows.groupBy(REASON).count().collect()}
     n_accepted = counted.pop(None, 0)
     by_reason = dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
-    n_rejected = sum(by_reason.values())
-    n_read = n_accepted + n_rejected
-    log.info("read %s rows, rejected %s", f"{n_read:,}", f"{n_rejected:,}")
+    found = _Judged(rows, judging.id_types(raw, config.input), state, n_accepted, by_reason)
+    log.info("read %s rows, rejected %s", f"{found.n_read:,}", f"{found.n_rejected:,}")
     for reason, count in by_reason.items():
         log.info("  %s: %s", reason, f"{count:,}")
-    return rows, {
-        "input": identity,
-        "rows_read": n_read,
-        "rows_accepted": n_accepted,
-        "rows_rejected": n_rejected,
-        "rejected_by_reason": by_reason,
-    }
+    return found
 
 
-def _check_share(counts: Mapping[str, Any], allowed: float, rejects: str) -> None:
-    n_read, n_rejected = counts["rows_read"], counts["rows_rejected"]
+def _check_share(judged: _Judged, allowed: float, rejects: str) -> None:
+    n_read, n_rejected = judged.n_read, judged.n_rejected
     if n_read == 0:
         raise InputError("the input has no rows; check input.path and input.options")
     if n_rejected / n_read > allowed or n_rejected == n_read:
-        reasons = ", ".join(f"{name} {n:,}" for name, n in counts["rejected_by_reason"].items())
+        reasons = ", ".join(f"{name} {n:,}" for name, n in judged.rejected.items())
         raise TooManyRejectsError(
             f"{n_rejected:,} of {n_read:,} rows ({n_rejected / n_read:.1%}) were rejected, "
             f"row_checks.max_rejected_share allows {allowed:.1%}: {reasons}; they are in "
@@ -170,12 +189,13 @@ def _write_pairs(
     labelled: DataFrame,
     config: Config,
     staging: str,
-    types: Mapping[str, str],
-) -> dict[str, Any]:
+    id_types: IdTypes,
+) -> WrittenTable:
+    schema = id_types.fill(INTERACTIONS_SCHEMA)
     place = f"{staging}/interactions/{PAIRS}"
     filters = config.filters
     if max(filters.min_user_interactions, filters.min_item_interactions) == 1:
-        return store.write_table(labelled, place, _schema(types))
+        return store.write_table(labelled, place, schema)
     numbers = itertools.count()
 
     def checkpoint(frame: DataFrame) -> DataFrame:
@@ -184,12 +204,12 @@ def _write_pairs(
         return spark.read.schema(frame.schema).parquet(step)
 
     kept = pairing.drop_rare(checkpoint(labelled), filters, checkpoint)
-    written = store.write_table(kept, place, _schema(types))
+    written = store.write_table(kept, place, schema)
     store.delete(f"{staging}/steps")
     return written
 
 
-def _count(pairs: DataFrame) -> dict[str, int]:
+def _count(judged: _Judged, pairs: DataFrame) -> PreparationCounts:
     used = F.col(LABEL) != 0
     counts = pairs.agg(
         F.count(F.lit(1)).alias("pairs"),
@@ -202,27 +222,26 @@ def _count(pairs: DataFrame) -> dict[str, int]:
         F.count_distinct(F.when(used, F.col(USER))).alias("users_in_training"),
         F.count_distinct(F.when(used, F.col(ITEM))).alias("items_in_training"),
     ).collect()[0]
-    return {name: int(value) for name, value in counts.asDict().items()}
-
-
-def _schema(types: Mapping[str, str]) -> str:
-    return INTERACTIONS_SCHEMA.format(**types)
+    return PreparationCounts(
+        rows_read=judged.n_read,
+        rows_accepted=judged.accepted,
+        rows_rejected=judged.n_rejected,
+        rejected_by_reason=judged.rejected,
+        **{name: int(value) for name, value in counts.asDict().items()},
+    )
 
 
 def open_prepared(store: Store, place: str) -> Prepared:
     """Open published interactions.
 
     Raises:
-        ModelError: their manifest is damaged.
+        ModelError: their manifest is damaged, or was written by a newer version.
     """
     try:
-        manifest = store.read_json(f"{place}/{MANIFEST}")
-    except ValueError:
-        manifest = None
-    if not is_sealed(manifest):
+        manifest = InteractionsManifest.from_json(store.files.read(f"{place}/{MANIFEST}"))
+    except ManifestError as error:
         raise ModelError(
-            f"{place}/{MANIFEST} is damaged: it does not say what it said when it was written; "
-            "train with another run id"
-        )
-    types = {"user": manifest["user_type"], "item": manifest["item_type"]}
-    return Prepared(manifest, store.read_table(f"{place}/{PAIRS}", _schema(types)))
+            f"{place}/{MANIFEST} cannot be used: {error}; train with another run id"
+        ) from error
+    schema = manifest.id_types.fill(INTERACTIONS_SCHEMA)
+    return Prepared(manifest, store.read_table(f"{place}/{PAIRS}", schema))

@@ -7,7 +7,6 @@ import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
@@ -21,6 +20,7 @@ from recsys.config.configuration import digest
 from recsys.config.redaction import redact
 from recsys.config.sections import Input, Source
 from recsys.errors import ConfigError, InputError, OutputError
+from recsys.ingest.manifest import InputFile, InputState
 from recsys.runtime.spark_errors import spark_reason
 
 _CORRUPT = "_corrupt_record"
@@ -163,11 +163,16 @@ def _missing_column(key: str, column: str, present: list[str], source: Source) -
 
 
 @contextmanager
-def reading(source: Source) -> Iterator[None]:
-    """Turn what Spark says when it cannot read the source into an InputError of one line."""
+def reading(source: Source | None) -> Iterator[None]:
+    """Turn what Spark says when it cannot read the source into an InputError of one line.
+
+    Without a source, errors pass.
+    """
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
+        if source is None:
+            raise
         if "TASK_WRITE_FAILED" in str(error) and "FAILED_READ_FILE" not in str(error):
             raise OutputError(f"cannot write what was read: {spark_reason(error)}") from error
         name = source.table if source.format == "table" else ", ".join(source.paths)
@@ -176,7 +181,7 @@ def reading(source: Source) -> Iterator[None]:
         ) from error
 
 
-def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, Any]:
+def identify(spark: SparkSession, source: Input, frame: DataFrame) -> InputState:
     """Return what tells one state of the input from another: its files' sizes and times.
 
     A catalogue table that does not consist of files has only its name.
@@ -192,19 +197,17 @@ def identify(spark: SparkSession, source: Input, frame: DataFrame) -> dict[str, 
                 .select("path", "length", F.unix_micros("modificationTime").alias("modified"))
                 .collect()
             )
-    identity: dict[str, Any] = {
-        "format": source.format,
-        "name": source.table or redact(source.paths),
-        "files": len(found),
-        "bytes": sum(size for _, size, _ in found),
-        "sha256_of_listing": digest([list(file) for file in found]),
-    }
-    if len(found) <= _MOST_FILES_LISTED:
-        identity["listing"] = [
-            {"path": path, "bytes": size, "modified_micros": modified}
-            for path, size, modified in found
-        ]
-    return identity
+    listing = [
+        InputFile(path=path, bytes=size, modified_micros=modified) for path, size, modified in found
+    ]
+    return InputState(
+        format=source.format,
+        name=source.table or redact(source.paths),
+        files=len(found),
+        bytes=sum(size for _, size, _ in found),
+        sha256_of_listing=digest([list(file) for file in found]),
+        listing=listing if len(found) <= _MOST_FILES_LISTED else None,
+    )
 
 
 def _as_literal_path(uri: str) -> str:

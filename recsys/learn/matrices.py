@@ -23,6 +23,7 @@ from recsys.columns import (
 from recsys.errors import InputError
 from recsys.ingest.ids import index_frame, index_ids
 from recsys.runtime.memory import check_fits, check_result
+from recsys.store.tables import Scratch
 
 # Peak on the driver for each pair: the Arrow columns (13), their NumPy copies (12), a CSR copy
 # while sorting (12), the matrices (12 and 4), LightFM's shuffled order and its lookup of positives
@@ -56,6 +57,7 @@ class Interactions:
 
 def collect(
     spark: SparkSession,
+    scratch: Scratch,
     pairs: DataFrame,
     *,
     no_components: int,
@@ -67,6 +69,7 @@ def collect(
 
     Args:
         spark: the session.
+        scratch: brings the ids' indices to the executors.
         pairs: INTERACTIONS_SCHEMA; rows with label 0 are left out.
         no_components: size of the embeddings to come, for the estimate of memory.
         with_ratings: whether the ratings are wanted too.
@@ -89,6 +92,7 @@ def collect(
         )
     check_collectable(spark, n_pairs, n_users, n_items, no_components, max_share)
     user_ids, item_ids = index_ids(used, USER), index_ids(used, ITEM)
+    types = [pairs.schema[name].dataType.simpleString() for name in (USER, ITEM)]
     columns = [USER_INDEX, ITEM_INDEX, LABEL] + ([RATING] if with_ratings else [])
     if with_ages:
         newest = used.agg(F.max(TIMESTAMP)).collect()[0][0]
@@ -96,8 +100,8 @@ def collect(
         used = used.withColumn(AGE, (seconds / 86_400).cast("float"))
         columns.append(AGE)
     table = (
-        used.join(index_frame(spark, user_ids, USER, USER_INDEX), on=USER, how="inner")
-        .join(index_frame(spark, item_ids, ITEM, ITEM_INDEX), on=ITEM, how="inner")
+        used.join(index_frame(scratch, user_ids, types[0], USER, USER_INDEX), on=USER, how="inner")
+        .join(index_frame(scratch, item_ids, types[1], ITEM, ITEM_INDEX), on=ITEM, how="inner")
         .select(*columns)
         .toArrow()
     )

@@ -12,11 +12,8 @@ A model is a directory of three Parquet tables and a manifest, all written throu
 On a local path pyarrow alone can read it: `load_items` and `load_users` need no Spark.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +23,9 @@ from numpy.typing import NDArray
 from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, USER, USER_INDEX
 from recsys.errors import ModelError
 from recsys.kernel.fold_in import FoldIn
-from recsys.runs.run import FORMAT_VERSION
-from recsys.store.checksums import MANIFEST, SEAL, compare_files, is_sealed, local_files
+from recsys.model.manifest import ModelManifest, read_model_manifest
+from recsys.store.checksums import compare_files, local_files
+from recsys.store.manifest import MANIFEST, File
 
 ITEMS, USERS, FOLD_IN_TABLE = "items", "users", "fold_in"
 _NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
@@ -85,13 +83,13 @@ def fold_in_to_table(fold_in: FoldIn) -> pa.Table:
     )
 
 
-def fold_in_from_table(table: pa.Table, manifest: Mapping[str, Any]) -> FoldIn:
+def fold_in_from_table(table: pa.Table, manifest: ModelManifest) -> FoldIn:
     """Turn a table of one row into a fold-in map.
 
     Raises:
         ModelError: its shape is not the manifest's, or a value is not finite.
     """
-    width = manifest["no_components"]
+    width = manifest.no_components
     try:
         row = table.to_pylist()[0]
         return FoldIn(
@@ -103,66 +101,21 @@ def fold_in_from_table(table: pa.Table, manifest: Mapping[str, Any]) -> FoldIn:
         )
     except (IndexError, ValueError) as error:
         raise ModelError(
-            f"model {manifest['model_id']} is damaged: {FOLD_IN_TABLE} is no map of size {width} "
+            f"model {manifest.model_id} is damaged: {FOLD_IN_TABLE} is no map of size {width} "
             f"({error}); train again"
         ) from error
 
 
-_MANIFEST_KEYS = (
-    "format_version",
-    "model_id",
-    "user_type",
-    "item_type",
-    "n_users",
-    "n_items",
-    "no_components",
-    "tables",
-    SEAL,
-)
-
-
-def check_manifest(manifest: Any, name: str) -> dict[str, Any]:
-    """Return a manifest that this version can read.
-
-    Args:
-        manifest: parsed JSON.
-        name: `model <id>`, as its directory has it.
-
-    Raises:
-        ModelError: it is another model's, of another format, or lacks something.
-    """
-    if not isinstance(manifest, dict):
-        raise ModelError(f"{name} is damaged: {MANIFEST} has no keys; train again")
-    lacking = [key for key in _MANIFEST_KEYS if key not in manifest]
-    if lacking:
-        raise ModelError(f"{name} is damaged: {MANIFEST} lacks {', '.join(lacking)}; train again")
-    if manifest["format_version"] != FORMAT_VERSION:
-        raise ModelError(
-            f"{name} has format {manifest['format_version']}, this version reads "
-            f"{FORMAT_VERSION}; train it again"
-        )
-    if name != f"model {manifest['model_id']}":
-        raise ModelError(
-            f"{name} is damaged: its {MANIFEST} is that of model {manifest['model_id']}; a model's "
-            "directory cannot be renamed"
-        )
-    if not is_sealed(manifest):
-        raise ModelError(
-            f"{name} is damaged: {MANIFEST} does not say what it said when it was written; train "
-            "again"
-        )
-    return manifest
-
-
-def vectors_from_table(table: pa.Table, manifest: Mapping[str, Any], kind: str) -> Vectors:
+def vectors_from_table(table: pa.Table, manifest: ModelManifest, kind: str) -> Vectors:
     """Turn a table of items or users, in order of index, into arrays.
 
     Raises:
         ModelError: its shape is not the manifest's, or a value is not finite.
     """
     index_name, id_name = _NAMES[kind]
-    name = f"model {manifest['model_id']}"
-    n, width = manifest["n_items" if kind == ITEMS else "n_users"], manifest["no_components"]
+    name = f"model {manifest.model_id}"
+    n = manifest.n_items if kind == ITEMS else manifest.n_users
+    width = manifest.no_components
     index = table.column(index_name).to_numpy()
     if not np.array_equal(index, np.arange(n)):
         raise ModelError(f"{name} is damaged: {kind} has no dense {index_name} up to {n - 1}")
@@ -194,7 +147,7 @@ def load_fold_in(folder: Path) -> FoldIn:
         ModelError: the table does not fit the manifest.
     """
     manifest, expected = _checked(folder, FOLD_IN_TABLE)
-    parts = [pq.read_table(folder / FOLD_IN_TABLE / file["path"]) for file in expected]
+    parts = [pq.read_table(folder / FOLD_IN_TABLE / file.path) for file in expected]
     return fold_in_from_table(pa.concat_tables(parts), manifest)
 
 
@@ -207,19 +160,17 @@ def load_users(folder: Path) -> Vectors:
     return _load_local(folder, USERS)
 
 
-def _checked(folder: Path, kind: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a model's manifest and the files of one of its tables, all found as they should be."""
+def _checked(folder: Path, kind: str) -> tuple[ModelManifest, list[File]]:
+    """Return a model's manifest and the files of one of its tables, after a look at each."""
     name = f"model {folder.name}"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = (folder / MANIFEST).read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"{name} is missing or incomplete: no {folder / MANIFEST}") from error
     except OSError as error:
         raise ModelError(f"cannot read {folder / MANIFEST}: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"{name} is damaged: {MANIFEST} is not valid JSON; train again") from error
-    check_manifest(manifest, name)
-    expected = manifest["tables"][kind]["files"]
+    manifest = read_model_manifest(content, folder.name)
+    expected = manifest.table(kind).files
     compare_files(name, kind, expected, local_files(folder / kind))
     return manifest, expected
 
@@ -228,5 +179,5 @@ def _load_local(folder: Path, kind: str) -> Vectors:
     manifest, expected = _checked(folder, kind)
     index_name, id_name = _NAMES[kind]
     columns = [index_name, id_name, BIAS, EMBEDDING] + ([POSITIVES] if kind == ITEMS else [])
-    parts = [pq.read_table(folder / kind / file["path"], columns=columns) for file in expected]
+    parts = [pq.read_table(folder / kind / file.path, columns=columns) for file in expected]
     return vectors_from_table(pa.concat_tables(parts).sort_by(index_name), manifest, kind)

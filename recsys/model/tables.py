@@ -1,11 +1,9 @@
 """A model's tables, written and read through Spark, wherever that can write."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.columns import (
@@ -19,6 +17,7 @@ from recsys.columns import (
     USER,
     USER_INDEX,
     USERS_SCHEMA,
+    IdTypes,
 )
 from recsys.errors import ModelError
 from recsys.ingest.ids import index_frame
@@ -30,163 +29,215 @@ from recsys.model.arrays import (
     ITEMS,
     USERS,
     Vectors,
-    check_manifest,
     fold_in_from_table,
     fold_in_to_table,
     vectors_from_table,
     vectors_to_table,
 )
-from recsys.runs.run import FORMAT_VERSION
-from recsys.store.checksums import MANIFEST, compare_files, sealed
-from recsys.store.tables import Store
+from recsys.model.manifest import ModelManifest, ModelOrigin, ModelTables, read_model_manifest
+from recsys.store.checksums import compare_files
+from recsys.store.manifest import MANIFEST
+from recsys.store.tables import Scratch, Store
+
+_LOCAL_USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A verified model: its items on the driver, its users where they lie."""
+    """A model: its items on the driver, its tables where they lie.
 
-    model_id: str
+    Attributes:
+        uri: its directory.
+        manifest: what is said of it.
+        items: ids, embeddings and biases of its items.
+        fold_in: makes vectors of users whom it does not know.
+        users: USERS_SCHEMA.
+        item_index: `item_id` and `item_index`.
+    """
+
     uri: str
-    manifest: Mapping[str, Any]
+    manifest: ModelManifest
     items: Vectors
-    users: DataFrame
     fold_in: FoldIn
+    users: DataFrame
+    item_index: DataFrame
 
     @property
-    def user_type(self) -> str:
-        """Spark's name of the type of the users' ids."""
-        return str(self.manifest["user_type"])
+    def model_id(self) -> str:
+        """The model's id."""
+        return self.manifest.model_id
 
     @property
-    def item_type(self) -> str:
-        """Spark's name of the type of the items' ids."""
-        return str(self.manifest["item_type"])
+    def id_types(self) -> IdTypes:
+        """The types of the ids."""
+        return self.manifest.id_types
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training gives a model.
+
+    Attributes:
+        interactions: ids in order of their indices, and the labels.
+        embeddings: what LightFM learned.
+        fold_in: makes vectors of users who were not there.
+        id_types: of the ids.
+    """
+
+    interactions: Interactions
+    embeddings: Embeddings
+    fold_in: FoldIn
+    id_types: IdTypes
 
 
 def write_model(
-    spark: SparkSession,
     store: Store,
+    scratch: Scratch,
     uri: str,
-    *,
-    interactions: Interactions,
-    embeddings: Embeddings,
-    fold_in: FoldIn,
+    learned: Learned,
     pairs: DataFrame,
-    types: Mapping[str, str],
+    origin: ModelOrigin,
+    *,
     rows_per_file: int,
-    about: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> ModelManifest:
     """Write a model's tables and, last, its manifest.
 
     Args:
-        spark: the session.
         store: where it goes.
+        scratch: brings the vectors to the executors.
         uri: the directory to write, which does not exist yet.
-        interactions: ids in order of their indices.
-        embeddings: what was learned.
-        fold_in: makes vectors of users who were not there.
+        learned: what to write.
         pairs: all pairs (INTERACTIONS_SCHEMA), whatever their label: the seen items.
-        types: Spark's names of the `user` and `item` ids' types.
+        origin: where the model comes from.
         rows_per_file: users per file.
-        about: the rest of the manifest.
-
-    Returns:
-        The manifest.
     """
-    n_users, n_items = interactions.labels.shape
-    liked = interactions.labels.col[interactions.labels.data > 0]
-    items = spark.createDataFrame(
-        vectors_to_table(
-            Vectors(
-                interactions.item_ids,
-                embeddings.item_embeddings,
-                embeddings.item_biases,
-                np.bincount(liked, minlength=n_items).astype(np.int32),
-            ),
-            ITEMS,
-        )
+    types, (n_users, n_items) = learned.id_types, learned.interactions.labels.shape
+    users = _users(scratch, learned, pairs)
+    frames = {
+        ITEMS: scratch.frame(vectors_to_table(_items(learned), ITEMS), types.fill(ITEMS_SCHEMA))
+        .coalesce(1)
+        .sortWithinPartitions(ITEM_INDEX),
+        USERS: users.repartitionByRange(
+            -(-n_users // rows_per_file), USER_INDEX
+        ).sortWithinPartitions(USER_INDEX),
+        FOLD_IN_TABLE: scratch.frame(fold_in_to_table(learned.fold_in), FOLD_IN_SCHEMA).coalesce(1),
+    }
+    schemas = _schemas(types)
+    tables = {
+        name: store.write_table(frame, f"{uri}/{name}", schemas[name])
+        for name, frame in frames.items()
+    }
+    manifest = ModelManifest(
+        **dict(origin),
+        schema_version=ModelManifest.SCHEMA_VERSION,
+        id_types=types,
+        n_users=n_users,
+        n_items=n_items,
+        no_components=int(learned.embeddings.item_embeddings.shape[1]),
+        tables=ModelTables(**tables),
     )
-    users = spark.createDataFrame(
-        vectors_to_table(
-            Vectors(interactions.user_ids, embeddings.user_embeddings, embeddings.user_biases),
-            USERS,
-        )
+    store.files.replace(f"{uri}/{MANIFEST}", manifest.to_json())
+    return manifest
+
+
+def written_model(store: Store, uri: str, learned: Learned, manifest: ModelManifest) -> Model:
+    """Return a model that this process has just written, without reading its files again.
+
+    Args:
+        store: the root.
+        uri: where it lies now.
+        learned: what was written.
+        manifest: what `write_model` returned.
+    """
+    return _model(store, uri, manifest, _items(learned), learned.fold_in)
+
+
+def load_model(store: Store, uri: str) -> Model:
+    """Load a model from wherever Spark can read, after checking every file of it.
+
+    Raises:
+        ModelError: it is missing, incomplete or damaged; the message names what.
+    """
+    manifest = read_manifest(store, uri)
+    for table in (ITEMS, USERS, FOLD_IN_TABLE):
+        place = f"{uri}/{table}"
+        found = store.data_files(place) if store.exists(place) else []
+        compare_files(f"model {manifest.model_id}", table, manifest.table(table).files, found)
+    schemas = _schemas(manifest.id_types)
+    items = store.read_table(f"{uri}/{ITEMS}", schemas[ITEMS])
+    vectors = vectors_from_table(items.orderBy(ITEM_INDEX).toArrow(), manifest, ITEMS)
+    row = store.read_table(f"{uri}/{FOLD_IN_TABLE}", FOLD_IN_SCHEMA).toArrow()
+    return _model(store, uri, manifest, vectors, fold_in_from_table(row, manifest))
+
+
+def _schemas(types: IdTypes) -> dict[str, str]:
+    return {
+        ITEMS: types.fill(ITEMS_SCHEMA),
+        USERS: types.fill(USERS_SCHEMA),
+        FOLD_IN_TABLE: FOLD_IN_SCHEMA,
+    }
+
+
+def _model(
+    store: Store, uri: str, manifest: ModelManifest, items: Vectors, fold_in: FoldIn
+) -> Model:
+    schemas = _schemas(manifest.id_types)
+    table = store.read_table(f"{uri}/{ITEMS}", schemas[ITEMS])
+    return Model(
+        uri=uri,
+        manifest=manifest,
+        items=items,
+        fold_in=fold_in,
+        users=store.read_table(f"{uri}/{USERS}", schemas[USERS]),
+        item_index=table.select(ITEM, ITEM_INDEX),
     )
+
+
+def _items(learned: Learned) -> Vectors:
+    labels = learned.interactions.labels
+    liked = labels.col[labels.data > 0]
+    return Vectors(
+        learned.interactions.item_ids,
+        learned.embeddings.item_embeddings,
+        learned.embeddings.item_biases,
+        np.bincount(liked, minlength=labels.shape[1]).astype(np.int32),
+    )
+
+
+def _users(scratch: Scratch, learned: Learned, pairs: DataFrame) -> DataFrame:
+    """Return the users with their vectors and what they have interacted with (USERS_SCHEMA)."""
+    interactions, embeddings = learned.interactions, learned.embeddings
+    vectors = Vectors(interactions.user_ids, embeddings.user_embeddings, embeddings.user_biases)
+    users = scratch.frame(
+        vectors_to_table(vectors, USERS), learned.id_types.fill(_LOCAL_USERS_SCHEMA)
+    )
+    item_ids = interactions.item_ids
+    index = index_frame(scratch, item_ids, learned.id_types.item, ITEM, ITEM_INDEX)
     seen = (
-        pairs.join(
-            index_frame(spark, interactions.item_ids, ITEM, ITEM_INDEX), on=ITEM, how="inner"
-        )
+        pairs.join(index, on=ITEM, how="inner")
         .groupBy(USER)
         .agg(F.sort_array(F.collect_list(ITEM_INDEX)).alias(SEEN))
     )
-    users = users.join(seen, on=USER, how="left").select(
+    return users.join(seen, on=USER, how="left").select(
         USER_INDEX,
         USER,
         BIAS,
         EMBEDDING,
         F.coalesce(SEEN, F.array().cast("array<int>")).alias(SEEN),
     )
-    schemas = {
-        ITEMS: ITEMS_SCHEMA.format(**types),
-        USERS: USERS_SCHEMA.format(**types),
-        FOLD_IN_TABLE: FOLD_IN_SCHEMA,
-    }
-    frames = {
-        ITEMS: items.coalesce(1).sortWithinPartitions(ITEM_INDEX),
-        USERS: users.repartitionByRange(
-            -(-n_users // rows_per_file), USER_INDEX
-        ).sortWithinPartitions(USER_INDEX),
-        FOLD_IN_TABLE: spark.createDataFrame(fold_in_to_table(fold_in)).coalesce(1),
-    }
-    tables = {
-        name: store.write_table(frame, f"{uri}/{name}", schemas[name])
-        for name, frame in frames.items()
-    }
-    manifest = sealed(
-        {
-            "format_version": FORMAT_VERSION,
-            **about,
-            "user_type": types["user"],
-            "item_type": types["item"],
-            "n_users": n_users,
-            "n_items": n_items,
-            "no_components": int(embeddings.item_embeddings.shape[1]),
-            "tables": tables,
-        }
-    )
-    store.write_json(f"{uri}/{MANIFEST}", manifest)
-    return manifest
 
 
-def load_model(spark: SparkSession, store: Store, uri: str) -> Model:
-    """Load a model from wherever Spark can read, after checking every file of it.
+def read_manifest(store: Store, uri: str) -> ModelManifest:
+    """Read the manifest of a model, and none of its tables.
 
     Raises:
-        ModelError: it is missing, incomplete or damaged; the message names what.
+        ModelError: it is missing or damaged.
     """
-    manifest = _read_manifest(store, uri)
-    name = f"model {manifest['model_id']}"
-    for table in (ITEMS, USERS, FOLD_IN_TABLE):
-        place = f"{uri}/{table}"
-        found = store.data_files(place) if store.exists(place) else []
-        compare_files(name, table, manifest["tables"][table]["files"], found)
-    types = {"user": manifest["user_type"], "item": manifest["item_type"]}
-    items = store.read_table(f"{uri}/{ITEMS}", ITEMS_SCHEMA.format(**types))
-    users = store.read_table(f"{uri}/{USERS}", USERS_SCHEMA.format(**types))
-    vectors = vectors_from_table(items.orderBy(ITEM_INDEX).toArrow(), manifest, ITEMS)
-    row = store.read_table(f"{uri}/{FOLD_IN_TABLE}", FOLD_IN_SCHEMA).toArrow()
-    fold_in = fold_in_from_table(row, manifest)
-    return Model(str(manifest["model_id"]), uri, manifest, vectors, users, fold_in)
-
-
-def _read_manifest(store: Store, uri: str) -> dict[str, Any]:
-    name = f"model {uri.rsplit('/', 1)[-1]}"
+    directory = uri.rsplit("/", 1)[-1]
     try:
-        manifest = store.read_json(f"{uri}/{MANIFEST}")
+        content = store.files.read(f"{uri}/{MANIFEST}")
     except FileNotFoundError as error:
         raise ModelError(
-            f"{name} is missing or incomplete: there is no {uri}/{MANIFEST}; train it"
+            f"model {directory} is missing or incomplete: there is no {uri}/{MANIFEST}; train it"
         ) from error
-    except ValueError as error:
-        raise ModelError(f"{name} is damaged: {MANIFEST} is not valid JSON; train again") from error
-    return check_manifest(manifest, name)
+    return read_model_manifest(content, directory)

@@ -24,11 +24,13 @@ from recsys.columns import (
     SOURCE,
     STATUS,
     USER,
+    IdTypes,
 )
-from recsys.config.sections import CandidateList, ItemList, Source
-from recsys.ingest.ids import convert_id
-from recsys.ingest.source import find_column, read_source, reading
+from recsys.config.sections import CandidateList, ItemList
+from recsys.ingest.source import reading
 from recsys.kernel.worker import FOLD_IN, MODEL
+from recsys.score.candidates import read_pairs
+from recsys.score.ranking import read_items
 
 _WITH_A_LIST = ("scored", "folded_in", "fell_back")
 _ENTRIES, _PERSONAL, _ROWS = "entries", "personal", "rows"
@@ -247,15 +249,10 @@ def among(lists: DataFrame, others: DataFrame) -> Fault:
 
 
 def outside_candidates(
-    spark: SparkSession, lists: DataFrame, wanted: CandidateList, *, user_type: str, item_type: str
+    spark: SparkSession, lists: DataFrame, wanted: CandidateList, id_types: IdTypes
 ) -> Fault:
     """Count the rows of lists that are not among the pairs that users have for candidates."""
-    key = "items.candidates"
-    frame = read_source(spark, wanted, where=wanted.where, key=key)
-    own = frame.select(
-        _ids(frame, wanted, wanted.user, f"{key}.user", user_type, USER),
-        _ids(frame, wanted, wanted.item, f"{key}.item", item_type, ITEM),
-    )
+    own = read_pairs(spark, wanted, id_types)
     with reading(wanted):
         return _count_pairs(lists.select(USER, ITEM).join(own, on=[USER, ITEM], how="left_anti"))
 
@@ -331,20 +328,13 @@ def outside_list(
         item_type: Spark's name of the type of item ids.
         denied: whether the list has what may not be there.
     """
-    frame = read_source(spark, chosen, where=chosen.where, key=key)
-    listed = frame.select(_ids(frame, chosen, chosen.column, f"{key}.column", item_type, ITEM))
+    listed = read_items(spark, chosen, key, item_type)
     wrong = items.join(listed.distinct(), on=ITEM, how="left_semi" if denied else "left_anti")
     with reading(chosen):
         row = wrong.agg(
             F.sum(_ROWS).alias("n"), F.min(F.struct(USER, ITEM)).alias("one")
         ).collect()[0]
     return Fault(int(row["n"] or 0), row["one"] and _pair(row["one"]))
-
-
-def _ids(frame: DataFrame, source: Source, column: str, key: str, wanted: str, name: str) -> Column:
-    found = find_column(frame, column, key, source)
-    ids, _ = convert_id(found, frame.select(found).schema[0].dataType, wanted, key)
-    return ids.alias(name)
 
 
 @dataclass(frozen=True)

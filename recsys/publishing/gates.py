@@ -7,61 +7,31 @@ nothing published before) is not applied, and says why.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys.columns import ITEM, USER
+from recsys.columns import ITEM, USER, IdTypes
 from recsys.config.sections import Gates, Items
-from recsys.errors import GateError
+from recsys.model.manifest import EarlyStoppingReport, PairRules, TrainedModel
 from recsys.publishing import checks
 from recsys.publishing.checks import ByUser, Fault
+from recsys.publishing.manifest import State, Verdict
 
-PASSED, FAILED, NOT_APPLIED = "passed", "failed", "not applied"
+PASSED: State = "passed"
+FAILED: State = "failed"
+NOT_APPLIED: State = "not applied"
 
 _NONE = "0"
 # With fewer items to choose from, for each in a list, any two lists have much in common.
 _LEAST_CHOICE = 10
-# Counts of a model's manifest that differ when it learned from other interactions.
-_LEARNED_FROM = ("positive_pairs", "negative_pairs", "users_in_training", "items_in_training")
-# What must be the same of two trainings for their validation metrics to be compared.
-_MEASURED_BY = (
-    ("training", "early_stopping", "share"),
-    ("deduplication", "policy"),
-    ("filters", "rating_threshold"),
-    ("filters", "min_user_interactions"),
-    ("filters", "min_item_interactions"),
-)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a gate found.
-
-    Attributes:
-        gate: its name.
-        state: `passed`, `failed` or `not applied`.
-        found: a count of faults, or what is compared with the limit; None where nothing is known.
-        allowed: the limit, with its key in the configuration.
-        reason: why it was not applied, or what is wrong, with an example.
-    """
-
-    gate: str
-    state: str
-    found: float | int | str | None
-    allowed: str
-    reason: str | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return it in plain JSON values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        """Say it in one line."""
-        found = f"{self.found:.4g}" if isinstance(self.found, float) else self.found
-        reason = "" if self.reason is None else f" ({self.reason})"
-        return f"{self.gate}: found {found}, allowed {self.allowed}{reason}"
+# Rules that must be the same for validation metrics to be compared, and their keys.
+_COMPARED_RULES = {
+    "deduplication": "deduplication.policy",
+    "rating_threshold": "filters.rating_threshold",
+    "min_user_interactions": "filters.min_user_interactions",
+    "min_item_interactions": "filters.min_item_interactions",
+}
 
 
 @dataclass(frozen=True)
@@ -77,8 +47,8 @@ class Subject:
         k: length of a list.
         exclude_seen: whether what was seen had to be left out.
         n_catalogue: how many items of the model may be recommended.
-        user_type, item_type: Spark's names of the types of the ids.
-        model: its manifest.
+        id_types: of the ids.
+        model: where the model comes from.
     """
 
     lists: DataFrame
@@ -89,14 +59,13 @@ class Subject:
     k: int
     exclude_seen: bool
     n_catalogue: int
-    user_type: str
-    item_type: str
-    model: Mapping[str, Any]
+    id_types: IdTypes
+    model: TrainedModel
 
     @property
     def seen(self) -> DataFrame:
         """What users have done: `user_id` and `item_id`."""
-        return checks.seen_pairs(self.pairs, self.asked, self.item_type)
+        return checks.seen_pairs(self.pairs, self.asked, self.id_types.item)
 
     @property
     def too_little_choice(self) -> str | None:
@@ -115,12 +84,12 @@ class Previous:
     Attributes:
         run_id: whose it is.
         lists: as in Subject.
-        model: the manifest of its model.
+        model: where its model comes from.
     """
 
     run_id: str
     lists: DataFrame
-    model: Mapping[str, Any]
+    model: TrainedModel
 
 
 def judge_lists(spark: SparkSession, subject: Subject, settings: Gates) -> list[Verdict]:
@@ -149,37 +118,21 @@ def judge_change(subject: Subject, previous: Previous | None, settings: Gates) -
     ]
 
 
-def enforce(verdicts: Sequence[Verdict], *, held: str) -> None:
-    """Stop a run that failed a gate.
-
-    Args:
-        verdicts: of all gates.
-        held: where the staged tables are kept.
-
-    Raises:
-        GateError: a gate failed.
-    """
-    failed = [str(verdict) for verdict in verdicts if verdict.state == FAILED]
-    if failed:
-        gates = "a gate" if len(failed) == 1 else f"{len(failed)} gates"
-        raise GateError(
-            f"the result failed {gates}: {'; '.join(failed)}; nothing was published: what was "
-            f"staged is in {held}; mend the cause, change the limit, or publish it anyway with "
-            "--force"
-        )
-
-
 def _not_applied(gate: str, allowed: str, reason: str, found: float | None = None) -> Verdict:
-    return Verdict(gate, NOT_APPLIED, found, allowed, reason)
+    return Verdict(gate=gate, state=NOT_APPLIED, found=found, allowed=allowed, reason=reason)
 
 
 def _faultless(gate: str, faults: Mapping[str, Fault]) -> Verdict:
     wrong = {kind: fault for kind, fault in faults.items() if fault.count}
     if not wrong:
-        return Verdict(gate, PASSED, 0, _NONE)
+        return Verdict(gate=gate, state=PASSED, found=0, allowed=_NONE)
     told = [f"{fault.count:,} {kind}, such as {fault.example}" for kind, fault in wrong.items()]
     return Verdict(
-        gate, FAILED, sum(fault.count for fault in wrong.values()), _NONE, "; ".join(told)
+        gate=gate,
+        state=FAILED,
+        found=sum(fault.count for fault in wrong.values()),
+        allowed=_NONE,
+        reason="; ".join(told),
     )
 
 
@@ -207,7 +160,7 @@ def _by_item(
                     items,
                     chosen,
                     f"items.{key}",
-                    item_type=subject.item_type,
+                    item_type=subject.id_types.item,
                     denied=key == "deny",
                 )
     finally:
@@ -217,8 +170,7 @@ def _by_item(
             spark,
             subject.lists,
             wanted.candidates,
-            user_type=subject.user_type,
-            item_type=subject.item_type,
+            subject.id_types,
         )
     return [
         _faultless("filtered", faults)
@@ -271,7 +223,7 @@ def _overlap(subject: Subject, previous: Previous | None, settings: Gates) -> li
     why_not = subject.too_little_choice
     if previous is None:
         why_not = "nothing was published before"
-    elif _types(previous.lists) != (subject.user_type, subject.item_type):
+    elif _types(previous.lists) != subject.id_types:
         why_not = f"run {previous.run_id} has ids of other types"
     if previous is None or why_not or (low.value is None and high.value is None):
         return [low.not_applied(why_not), high.not_applied(why_not)]
@@ -280,74 +232,71 @@ def _overlap(subject: Subject, previous: Previous | None, settings: Gates) -> li
     if few or found.mean is None:
         return [low.not_applied(few), high.not_applied(few)]
     reason = f"with run {previous.run_id}, over {found.users:,} users"
-    unchanged = _learned_from(subject.model) == _learned_from(previous.model)
-    same = "the model learned from as much as that of run " + previous.run_id
+    unchanged = _trained_on(subject.model) == _trained_on(previous.model)
+    same = f"the model was trained on as many pairs as that of run {previous.run_id}"
     return [
         low.judge(found.mean, reason),
         high.not_applied(same, found.mean) if unchanged else high.judge(found.mean, reason),
     ]
 
 
-def _types(lists: DataFrame) -> tuple[str, ...]:
-    return tuple(lists.schema[name].dataType.simpleString() for name in (USER, ITEM))
+def _types(lists: DataFrame) -> IdTypes:
+    user, item = (lists.schema[name].dataType.simpleString() for name in (USER, ITEM))
+    return IdTypes(user, item)
 
 
-def _learned_from(model: Mapping[str, Any]) -> list[Any]:
-    return [model["counts"].get(name) for name in _LEARNED_FROM]
+def _trained_on(model: TrainedModel) -> tuple[int, ...]:
+    """Return counts that differ when a model was trained on other interactions."""
+    counts = model.counts
+    pairs = (counts.positive_pairs, counts.negative_pairs)
+    return (*pairs, counts.users_in_training, counts.items_in_training)
 
 
-def _popularity(model: Mapping[str, Any], settings: Gates) -> Verdict:
+def _popularity(model: TrainedModel, settings: Gates) -> Verdict:
     limit = _Limit("popularity", "min_to_popularity", settings.min_to_popularity)
-    report = _validation(model)
-    why_not = None if report else "the model was trained without early stopping"
-    if report and not report["popularity_ndcg"]:
-        why_not = "popularity finds nothing of what was held out"
-    if limit.value is None or why_not:
-        return limit.not_applied(why_not)
-    ndcg, reached = report["ndcg"], report["popularity_ndcg"]
-    return limit.judge(ndcg / reached, f"{report['metric']} {ndcg:.4f}, popularity {reached:.4f}")
+    report = model.training.early_stopping
+    if report is None:
+        return limit.not_applied("the model was trained without early stopping")
+    ndcg, reached = report.ndcg, report.popularity_ndcg
+    if not reached:
+        return limit.not_applied("popularity finds nothing of what was held out")
+    return limit.judge(ndcg / reached, f"{report.metric} {ndcg:.4f}, popularity {reached:.4f}")
 
 
-def _published(model: Mapping[str, Any], previous: Previous | None, settings: Gates) -> Verdict:
+def _published(model: TrainedModel, previous: Previous | None, settings: Gates) -> Verdict:
     limit = _Limit("published", "min_to_published", settings.min_to_published)
-    if limit.value is None or previous is None:
+    if previous is None:
         return limit.not_applied("nothing was published before")
-    now, then = _validation(model), _validation(previous.model)
-    why_not = None
-    if not now or not then:
-        whose = "the model" if not now else f"the model of run {previous.run_id}"
-        why_not = f"{whose} was trained without early stopping"
-    elif model["model_id"] == previous.model["model_id"]:
-        why_not = f"run {previous.run_id} has the same model"
-    elif other := _measured_otherwise(model, previous.model):
-        why_not = f"the model of run {previous.run_id} was measured otherwise ({other})"
-    elif not then["ndcg"]:
-        why_not = f"the model of run {previous.run_id} found nothing of what was held out"
-    if why_not:
-        return limit.not_applied(why_not)
-    reason = f"{now['metric']} {now['ndcg']:.4f}, in run {previous.run_id} {then['ndcg']:.4f}"
-    return limit.judge(now["ndcg"] / then["ndcg"], reason)
+    now, then = model.training.early_stopping, previous.model.training.early_stopping
+    whose = f"the model of run {previous.run_id}"
+    if now is None or then is None:
+        lacking = "the model" if now is None else whose
+        return limit.not_applied(f"{lacking} was trained without early stopping")
+    if model.model_id == previous.model.model_id:
+        return limit.not_applied(f"run {previous.run_id} has the same model")
+    if other := _measured_otherwise(model.pair_rules, now, previous.model.pair_rules, then):
+        return limit.not_applied(f"{whose} was measured otherwise ({other})")
+    if not then.ndcg:
+        return limit.not_applied(f"{whose} found nothing of what was held out")
+    reason = f"{now.metric} {now.ndcg:.4f}, in run {previous.run_id} {then.ndcg:.4f}"
+    return limit.judge(now.ndcg / then.ndcg, reason)
 
 
-def _validation(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    return model["training"].get("early_stopping") or {}
-
-
-def _measured_otherwise(model: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Return what two models' validation metrics differ in, as measurements."""
-    if _validation(model)["metric"] != _validation(other)["metric"]:
-        return "its metric is " + str(_validation(other)["metric"])
-    for path in _MEASURED_BY:
-        if _configured(model, path) != _configured(other, path):
-            return f"{'.'.join(path)} was {_configured(other, path)}"
+def _measured_otherwise(
+    rules: PairRules,
+    report: EarlyStoppingReport,
+    other_rules: PairRules,
+    other_report: EarlyStoppingReport,
+) -> str | None:
+    """Return why two models' validation metrics cannot be compared; None where they can."""
+    if report.metric != other_report.metric:
+        return f"its metric is {other_report.metric}"
+    if report.share != other_report.share:
+        return f"training.early_stopping.share was {other_report.share}"
+    for name, key in _COMPARED_RULES.items():
+        if getattr(rules, name) != getattr(other_rules, name):
+            return f"{key} was {getattr(other_rules, name)}"
     return None
-
-
-def _configured(model: Mapping[str, Any], path: Sequence[str]) -> Any:
-    value: Any = model.get("configuration", {})
-    for name in path:
-        value = (value or {}).get(name)
-    return value
 
 
 def _few(users: int, settings: Gates, more: str = "") -> str | None:
@@ -382,6 +331,11 @@ class _Limit:
         # NaN is never good.
         good = found <= self.value if self.most else found >= self.value
         if math.isfinite(found) and good:
-            return Verdict(self.gate, PASSED, found, self.allowed)
-        found_ = found if math.isfinite(found) else str(found)
-        return Verdict(self.gate, FAILED, found_, self.allowed, reason)
+            return Verdict(gate=self.gate, state=PASSED, found=found, allowed=self.allowed)
+        return Verdict(
+            gate=self.gate,
+            state=FAILED,
+            found=found if math.isfinite(found) else str(found),
+            allowed=self.allowed,
+            reason=reason,
+        )

@@ -1,17 +1,16 @@
 """From a staged version to the one that readers see: judge, place, switch, forget."""
 
 import datetime as dt
-import json
+import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from recsys.config.redaction import redact
 from recsys.config.sections import Publishing
-from recsys.errors import ConfigError, ConflictError, DamageError, OutputError
-from recsys.publishing.pointer import Pointers, lock_name
+from recsys.errors import ConflictError, GateError, OutputError
+from recsys.publishing.index import check_columns, previous
+from recsys.publishing.manifest import Verdict, VersionManifest
+from recsys.publishing.pointer import lock_name
 from recsys.publishing.versions import (
     HELD,
     MARKER,
@@ -19,42 +18,20 @@ from recsys.publishing.versions import (
     Unit,
     Version,
     VersionIndex,
-    later,
-    latest_per_cohort,
     place,
-    read_manifest,
-    schema_changes,
 )
 from recsys.runtime.stop_points import stop_point
-from recsys.store.checksums import MANIFEST
-from recsys.store.files import Files, read_json, scheme, write_json
+from recsys.store.files import Files, write_json
+from recsys.store.manifest import MANIFEST, ManifestError
 
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 _WAIT = 120.0  # seconds for another publisher, who holds the lock for well under one
-_POINTED = ("file", "hdfs", "viewfs")
+_REQUESTS = "_requests"  # in a held version; no reader takes it for a table
 
-
-class Verdict(Protocol):
-    """What a gate found; `recsys.publishing.gates` makes them."""
-
-    @property
-    def state(self) -> str:
-        """Tell `passed`, `failed` or `not applied`."""
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as JSON values for the manifest."""
-
-
-class Judge(Protocol):
-    """Judges a staged version."""
-
-    def verdicts(self, before: Version | None) -> Sequence[Verdict]:
-        """Return the gates' verdicts, beside what readers see now."""
-
-    def refuse(self, verdicts: Sequence[Verdict], held: str) -> None:
-        """Raise GateError for what failed; `held` is where the staged tables are."""
+# Returns the gates' verdicts on a staged version, beside what readers see now.
+Judge = Callable[[Version | None], Sequence[Verdict]]
 
 
 @dataclass(frozen=True)
@@ -65,70 +42,16 @@ class Staged:
         unit: what it is to be the content of.
         run_id: whose it is.
         uri: the directory with its tables.
-        manifest: what is said of it; `schemas` has the columns of each table.
+        requests: the directory with the requests that it answers, which is kept beside it where a
+            gate holds it back.
+        manifest: what is said of it.
     """
 
     unit: Unit
     run_id: str
     uri: str
-    manifest: Mapping[str, Any]
-
-
-def open_index(files: Files, settings: Publishing, alive: Callable[[], None]) -> VersionIndex:
-    """Return the version index of the configured form of table.
-
-    Raises:
-        ConfigError: the root's store cannot switch a pointer in one step.
-    """
-    if settings.format == "iceberg":
-        # An extra of the package: who publishes plain directories does not need it.
-        from recsys.publishing.iceberg.tables import IcebergTables
-
-        return _checked(files, IcebergTables(files, settings.iceberg, alive=alive))
-    if scheme(files.root) not in _POINTED:
-        raise ConfigError(
-            f"root {redact(files.root)}: a pointer cannot be switched in one step on this store; "
-            "set publishing.format to iceberg, or root to a POSIX file system or HDFS"
-        )
-    return _checked(files, Pointers(files))
-
-
-def _checked(files: Files, index: VersionIndex) -> VersionIndex:
-    """Refuse another index than the root's own: it would take what is published for waste."""
-    try:
-        known = read_json(files, files.uri(PUBLICATIONS, MARKER))
-    except FileNotFoundError:
-        return index
-    except ValueError as error:
-        raise DamageError(
-            f"{files.uri(PUBLICATIONS, MARKER)} is damaged: expected the index of this root, "
-            f"{json.dumps(index.identity())}; write that into it, or restore it"
-        ) from error
-    if known != index.identity():
-        raise ConfigError(
-            f"publishing: {redact(files.root)} is published to with {json.dumps(known)}, found "
-            f"{json.dumps(index.identity())}; configure the former, or choose another root"
-        )
-    return index
-
-
-def published_before(index: VersionIndex, unit: Unit, run_id: str) -> Version | None:
-    """Return what an earlier attempt of a run has published of a unit."""
-    return next((v for v in index.versions(unit) if v.run_id == run_id), None)
-
-
-def previous(index: VersionIndex, unit: Unit) -> Version | None:
-    """Return what a new version is compared with: the unit's, or the cohort's of a day before."""
-    current = index.current(unit)
-    if current is not None:
-        return current
-    before = [u for u in index.units() if u.cohort == unit.cohort and u < unit]
-    for earlier in sorted(before, reverse=True):
-        try:
-            return index.current(earlier)
-        except DamageError as error:  # of another day: no reason to publish nothing today
-            log.warning("%s", error)
-    return None
+    requests: str
+    manifest: VersionManifest
 
 
 def publish(
@@ -146,7 +69,7 @@ def publish(
         files: the root.
         index: says what readers see.
         staged: what to publish.
-        judge: gives the gates' verdicts on it.
+        judge: returns the gates' verdicts on it, beside what readers see now (None: nothing).
         alive: raises if this process must not publish any more.
         force: publish although a gate failed.
 
@@ -159,23 +82,27 @@ def publish(
     for _ in range(_ATTEMPTS):
         expected = index.current(unit)
         before = expected or previous(index, unit)
-        _check_columns(files, index, staged)
-        verdicts = judge.verdicts(before)
+        check_columns(files, index, unit, staged.manifest.schemas)
+        verdicts = judge(before)
         failed = [verdict for verdict in verdicts if verdict.state == "failed"]
-        manifest = {
-            **staged.manifest,
-            "compared_with": before.run_id if before else None,
-            "gates": [verdict.plain() for verdict in verdicts],
-            "forced": bool(failed),
-            "failed_gates": [verdict.plain()["gate"] for verdict in failed],
-        }
-        sha256 = write_json(files, f"{staged.uri}/{MANIFEST}", manifest)
+        manifest = staged.manifest.model_copy(
+            update={
+                "compared_with": before.run_id if before else None,
+                "gates": list(verdicts),
+                "forced": bool(failed),
+                "failed_gates": [verdict.gate for verdict in failed],
+            }
+        )
+        content = manifest.to_json()
+        files.replace(f"{staged.uri}/{MANIFEST}", content)
         for verdict in failed:
             log.warning("gate failed: %s", verdict)
         if failed and not force:
-            judge.refuse(verdicts, _hold(files, staged))
+            raise _refusal(failed, hold(files, staged))
         stop_point("judged")
-        version = Version(unit, staged.run_id, dt.datetime.now(dt.UTC).isoformat(), sha256)
+        version = Version(
+            unit, staged.run_id, dt.datetime.now(dt.UTC).isoformat(), _sha256(content)
+        )
         try:
             with files.lock(lock_name(unit), wait=_WAIT):
                 if index.current(unit) != expected:
@@ -214,41 +141,53 @@ def _place(files: Files, index: VersionIndex, staged: Staged) -> None:
     files.move(staged.uri, target)
 
 
-def _hold(files: Files, staged: Staged) -> str:
-    """Keep what was staged for inspection."""
+def _refusal(failed: Sequence[Verdict], held: str) -> GateError:
+    gates = "a gate" if len(failed) == 1 else f"{len(failed)} gates"
+    return GateError(
+        f"the result failed {gates}: {'; '.join(map(str, failed))}; nothing was published: the "
+        f"tables are kept in {held}; mend the cause, or run again with the same run id and another "
+        "limit, or with --force to publish them anyway"
+    )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def hold(files: Files, staged: Staged) -> str:
+    """Keep what was staged, for inspection and for another attempt of the run."""
     held = files.uri(HELD, staged.run_id)
     files.delete(held)
     files.move(staged.uri, held)
+    files.move(staged.requests, f"{held}/{_REQUESTS}")
     return held
 
 
-def _check_columns(files: Files, index: VersionIndex, staged: Staged) -> None:
-    """Refuse columns that readers of what is published would stumble over."""
-    units = index.units()
-    latest = [u for u in latest_per_cohort(units) if u.cohort == staged.unit.cohort]
-    for unit in latest or latest_per_cohort(units):
-        version, old = _newest_schemas(files, index, unit)
-        if version is None:
-            continue
-        for table, columns in staged.manifest["schemas"].items():
-            if changes := schema_changes(old[table], columns):
-                raise OutputError(
-                    f"{table}: {', '.join(changes)}, compared with run {version.run_id}; new "
-                    "columns are fine, others need a new root (or namespace of Iceberg tables)"
-                )
+def take_up_held(
+    files: Files, unit: Unit, run_id: str, staging: str, *, made_of: tuple[str, str]
+) -> Staged | None:
+    """Stage again what a gate held back in an earlier attempt of a run; None where there is none.
 
-
-def _newest_schemas(
-    files: Files, index: VersionIndex, unit: Unit
-) -> tuple[Version | None, dict[str, dict[str, str]]]:
-    """Return the newest version of a unit whose manifest can be read, and its columns."""
+    Args:
+        files: the root.
+        unit: what is to be published.
+        run_id: of the run.
+        staging: the run's staging directory.
+        made_of: the model id and the configuration's hash that it must have been made of.
+    """
+    held = files.uri(HELD, run_id)
     try:
-        for version in reversed(index.versions(unit)):
-            with suppress(DamageError):
-                return version, read_manifest(files, version)["schemas"]
-    except DamageError as error:
-        log.warning("%s", error)
-    return None, {}
+        manifest = VersionManifest.from_json(files.read(f"{held}/{MANIFEST}"))
+    except (FileNotFoundError, ManifestError):
+        return None
+    found = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
+    same = (manifest.model_id, manifest.configuration_hash) == made_of and found == unit
+    if not same or not files.exists(f"{held}/{_REQUESTS}"):
+        return None
+    staged = Staged(unit, run_id, f"{staging}/version", f"{staging}/requests", manifest)
+    files.move(f"{held}/{_REQUESTS}", staged.requests)
+    files.move(held, staged.uri)
+    return staged
 
 
 def retain(
@@ -278,19 +217,3 @@ def retain(
                 files.delete(uri)
                 removed.append(uri)
     return removed
-
-
-def check_run_date(index: VersionIndex, unit: Unit, settings: Publishing) -> None:
-    """Refuse a day that retention would forget as soon as it is published.
-
-    Raises:
-        ConfigError: so many later days of the cohort are published.
-    """
-    newer = later(index.units(), unit)
-    keep = settings.keep_run_dates
-    if keep is not None and len(newer) >= keep:
-        raise ConfigError(
-            f"--run-date: found {unit.run_date}, but {len(newer):,} later days of cohort "
-            f"{unit.cohort} are published and publishing.keep_run_dates is {keep}: it would be "
-            "forgotten at once; raise that"
-        )

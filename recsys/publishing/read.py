@@ -1,7 +1,6 @@
 """For readers in Python: what is current of a cohort, checked, with or without Spark."""
 
 import datetime as dt
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ import pyarrow.parquet as pq
 
 from recsys.config.sections import Publishing
 from recsys.errors import DamageError, OutputError
-from recsys.publishing.publish import open_index, published_before
+from recsys.publishing.index import open_index, published_before
+from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -22,6 +22,7 @@ from recsys.publishing.versions import (
 )
 from recsys.store.checksums import compare_files, local_files
 from recsys.store.files import Files, local_path
+from recsys.store.manifest import WrittenTable
 from recsys.store.posix import open_local
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Published:
     cohort: str
     recommendations: "pa.Table | DataFrame"
     status: "pa.Table | DataFrame"
-    manifest: Mapping[str, Any]
+    manifest: VersionManifest
 
 
 def read_recommendations(
@@ -87,7 +88,7 @@ def read_recommendations(
             manifest = check_version(files, version)
             uris = {name: place(files, unit, version.run_id, name) for name in TABLES}
             tables = {
-                name: _read(uri, manifest["tables"][name], spark) for name, uri in uris.items()
+                name: _read(uri, manifest.tables.of(name), spark) for name, uri in uris.items()
             }
         except (DamageError, FileNotFoundError):
             if attempt == 3 or version in index.versions(unit):
@@ -99,7 +100,7 @@ def read_recommendations(
     raise AssertionError("the last attempt returns or raises")
 
 
-def check_version(files: Files, version: Version) -> dict[str, Any]:
+def check_version(files: Files, version: Version) -> VersionManifest:
     """Compare every file of a version with what was published, and return its manifest.
 
     Raises:
@@ -110,19 +111,19 @@ def check_version(files: Files, version: Version) -> dict[str, Any]:
     for name in TABLES:
         folder = local_path(place(files, version.unit, version.run_id, name))
         assert folder is not None  # noqa: S101 - readers and verify work on local roots
-        table = manifest["tables"][name]
+        table = manifest.tables.of(name)
         compare_files(
             owner,
             str(folder),
-            table["files"],
+            table.files,
             local_files(folder),
             error=DamageError,
             advice=_ADVICE,
         )
-        rows = sum(pq.read_metadata(folder / file["path"]).num_rows for file in table["files"])
-        if rows != table["rows"]:
+        rows = sum(pq.read_metadata(folder / file.path).num_rows for file in table.files)
+        if rows != table.rows:
             raise DamageError(
-                f"{owner}: {folder} has {rows:,} rows, its manifest says {table['rows']:,}"
+                f"{owner}: {folder} has {rows:,} rows, its manifest says {table.rows:,}"
             )
     return manifest
 
@@ -140,12 +141,12 @@ def _unit(units: list[Unit], cohort: str, run_date: dt.date | None) -> Unit:
     return max(mine)
 
 
-def _read(uri: str, table: Mapping[str, Any], spark: "SparkSession | None") -> Any:
+def _read(uri: str, table: WrittenTable, spark: "SparkSession | None") -> Any:
     if spark is not None:
         return spark.read.parquet(uri)
     folder = local_path(uri)
     assert folder is not None  # noqa: S101 - the root is local
     # Whatever the root's own directories are called, they are no columns.
     return pa.concat_tables(
-        pq.read_table(folder / file["path"], partitioning=None) for file in table["files"]
+        pq.read_table(folder / file.path, partitioning=None) for file in table.files
     )

@@ -13,16 +13,16 @@ directories, `recsys.publishing.iceberg.tables` for tables.
 
 import datetime as dt
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from recsys.config.sections import COHORT_PATTERN, RUN_ID_PATTERN
 from recsys.errors import ConflictError, DamageError
-from recsys.store.checksums import MANIFEST
+from recsys.publishing.manifest import VersionManifest
 from recsys.store.files import Files
+from recsys.store.manifest import MANIFEST, ManifestError
 
 PUBLICATIONS = "publications"
 HELD = "held"
@@ -149,24 +149,27 @@ def units_on_disk(files: Files) -> list[Unit]:
     return sorted(found)
 
 
-def read_manifest(files: Files, version: Version) -> dict[str, Any]:
+def read_manifest(files: Files, version: Version) -> VersionManifest:
     """Read a version's manifest, and check that it is the one that was published.
 
     Raises:
-        DamageError: it is missing or another.
+        DamageError: it is missing, another one, or was written by a newer version of recsys.
     """
     uri = place(files, version.unit, version.run_id, MANIFEST)
+    owner = f"{version.unit}, run {version.run_id}"
     try:
         content = files.read(uri)
     except FileNotFoundError:
-        raise DamageError(f"{version.unit}, run {version.run_id}: {uri} is missing") from None
+        raise DamageError(f"{owner}: {uri} is missing") from None
     if hashlib.sha256(content).hexdigest() != version.manifest_sha256:
         raise DamageError(
-            f"{version.unit}, run {version.run_id}: {uri} is damaged: its SHA-256 is not that of "
+            f"{owner}: {uri} is damaged: its SHA-256 is not that of "
             "what was published; return to another version with recsys rollback, or run again"
         )
-    manifest: dict[str, Any] = json.loads(content)
-    return manifest
+    try:
+        return VersionManifest.from_json(content)
+    except ManifestError as error:
+        raise DamageError(f"{owner}: {uri} cannot be used: {error}") from error
 
 
 def schema_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

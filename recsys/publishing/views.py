@@ -61,7 +61,7 @@ def _seen(files: Files, index: VersionIndex, unit: Unit) -> dict[str, _Table] | 
         version = index.current(unit)
         if version is None:  # it was just listed, and has been forgotten since
             return None
-        schemas = read_manifest(files, version)["schemas"]
+        schemas = read_manifest(files, version).schemas
     except DamageError as error:
         log.warning("not in the views: %s", error)
         return None

@@ -1,54 +1,79 @@
-"""Items that are candidates for one user alone: pairs of ids in, lists of item indices out."""
+"""Candidates of each user's own (`items.candidates`): a table of pairs, read once.
+
+The same rows say who is asked for, where the cohort has no list, and which items each user may get.
+"""
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys.columns import CANDIDATES, ITEM, ITEM_INDEX, USER
+from recsys.columns import (
+    CANDIDATE_ROWS_SCHEMA,
+    CANDIDATES,
+    ITEM,
+    ITEM_INDEX,
+    REQUESTED,
+    USER,
+    IdTypes,
+    names,
+)
 from recsys.config.sections import CandidateList
-from recsys.ingest.ids import convert_id
+from recsys.ingest.ids import IdColumn, id_column
 from recsys.ingest.source import find_column, read_source, reading
+from recsys.score.manifest import CandidateCounts
+
+KEY = "items.candidates"
 
 
-def read_candidates(
-    spark: SparkSession,
-    wanted: CandidateList,
-    item_index: DataFrame,
-    place: str,
-    *,
-    user_type: str,
-    item_type: str,
-) -> tuple[DataFrame, dict[str, int]]:
-    """Return each user's candidates, and what was found.
-
-    Args:
-        spark: the session.
-        wanted: the table of pairs.
-        item_index: `item_id` and `item_index` of the model's items.
-        place: where to write them down, so that lists and counts are of the same pairs.
-        user_type: Spark's name of the type of the model's user ids.
-        item_type: and of its item ids.
-
-    Returns:
-        `user_id` and `candidates` (item indices in ascending order, each once); and counts of
-        `rows`, of rows without a valid user id (`invalid_users`), of rows with one whose item is no
-        id or not in the model (`unknown_items`), and of repeats (`repeated`). The rest are `pairs`.
+def read_pairs(spark: SparkSession, wanted: CandidateList, id_types: IdTypes) -> DataFrame:
+    """Read the table of candidates: `requested`, `user_id` and `item_id`, null where there is none.
 
     Raises:
         InputError: the table cannot be read or lacks a column.
         ConfigError: the condition or a column's type cannot be used.
     """
-    key = "items.candidates"
-    frame = read_source(spark, wanted, where=wanted.where, key=key)
-    raw = frame.select(
-        find_column(frame, wanted.user, f"{key}.user", wanted).alias(USER),
-        find_column(frame, wanted.item, f"{key}.item", wanted).alias(ITEM),
+    frame = read_source(spark, wanted, where=wanted.where, key=KEY)
+    user = IdColumn(wanted.user, f"{KEY}.user", id_types.user)
+    item = IdColumn(wanted.item, f"{KEY}.item", id_types.item)
+    return frame.select(
+        find_column(frame, user.name, user.key, wanted).cast("string").alias(REQUESTED),
+        id_column(frame, wanted, user).alias(USER),
+        id_column(frame, wanted, item).alias(ITEM),
     )
-    user, _ = convert_id(F.col(USER), raw.schema[USER].dataType, user_type, f"{key}.user")
-    item, _ = convert_id(F.col(ITEM), raw.schema[ITEM].dataType, item_type, f"{key}.item")
-    found_rows = raw.select(user.alias(USER), item.alias(ITEM))
+
+
+def stage_candidates(
+    spark: SparkSession,
+    wanted: CandidateList,
+    item_index: DataFrame,
+    place: str,
+    id_types: IdTypes,
+) -> DataFrame:
+    """Read the table of candidates, write it down, and return what was written.
+
+    Args:
+        spark: the session.
+        wanted: the table.
+        item_index: `item_id` and `item_index` of the model's items.
+        place: where to write, so that requests, lists and counts are of the same rows.
+        id_types: the model's.
+
+    Returns:
+        CANDIDATE_ROWS_SCHEMA: `requested` is the user id as given, text; `user_id` and `item_index`
+        are null where there is no valid id, or no such item.
+
+    Raises:
+        InputError: the table cannot be read or lacks a column.
+        ConfigError: the condition or a column's type cannot be used.
+    """
+    rows = read_pairs(spark, wanted, id_types).join(item_index, on=ITEM, how="left")
+    schema = id_types.fill(CANDIDATE_ROWS_SCHEMA)
     with reading(wanted):
-        found_rows.join(item_index, on=ITEM, how="left").write.parquet(place)
-    rows = spark.read.parquet(place)
+        rows.select(*names(schema)).write.parquet(place)
+    return spark.read.schema(schema).parquet(place)
+
+
+def count_candidates(rows: DataFrame) -> CandidateCounts:
+    """Count what `stage_candidates` returned."""
     no_user, no_item = F.col(USER).isNull(), F.col(ITEM_INDEX).isNull()
     counts = rows.agg(
         F.count(F.lit(1)).alias("rows"),
@@ -58,10 +83,11 @@ def read_candidates(
     ).collect()[0]
     found = {name: int(value) for name, value in counts.asDict().items()}
     usable = found["rows"] - found["invalid_users"] - found["unknown_items"]
-    found["repeated"] = usable - found["pairs"]
-    lists = (
-        rows.where(~no_user & ~no_item)
-        .groupBy(USER)
-        .agg(F.sort_array(F.collect_set(ITEM_INDEX)).alias(CANDIDATES))
-    )
-    return lists, found
+    return CandidateCounts(**found, repeated=usable - found["pairs"])
+
+
+def candidate_lists(rows: DataFrame) -> DataFrame:
+    """Return `user_id` and `candidates` (item indices in ascending order, each once)."""
+    usable = F.col(USER).isNotNull() & F.col(ITEM_INDEX).isNotNull()
+    items = F.sort_array(F.collect_set(ITEM_INDEX)).alias(CANDIDATES)
+    return rows.where(usable).groupBy(USER).agg(items)

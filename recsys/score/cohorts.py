@@ -23,11 +23,12 @@ from recsys.columns import (
     USER,
     WEIGHT,
     WEIGHTS,
+    IdTypes,
     names,
 )
-from recsys.config.sections import CandidateList, Cohort, UserList
+from recsys.config.sections import Cohort, UserList
 from recsys.errors import ConfigError
-from recsys.ingest.ids import BLANK, convert_id
+from recsys.ingest.ids import BLANK, IdColumn, convert_id, id_column
 from recsys.ingest.source import find_column, read_source
 from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
 
@@ -45,20 +46,18 @@ _REASONS = {
 def requests(
     spark: SparkSession,
     cohort: Cohort,
-    user_type: str,
-    item_type: str,
+    id_types: IdTypes,
     pairs: DataFrame,
-    candidates: CandidateList | None = None,
+    candidates: DataFrame | None = None,
 ) -> DataFrame:
     """Return one row for each id that is asked for, valid or not (REQUESTS_SCHEMA).
 
     Args:
         spark: the session.
         cohort: a list, or everyone; and how many of them.
-        user_type: Spark's name of the type of the model's user ids.
-        item_type: and of its item ids.
+        id_types: the model's.
         pairs: the interactions, for everyone.
-        candidates: who is asked for where the cohort has no list.
+        candidates: what `stage_candidates` returned: who is asked for where the cohort has no list.
 
     Returns:
         `requested`: the id as given, text, null where it was; `user_id`: null where that is no id
@@ -68,16 +67,14 @@ def requests(
         InputError: the list cannot be read or lacks the column.
         ConfigError: the condition or the column's type cannot be used.
     """
+    nothing = F.lit(None).cast(LIKES_TYPE).alias(LIKED)
     if cohort.users is not None:
-        asked = _listed(spark, cohort.users, user_type, item_type, "cohort.users", "column")
+        asked = _each_once(read_list(spark, cohort.users, id_types))
     elif candidates is not None:
-        about = candidates.model_dump(exclude={"user", "item"})
-        users = UserList(column=candidates.user, **about)
-        asked = _listed(spark, users, user_type, item_type, "items.candidates", "user")
+        asked = _each_once(candidates.select(REQUESTED, USER, nothing))
     else:
         once = F.lit(1).cast("bigint").alias(TIMES_REQUESTED)
         everyone = pairs.select(USER).distinct()
-        nothing = F.lit(None).cast(LIKES_TYPE).alias(LIKED)
         asked = everyone.select(F.col(USER).cast("string").alias(REQUESTED), USER, once, nothing)
     if cohort.sample is None:
         return asked
@@ -86,28 +83,31 @@ def requests(
     return asked.orderBy(drawn, REQUESTED).limit(cohort.sample)
 
 
-def _listed(
-    spark: SparkSession,
-    users: UserList,
-    user_type: str,
-    item_type: str,
-    key: str,
-    column_key: str,
-) -> DataFrame:
+def read_list(spark: SparkSession, users: UserList, id_types: IdTypes) -> DataFrame:
+    """Read the cohort's list: `requested`, `user_id` and `liked`, one row for each of its rows.
+
+    Raises:
+        InputError: the list cannot be read or lacks a column.
+        ConfigError: the condition or a column's type cannot be used.
+    """
+    key = "cohort.users"
     frame = read_source(spark, users, where=users.where, key=key)
-    column = find_column(frame, users.column, f"{key}.{column_key}", users)
-    likes = F.lit(None).cast(LIKES_TYPE) if users.liked is None else _likes(frame, users, item_type)
-    raw = frame.select(column.alias(REQUESTED), likes.alias(LIKED))
-    user, _ = convert_id(
-        F.col(REQUESTED), raw.schema[REQUESTED].dataType, user_type, f"{key}.{column_key}"
+    column = IdColumn(users.column, f"{key}.column", id_types.user)
+    likes = (
+        F.lit(None).cast(LIKES_TYPE) if users.liked is None else _likes(frame, users, id_types.item)
     )
-    return (
-        raw.select(F.col(REQUESTED).cast("string"), user.alias(USER), LIKED)
-        .groupBy(REQUESTED, USER)
-        .agg(
-            F.count(F.lit(1)).alias(TIMES_REQUESTED),
-            F.flatten(F.collect_list(LIKED)).cast(LIKES_TYPE).alias(LIKED),
-        )
+    return frame.select(
+        find_column(frame, column.name, column.key, users).cast("string").alias(REQUESTED),
+        id_column(frame, users, column).alias(USER),
+        likes.alias(LIKED),
+    )
+
+
+def _each_once(rows: DataFrame) -> DataFrame:
+    """Make one request of all rows with the same id, and put their likes together."""
+    return rows.groupBy(REQUESTED, USER).agg(
+        F.count(F.lit(1)).alias(TIMES_REQUESTED),
+        F.flatten(F.collect_list(LIKED)).cast(LIKES_TYPE).alias(LIKED),
     )
 
 

@@ -30,8 +30,8 @@ from recsys.columns import (
 from recsys.config.configuration import digest
 from recsys.config.sections import ItemList, Items
 from recsys.errors import InputError
-from recsys.ingest.ids import convert_id, index_frame
-from recsys.ingest.source import find_column, read_source, reading
+from recsys.ingest.ids import IdColumn, read_ids
+from recsys.ingest.source import reading
 from recsys.kernel import worker
 from recsys.model.arrays import ids_for_pandas
 from recsys.model.tables import Model
@@ -60,13 +60,20 @@ def allowed_items(spark: SparkSession, model: Model, items: Items) -> NDArray[np
     return allowed
 
 
+def read_items(spark: SparkSession, chosen: ItemList, key: str, item_type: str) -> DataFrame:
+    """Read a list of items: `item_id`, one row for each of its rows.
+
+    Raises:
+        InputError: the list cannot be read or lacks the column.
+        ConfigError: the condition or the column's type cannot be used.
+    """
+    column = IdColumn(chosen.column, f"{key}.column", item_type)
+    return read_ids(spark, chosen, {ITEM: column}, key=key, where=chosen.where)
+
+
 def _listed(spark: SparkSession, model: Model, chosen: ItemList, key: str) -> NDArray[np.bool_]:
-    frame = read_source(spark, chosen, where=chosen.where, key=key)
-    column = find_column(frame, chosen.column, f"{key}.column", chosen)
-    found = frame.select(column.alias(ITEM)).schema[ITEM].dataType
-    ids, _ = convert_id(column, found, model.item_type, f"{key}.column")
-    index = index_frame(spark, model.items.ids, ITEM, ITEM_INDEX)
-    rows = frame.select(ids.alias(ITEM)).distinct().join(index, on=ITEM, how="inner")
+    ids = read_items(spark, chosen, key, model.id_types.item)
+    rows = ids.distinct().join(model.item_index, on=ITEM, how="inner")
     listed = np.zeros(len(model.items.ids), np.bool_)
     with reading(chosen):
         listed[rows.select(ITEM_INDEX).toArrow().column(0).to_numpy()] = True
@@ -111,7 +118,7 @@ def recommend(
         exclude_seen=exclude_seen,
         only_candidates=only_candidates,
     )
-    schema = RANKED_SCHEMA.format(user=model.user_type, item=model.item_type)
+    schema = model.id_types.fill(RANKED_SCHEMA)
     columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, LIKED, WEIGHTS, CANDIDATES)
     return (
         with_vectors(users, model.users)

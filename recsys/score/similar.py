@@ -13,19 +13,28 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys.columns import BIAS, EMBEDDING, NEIGHBOURS_SCHEMA, USER, USER_INDEX
+from recsys.columns import (
+    BIAS,
+    EMBEDDING,
+    ITEM,
+    ITEM_INDEX,
+    NEIGHBOURS_SCHEMA,
+    USER,
+    USER_INDEX,
+)
 from recsys.config.sections import ItemList, UserIds
 from recsys.errors import InputError
-from recsys.ingest.ids import convert_id, index_frame
-from recsys.ingest.source import find_column, read_source
+from recsys.ingest.ids import IdColumn, read_ids
 from recsys.kernel import neighbours as kernel
 from recsys.model.arrays import ITEMS, USERS, Vectors, ids_for_pandas, vectors_from_table
 from recsys.model.tables import Model
 from recsys.runtime.memory import check_result
+from recsys.score.manifest import SimilarCounts
+from recsys.store.tables import Scratch
 
 log = logging.getLogger(__name__)
 
-_ROW = "row"
+_ID, _ROW = "id", "row"
 
 
 @dataclass(frozen=True)
@@ -34,12 +43,11 @@ class Asked:
 
     Attributes:
         rows: `(n,)` int32, ascending: rows of the model's table.
-        counts: `requested` rows of the list; of those `repeated` and `invalid` ones; and of the
-            different ids those `unknown` to the model.
+        counts: what was asked for.
     """
 
     rows: NDArray[np.int32]
-    counts: dict[str, int]
+    counts: SimilarCounts
 
 
 def vectors_of(model: Model, kind: str) -> Vectors:
@@ -51,7 +59,7 @@ def vectors_of(model: Model, kind: str) -> Vectors:
     """
     if kind == ITEMS:
         return model.items
-    n, width = model.manifest["n_users"], model.manifest["no_components"]
+    n, width = model.manifest.n_users, model.manifest.no_components
     check_result(
         model.users.sparkSession,
         f"{n:,} users with {width} components",
@@ -63,8 +71,15 @@ def vectors_of(model: Model, kind: str) -> Vectors:
     return vectors_from_table(table, model.manifest, USERS)
 
 
+def index_of(model: Model, kind: str) -> DataFrame:
+    """Return the ids of a model's `items` or `users` and their rows: `id` and `row`."""
+    if kind == ITEMS:
+        return model.item_index.select(F.col(ITEM).alias(_ID), F.col(ITEM_INDEX).alias(_ROW))
+    return model.users.select(F.col(USER).alias(_ID), F.col(USER_INDEX).alias(_ROW))
+
+
 def asked_for(
-    spark: SparkSession, vectors: Vectors, chosen: ItemList | UserIds | None, kind: str
+    spark: SparkSession, model: Model, chosen: ItemList | UserIds | None, kind: str
 ) -> Asked:
     """Find the rows of those whose neighbours are wanted: of a list, or all.
 
@@ -73,38 +88,35 @@ def asked_for(
         ConfigError: the condition or the column's type cannot be used.
     """
     if chosen is None:
-        n = len(vectors.ids)
-        counts = {"requested": n, "repeated": 0, "invalid": 0, "unknown": 0}
+        n = model.manifest.n_items if kind == ITEMS else model.manifest.n_users
+        counts = SimilarCounts(requested=n, repeated=0, invalid=0, unknown=0)
         return Asked(np.arange(n, dtype=np.int32), counts)
     key = f"similar.{kind}"
-    index = index_frame(spark, vectors.ids, "id", _ROW)
-    frame = read_source(spark, chosen, where=chosen.where, key=key)
-    column = find_column(frame, chosen.column, f"{key}.column", chosen)
-    found = frame.select(column.alias("id")).schema["id"].dataType
-    ids, _ = convert_id(column, found, index.schema["id"].dataType.simpleString(), f"{key}.column")
+    index = index_of(model, kind)
+    column = IdColumn(chosen.column, f"{key}.column", index.schema[_ID].dataType.simpleString())
+    ids = read_ids(spark, chosen, {_ID: column}, key=key, where=chosen.where)
     # Null stays among the ids, so that one pass over the list counts the invalid ones too.
     per_id = (
-        frame.select(ids.alias("id"))
-        .groupBy("id")
+        ids.groupBy(_ID)
         .agg(F.count(F.lit(1)).alias("times"))
-        .join(index, on="id", how="left")
-        .select(F.col("id").isNull().alias("invalid"), "times", _ROW)
+        .join(index, on=_ID, how="left")
+        .select(F.col(_ID).isNull().alias("invalid"), "times", _ROW)
         .toArrow()
     )
     invalid = per_id.column("invalid").to_numpy().astype(np.bool_)
     times = per_id.column("times").to_numpy()
     known = per_id.column(_ROW).drop_null().to_numpy().astype(np.int32)
     n_ids = int((~invalid).sum())
-    counts = {
-        "requested": int(times.sum()),
-        "repeated": int(times[~invalid].sum()) - n_ids,
-        "invalid": int(times[invalid].sum()),
-        "unknown": n_ids - len(known),
-    }
+    counts = SimilarCounts(
+        requested=int(times.sum()),
+        repeated=int(times[~invalid].sum()) - n_ids,
+        invalid=int(times[invalid].sum()),
+        unknown=n_ids - len(known),
+    )
     if len(known) == 0:
         raise InputError(
-            f"{key}: none of the {counts['requested']:,} {kind} asked for is in the model "
-            f"({counts['invalid']:,} are no ids of its type); check {key}.column and "
+            f"{key}: none of the {counts.requested:,} {kind} asked for is in the model "
+            f"({counts.invalid:,} are no ids of its type); check {key}.column and "
             f"{key}.where, and that the list and the model are of the same data"
         )
     return Asked(np.sort(known), counts)
@@ -112,6 +124,7 @@ def asked_for(
 
 def similar(
     spark: SparkSession,
+    scratch: Scratch,
     model: Model,
     kind: str,
     vectors: Vectors,
@@ -119,13 +132,14 @@ def similar(
     *,
     k: int,
     rows_per_file: int,
-) -> tuple[DataFrame, dict[str, int]]:
+) -> tuple[DataFrame, SimilarCounts]:
     """Find the nearest neighbours by cosine, on the executors.
 
     The unit vectors are broadcast once; what comes to a Python worker are rows of them.
 
     Args:
         spark: the session.
+        scratch: brings the rows to the executors.
         model: whose embeddings are compared.
         kind: `items` or `users`.
         vectors: what `vectors_of` returned.
@@ -141,17 +155,18 @@ def similar(
     units = kernel.unit_vectors(vectors.embeddings)
     directed = kernel.with_direction(units)
     rows = asked.rows[directed[asked.rows]]
-    counts = {
-        **asked.counts,
-        "without_direction": len(asked.rows) - len(rows),
-        "answered": len(rows),
-        "neighbours": max(0, min(k, int(directed.sum()) - 1)),
-    }
-    lost = {name: counts[name] for name in ("invalid", "unknown", "without_direction")}
+    counts = asked.counts.model_copy(
+        update={
+            "without_direction": len(asked.rows) - len(rows),
+            "answered": len(rows),
+            "neighbours": max(0, min(k, int(directed.sum()) - 1)),
+        }
+    )
+    lost = {name: getattr(counts, name) for name in ("invalid", "unknown", "without_direction")}
     if any(lost.values()):
         log.warning(
             "of %s %s asked for, some get no neighbours: %s",
-            f"{counts['requested']:,}",
+            f"{counts.requested:,}",
             kind,
             ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in lost.items()),
         )
@@ -160,10 +175,10 @@ def similar(
     )
     tasks = max(1, -(-len(rows) // rows_per_file))
     ordered = (
-        spark.createDataFrame(pa.table({_ROW: rows}))
+        scratch.frame(pa.table({_ROW: rows}), f"{_ROW} int")
         .repartitionByRange(tasks, _ROW)
         .sortWithinPartitions(_ROW)
     )
     find: partial[Iterator[pd.DataFrame]] = partial(kernel.neighbours, shared=directions, k=k)
-    id_type = model.item_type if kind == ITEMS else model.user_type
+    id_type = model.id_types.item if kind == ITEMS else model.id_types.user
     return ordered.mapInPandas(find, NEIGHBOURS_SCHEMA.format(id=id_type)), counts

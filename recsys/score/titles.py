@@ -14,30 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from recsys.config.redaction import redact
 from recsys.config.sections import Titles
 from recsys.errors import ConfigError, InputError
+from recsys.store.files import require_local
 
 _OPTIONS = ("header", "sep", "delimiter", "quote", "escape", "encoding")
 # Stands for a separator of several characters, which Python's csv module does not take.
 _ONE = "\x1f"
 
 Row = Sequence[str | None]
-
-
-def local_path(text: str, key: str) -> Path:
-    """Return a local path, also one that is written as a `file:` URI.
-
-    Raises:
-        ConfigError: it is that of a store which only Spark reaches.
-    """
-    plain = re.sub(r"^file:(//(?=/))?", "", text)
-    if plain.startswith("//") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", plain):
-        raise ConfigError(
-            f"{key}: found {redact(text)}, expected a local path: this is read without Spark; "
-            "copy it to this machine"
-        )
-    return Path(plain)
 
 
 def read_titles(titles: Titles, to_id: Callable[[object], Any]) -> dict[Any, str]:
@@ -55,7 +40,7 @@ def read_titles(titles: Titles, to_id: Callable[[object], Any]) -> dict[Any, str
         raise ConfigError(
             f"items.titles.format is {titles.format}: set items.titles.path to what is to be read"
         )
-    path = local_path(titles.path, "items.titles.path")
+    path = require_local(titles.path, "items.titles.path")
     if not path.exists():
         raise InputError(
             f"items.titles.path: there is no {path}; put it there, or do without titles by "

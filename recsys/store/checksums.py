@@ -1,44 +1,24 @@
 """The files of a table, and whether they are still those that its manifest names."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from recsys.config.configuration import digest
 from recsys.errors import ModelError, RecsysError
-
-MANIFEST = "manifest.json"
-SEAL = "sha256"
+from recsys.store.manifest import File
 
 
-def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest as JSON values, with the SHA-256 of all else that it says."""
-    plain: dict[str, Any] = json.loads(json.dumps(manifest, default=str))
-    plain.pop(SEAL, None)  # of what it said before
-    return {**plain, SEAL: digest(plain)}
+def local_files(folder: Path) -> list[File]:
+    """Return the data files of a table in a local directory, in order of their paths.
 
-
-def is_sealed(manifest: Any) -> bool:
-    """Whether a manifest says what it said when it was sealed."""
-    if not isinstance(manifest, Mapping) or SEAL not in manifest:
-        return False
-    return bool(digest({k: v for k, v in manifest.items() if k != SEAL}) == manifest[SEAL])
-
-
-def local_files(folder: Path) -> list[dict[str, Any]]:
-    """Return path, size in bytes and SHA-256 of each file of a table in a local directory.
-
-    That is all that a reader might take for one of the table: Spark reads whatever its name, unless
-    that begins with a dot or an underscore.
+    Spark reads every file whose name does not begin with a dot or an underscore; so these count.
     """
     return [
-        {
-            "path": path.relative_to(folder).as_posix(),
-            "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
-        }
+        File(
+            path=path.relative_to(folder).as_posix(),
+            bytes=path.stat().st_size,
+            sha256=_sha256(path),
+        )
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.startswith((".", "_"))
     ]
@@ -52,8 +32,8 @@ def _sha256(path: Path) -> str:
 def compare_files(
     owner: str,
     table: str,
-    expected: Sequence[Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
+    expected: Sequence[File],
+    found: Sequence[File],
     *,
     error: type[RecsysError] = ModelError,
     advice: str = "train it again",
@@ -64,18 +44,18 @@ def compare_files(
         RecsysError: of the kind `error`: a file is missing, damaged or not named in the manifest;
             the message names it.
     """
-    present = {file["path"]: file for file in found}
+    present = {file.path: file for file in found}
     for file in expected:
-        name = f"{table}/{file['path']}"
-        other = present.pop(file["path"], None)
+        name = f"{table}/{file.path}"
+        other = present.pop(file.path, None)
         if other is None:
             raise error(f"{owner} is incomplete: {name} is missing; {advice}")
-        if other["bytes"] != file["bytes"]:
+        if other.bytes != file.bytes:
             raise error(
-                f"{owner} is damaged: {name} has {other['bytes']} bytes, its manifest says "
-                f"{file['bytes']}; {advice}"
+                f"{owner} is damaged: {name} has {other.bytes} bytes, its manifest says "
+                f"{file.bytes}; {advice}"
             )
-        if other["sha256"] != file["sha256"]:
+        if other.sha256 != file.sha256:
             raise error(
                 f"{owner} is damaged: the SHA-256 of {name} is not the manifest's; {advice}"
             )

@@ -7,12 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from recsys.config.redaction import redact
+from recsys.errors import ConfigError
+
 LOCKS = "_locks"
-
-
 RUNS = "runs"
-
-
 STAGING = "_staging"
 
 
@@ -35,6 +34,9 @@ class Files(Protocol):
 
     def replace(self, uri: str, content: bytes) -> None:
         """Write a small file, or a new content of it, in one step."""
+
+    def write(self, uri: str, content: bytes | memoryview) -> None:
+        """Write a file that nobody reads before its directory is moved into its place."""
 
     def move(self, source: str, target: str) -> None:
         """Move a directory to where nothing is yet, in one step."""
@@ -63,8 +65,14 @@ def write_json(files: Files, uri: str, value: Any) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def scheme(uri: str, default: str = "file") -> str:
+    """Return the scheme of a URI, or a default where it has none."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", uri)
+    return found[1].lower() if found else default
+
+
 def local_path(uri: str) -> Path | None:
-    """Return the local path of a URI, or None where it is elsewhere.
+    """Return the local path of a `file:` URI, or None where it is anything else.
 
     Hadoop writes paths as they are: `%20` in one is three characters.
     """
@@ -72,7 +80,20 @@ def local_path(uri: str) -> Path | None:
     return None if path == uri else Path("/" + path.lstrip("/"))
 
 
-def scheme(root: str) -> str:
-    """Return the scheme of a root; `file` where it has none."""
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", root)
-    return found[1].lower() if found else "file"
+def require_local(text: str, key: str) -> Path:
+    """Return a local path that is written as a path or as a `file:` URI.
+
+    Args:
+        text: the path.
+        key: where it was given, for the message.
+
+    Raises:
+        ConfigError: it is on another store.
+    """
+    plain = re.sub(r"^file:(//(?=/))?", "", text)
+    if plain.startswith("//") or scheme(plain) != "file":
+        raise ConfigError(
+            f"{key}: found {redact(text)}, expected a local path: this is read without Spark; "
+            "copy it to this machine"
+        )
+    return Path(plain)

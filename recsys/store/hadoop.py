@@ -16,6 +16,9 @@ from recsys.errors import ConflictError, OutputError
 from recsys.runtime.spark_errors import spark_reason
 from recsys.store.files import LOCKS
 
+# Bytes go to the JVM as text.
+_PIECE = 4 * 2**20
+
 
 class HadoopFiles:
     """A root on one of Hadoop's file systems; see `recsys.store.posix.Files` for the methods.
@@ -30,7 +33,8 @@ class HadoopFiles:
         conf = spark.sparkContext._jsc.hadoopConfiguration()
         try:
             path = self._path(root)
-            self._fs = path.getFileSystem(conf)
+            # An instance of its own: the one that the JVM caches is shared with everybody.
+            self._fs = self._hadoop.FileSystem.newInstance(path.toUri(), conf)
             qualified = self._fs.makeQualified(path)
             self.root: str = qualified.toString().rstrip("/")
             self._context = self._hadoop.FileContext.getFileContext(qualified.toUri(), conf)
@@ -39,8 +43,6 @@ class HadoopFiles:
                 f"root {redact(root)} cannot be reached: {spark_reason(error)}; check its scheme, "
                 "and that Spark has the store's libraries"
             ) from error
-        # Without this the local file system leaves a .crc file beside every file.
-        self._fs.setWriteChecksum(False)
 
     def _path(self, uri: str) -> Any:
         return self._hadoop.Path(uri)
@@ -86,6 +88,16 @@ class HadoopFiles:
             options = self._gateway.new_array(rename, 1)
             options[0] = rename.OVERWRITE
             self._context.rename(beside, target, options)
+
+    def write(self, uri: str, content: bytes | memoryview) -> None:
+        """Write a file that nobody reads before its directory is moved into its place."""
+        with self._writing(uri):
+            stream = self._fs.create(self._path(uri), True)
+            try:
+                for start in range(0, len(content), _PIECE):
+                    stream.write(bytes(content[start : start + _PIECE]))
+            finally:
+                stream.close()
 
     def move(self, source: str, target: str) -> None:
         """Move a directory to where nothing is yet, in one step."""

@@ -23,11 +23,12 @@ def open_local(root: str) -> "PosixFiles":
     """Open a local root without Spark.
 
     Raises:
-        ConfigError: it is elsewhere.
+        ConfigError: it is on another store.
     """
     if scheme(root) != "file":
         raise ConfigError(f"root {redact(root)}: expected a local path, found another store")
-    return PosixFiles(local_path(root) or Path(root).absolute())
+    # Not resolve(): a root may be a link, and stays one.
+    return PosixFiles(Path(os.path.abspath(local_path(root) or root)))  # noqa: PTH100
 
 
 def make_directory(path: Path) -> None:
@@ -104,6 +105,15 @@ class PosixFiles:
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
+    def write(self, uri: str, content: bytes | memoryview) -> None:
+        """Write a file that nobody reads before its directory is moved into its place."""
+        path = self.path(uri)
+        try:
+            make_directory(path.parent)
+            path.write_bytes(content)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
     def move(self, source: str, target: str) -> None:
         """Move a directory to where nothing is yet, in one step."""
         old, new = self.path(source), self.path(target)
@@ -130,6 +140,16 @@ class PosixFiles:
             return
         except OSError as error:
             raise OutputError(f"cannot delete {path}: {error.strerror}") from error
+
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds a lock; the file of a lock that nobody holds is removed."""
+        if not self.exists(self.uri(LOCKS, name)):
+            return False
+        try:
+            with self.lock(name):
+                return False
+        except ConflictError:
+            return True
 
     @contextmanager
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:

@@ -4,11 +4,14 @@ Everything is written beside its place (under `_staging`), verified there, and m
 by one rename of a directory.
 """
 
+import io
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException, PythonException
 from pyspark.sql import DataFrame, SparkSession
@@ -18,9 +21,12 @@ from pyspark.sql.types import StructType
 from recsys.errors import OutputError
 from recsys.runtime.spark_errors import spark_reason
 from recsys.store.checksums import local_files
-from recsys.store.files import STAGING, Files, local_path, read_json, write_json
+from recsys.store.files import STAGING, Files, local_path, scheme
 from recsys.store.hadoop import HadoopFiles
-from recsys.store.posix import PosixFiles, make_directory
+from recsys.store.manifest import File, WrittenTable
+from recsys.store.posix import make_directory, open_local
+
+_PIECE = 64 * 2**20
 
 
 class Store:
@@ -28,13 +34,12 @@ class Store:
 
     Attributes:
         files: its small files, directories and locks.
+        root: its full URI.
     """
 
     def __init__(self, spark: SparkSession, root: str) -> None:
         self._spark = spark
-        hadoop = HadoopFiles(spark, root)
-        local = local_path(hadoop.root)
-        self.files: Files = hadoop if local is None else PosixFiles(local)
+        self.files: Files = _open(spark, root)
         self.root = self.files.root
 
     def uri(self, *parts: str) -> str:
@@ -48,14 +53,6 @@ class Store:
     def delete(self, uri: str) -> None:
         """Delete a file or a directory with all below it; nothing happens where there is none."""
         self.files.delete(uri)
-
-    def read_json(self, uri: str) -> Any:
-        """Read a small JSON file; FileNotFoundError, or ValueError where it is damaged."""
-        return read_json(self.files, uri)
-
-    def write_json(self, uri: str, value: Any) -> str:
-        """Write a small JSON file in one step, and return its SHA-256."""
-        return write_json(self.files, uri, value)
 
     def ensure_alive(self) -> None:
         """Raise unless Spark's driver answers: without it, this process must publish nothing."""
@@ -124,13 +121,8 @@ class Store:
                 f"cannot write {place}: {spark_reason(error)}; check root and its permissions"
             ) from error
 
-    def write_table(
-        self, frame: DataFrame, uri: str, schema: str, *, partitioned_by: Sequence[str] = ()
-    ) -> dict[str, Any]:
+    def write_table(self, frame: DataFrame, uri: str, schema: str) -> WrittenTable:
         """Write a Parquet table, read it back, and return what a manifest says of it.
-
-        Returns:
-            `rows`, and `files`: path relative to the table, size in bytes and SHA-256 of each.
 
         Raises:
             OutputError: what was written does not have the promised schema.
@@ -139,8 +131,21 @@ class Store:
         if [(field.name, field.dataType) for field in frame.schema] != promised:
             raise OutputError(f"expected the columns {schema}, found {frame.schema.simpleString()}")
         with self._writing(uri):
-            frame.write.mode("errorifexists").partitionBy(*partitioned_by).parquet(uri)
-        return {"rows": self.read_table(uri, schema).count(), "files": self.data_files(uri)}
+            frame.write.mode("errorifexists").parquet(uri)
+        return WrittenTable(rows=self.read_table(uri, schema).count(), files=self.data_files(uri))
+
+    def write_local(self, table: pa.Table, uri: str) -> None:
+        """Write a table of the driver's as Parquet files of at most `_PIECE` bytes or so.
+
+        Spark puts data of the driver's into its tasks, and a task must stay below
+        `spark.rpc.message.maxSize`. Executors read files instead.
+        """
+        rows = max(1, len(table) * _PIECE // max(1, table.nbytes))
+        for number, start in enumerate(range(0, max(1, len(table)), rows)):
+            buffer = io.BytesIO()
+            # Uncompressed: it is read once, and then deleted.
+            pq.write_table(table.slice(start, rows), buffer, compression="none")
+            self.files.write(f"{uri}/part-{number:05}.parquet", buffer.getbuffer())
 
     def _parsed(self, schema: str) -> StructType:
         parsed = StructType.fromDDL(schema)
@@ -152,8 +157,8 @@ class Store:
         """Read a Parquet table with the schema that it was written with."""
         return self._spark.read.schema(schema).parquet(uri)
 
-    def data_files(self, uri: str) -> list[dict[str, Any]]:
-        """Return path, size in bytes and SHA-256 of each data file of a table, in order of path."""
+    def data_files(self, uri: str) -> list[File]:
+        """Return each data file of a table, in order of path."""
         if (local := local_path(uri)) is not None:
             return local_files(local)
         base = len(uri.rstrip("/")) + 1
@@ -165,7 +170,38 @@ class Store:
             .select("path", "length", F.sha2("content", 256).alias("sha256"))
             .collect()
         )
-        return sorted(
-            ({"path": row.path[base:], "bytes": row.length, "sha256": row.sha256} for row in found),
-            key=lambda file: file["path"],
-        )
+        files = [File(path=row.path[base:], bytes=row.length, sha256=row.sha256) for row in found]
+        return sorted(files, key=lambda file: file.path)
+
+
+class Scratch:
+    """Hands tables of the driver's to executors, as files below a staging directory."""
+
+    def __init__(self, store: Store, place: str) -> None:
+        """Remember where to write.
+
+        Args:
+            store: the root.
+            place: a directory below it, which somebody else deletes.
+        """
+        self._store, self._place = store, place
+        self._numbers = itertools.count()
+
+    def frame(self, table: pa.Table, schema: str) -> DataFrame:
+        """Return a table as a DataFrame, whose rows are in no order.
+
+        Args:
+            table: columns in the order of the schema.
+            schema: DDL, one of `recsys.columns`.
+        """
+        uri = f"{self._place}/{next(self._numbers)}"
+        self._store.write_local(table, uri)
+        return self._store.read_table(uri, schema)
+
+
+def _open(spark: SparkSession, root: str) -> Files:
+    """Open a root: through the kernel where it is local, else through Hadoop."""
+    default = spark.sparkContext._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
+    if scheme(root, default=scheme(default)) == "file":
+        return open_local(root)
+    return HadoopFiles(spark, root)

@@ -4,21 +4,22 @@ Iceberg takes a file's partition from the statistics in its footer and believes 
 what is wrong in either would be published. So all of it is looked at before the commit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.columns import COHORT, RUN_DATE, RUN_ID
 from recsys.errors import DamageError, OutputError
+from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.versions import Version, place
 from recsys.store.files import Files
 
 
 @dataclass(frozen=True)
-class TableFiles:
+class CommittableFiles:
     """The files of one table of a version.
 
     Attributes:
@@ -36,9 +37,9 @@ def look_at(
     files: Files,
     version: Version,
     table: str,
-    manifest: Mapping[str, Any],
+    manifest: VersionManifest,
     opened: Callable[[str], BinaryIO],
-) -> TableFiles:
+) -> CommittableFiles:
     """Read the footers of a version's files of one table, and check them.
 
     Args:
@@ -53,10 +54,10 @@ def look_at(
         OutputError: a row is of another cohort, day or run, or the files' columns differ.
     """
     folder = place(files, version.unit, version.run_id, table)
-    expected = manifest["tables"][table]
+    expected = manifest.tables.of(table)
     uris, rows, schema = [], 0, None
-    for file in expected["files"]:
-        uri = f"{folder}/{file['path']}"
+    for file in expected.files:
+        uri = f"{folder}/{file.path}"
         footer = _footer(uri, opened)
         columns = _nullable(footer.schema.to_arrow_schema())
         if schema is not None and columns != schema:
@@ -66,12 +67,12 @@ def look_at(
             _check_values(uri, footer, version)
             uris.append(uri)
             rows += footer.num_rows
-    if rows != expected["rows"]:
+    if rows != expected.rows:
         raise DamageError(
             f"{version.unit}, run {version.run_id}: the files of {table} have {rows} rows, the "
-            f"manifest says {expected['rows']}; nothing was published, run again"
+            f"manifest says {expected.rows}; nothing was published, run again"
         )
-    return TableFiles(uris, rows, schema)
+    return CommittableFiles(uris, rows, schema)
 
 
 def _footer(uri: str, opened: Callable[[str], BinaryIO]) -> pq.FileMetaData:

@@ -32,7 +32,7 @@ from recsys.config.sections import Iceberg
 from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
 from recsys.publishing.iceberg import footers
 from recsys.publishing.iceberg import history as past
-from recsys.publishing.iceberg.footers import TableFiles
+from recsys.publishing.iceberg.footers import CommittableFiles
 from recsys.publishing.iceberg.history import Entry, History
 from recsys.publishing.pointer import lock_name
 from recsys.publishing.versions import (
@@ -254,7 +254,9 @@ class IcebergTables:
 
     # One commit to one table
 
-    def _show(self, name: str, version: Version, files: TableFiles, expected: str | None) -> None:
+    def _show(
+        self, name: str, version: Version, files: CommittableFiles, expected: str | None
+    ) -> None:
         unit = version.unit
         entry = Entry(version.run_id, version.published_at, version.manifest_sha256, files.rows)
 

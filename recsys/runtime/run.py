@@ -1,4 +1,4 @@
-"""What a run, a model or a set of interactions says about itself, as JSON values."""
+"""A run: its id, its date and its steps, and the versions of what runs it."""
 
 import datetime as dt
 import importlib.metadata
@@ -14,8 +14,6 @@ from secrets import token_hex
 from recsys import __version__
 from recsys.config.sections import RUN_ID_PATTERN
 from recsys.errors import ConfigError
-
-FORMAT_VERSION = 1
 
 _LIBRARIES = ("lightfm-next", "numpy", "scipy", "pandas", "pyarrow", "pyspark")
 
@@ -67,3 +65,8 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+def run_lock(run_id: str) -> str:
+    """Name the lock that a run holds from its beginning to its end."""
+    return f"run-{run_id}"

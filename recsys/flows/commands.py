@@ -1,0 +1,121 @@
+"""What each command does: look at everything first, then work step by step."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from recsys.config.configuration import Config
+from recsys.errors import Complaints, ConfigError
+from recsys.flows import preflight
+from recsys.flows.evaluate import evaluate
+from recsys.flows.execution import Command, Job
+from recsys.flows.manifest import Outcome
+from recsys.flows.score import score
+from recsys.flows.similar import find_neighbours
+from recsys.flows.train import train, trained
+from recsys.model.manifest import ModelManifest
+from recsys.model.tables import load_model, read_manifest
+
+
+def run_command() -> Command:
+    """Prepare, train and score."""
+
+    def require(config: Config, found: Complaints) -> None:
+        with found.collecting():
+            config.require_input()
+        with found.collecting():
+            config.require_scoring()
+
+    def work(job: Job) -> Outcome:
+        with _looking(job) as found:
+            id_types = preflight.training(job, found)
+            preflight.scoring(job, id_types, found)
+        model = train(job)
+        learned, scored = trained(job, model), score(job, model)
+        outputs = {**learned.outputs, **scored.outputs}
+        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+
+    return Command("run", require, work)
+
+
+def train_command() -> Command:
+    """Prepare the ratings and train a model."""
+
+    def require(config: Config, found: Complaints) -> None:
+        with found.collecting():
+            config.require_input()
+
+    def work(job: Job) -> Outcome:
+        with _looking(job) as found:
+            preflight.training(job, found)
+        return trained(job, train(job))
+
+    return Command("train", require, work)
+
+
+def score_command(model_id: str) -> Command:
+    """Score a cohort with a model that was trained before."""
+
+    def require(config: Config, found: Complaints) -> None:
+        with found.collecting():
+            config.require_scoring()
+
+    def work(job: Job) -> Outcome:
+        uri, manifest = _model(job, model_id)
+        with _looking(job) as found:
+            preflight.scoring(job, manifest.id_types, found, manifest)
+        return score(job, load_model(job.store, uri))
+
+    return Command("score", require, work, model_id)
+
+
+def similar_command(kind: str, model_id: str) -> Command:
+    """Write the nearest neighbours of `items` or `users`."""
+
+    def require(config: Config, found: Complaints) -> None:
+        with found.collecting():
+            config.require_similar(kind)
+
+    def work(job: Job) -> Outcome:
+        uri, manifest = _model(job, model_id)
+        with _looking(job) as found:
+            preflight.similar(job, kind, manifest, found)
+        return find_neighbours(job, load_model(job.store, uri), kind)
+
+    return Command(f"similar-{kind}", require, work, model_id)
+
+
+def evaluate_command() -> Command:
+    """Hold pairs out, train on the rest, and measure the lists beside popularity."""
+
+    def require(config: Config, found: Complaints) -> None:
+        with found.collecting():
+            config.require_evaluation()
+
+    def work(job: Job) -> Outcome:
+        with _looking(job) as found:
+            id_types = preflight.training(job, found)
+            preflight.evaluation(job, id_types, found)
+        return evaluate(job)
+
+    return Command("evaluate", require, work)
+
+
+@contextmanager
+def _looking(job: Job) -> Iterator[Complaints]:
+    """Time the look at everything, and refuse the run by all that is wrong."""
+    with job.run.step("preflight"):
+        found = Complaints()
+        yield found
+        found.raise_all()
+
+
+def _model(job: Job, model_id: str) -> tuple[str, ModelManifest]:
+    """Find a model of this root by its id; return where it is and what is said of it."""
+    if not re.fullmatch(r"[a-z][A-Za-z0-9_.-]{0,160}", model_id):
+        raise ConfigError(
+            f"--model: found {model_id[:180]!r}, expected the id of a model under "
+            f"{job.store.uri('models')}"
+        )
+    uri = job.store.uri("models", model_id)
+    return uri, read_manifest(job.store, uri)

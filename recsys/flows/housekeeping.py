@@ -1,0 +1,284 @@
+"""What a root does not need any more, and whether what is stored is whole. No Spark."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from recsys.errors import ConflictError, ModelError
+from recsys.flows.record import read_run
+from recsys.ingest.manifest import InteractionsManifest
+from recsys.model.manifest import ModelManifest
+from recsys.publishing.pointer import Pointers, lock_name
+from recsys.publishing.versions import (
+    HELD,
+    Unit,
+    VersionIndex,
+    place,
+    placed,
+    read_manifest,
+    units_on_disk,
+)
+from recsys.runtime.run import run_lock
+from recsys.store.checksums import compare_files, local_files
+from recsys.store.files import LOCKS, RUNS, STAGING
+from recsys.store.manifest import MANIFEST, ManifestError
+from recsys.store.posix import PosixFiles
+
+DAY = 86_400.0
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something that nothing needs.
+
+    Attributes:
+        uri: what to delete.
+        why: for people.
+        lock: what to hold while it is deleted.
+        version: the unit and run id of a version's directory.
+        bytes: its size.
+        age: seconds since anything in it was written.
+    """
+
+    uri: str
+    why: str
+    lock: str
+    version: tuple[Unit, str] | None = None
+    bytes: int = 0
+    age: float = 0.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `find_waste` found.
+
+    Attributes:
+        waste: what nothing needs.
+        kept: what is stored and stays, with the reason.
+    """
+
+    waste: list[Waste] = field(default_factory=list)
+    kept: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find_waste(
+    files: PosixFiles, index: VersionIndex, *, stored: bool = False, min_age: float = 7 * DAY
+) -> Found:
+    """Find what no reader, no version that is kept and no run that goes on needs.
+
+    Args:
+        files: the root.
+        index: says what readers see, and what is kept.
+        stored: also models, interactions, rejects, evaluations and tables of neighbours.
+        min_age: seconds; of those only what is older.
+    """
+    found = _staged(files) + _unreferenced(files, index) + _unfinished(files)
+    kept: list[tuple[str, str]] = []
+    if stored:
+        for uri, run_id, reason in _stored(files, index):
+            bytes_, age = _size_and_age(files.path(uri))
+            if reason is None and age < min_age:
+                reason = f"it is younger than {min_age / DAY:g} days"
+            if reason is None:
+                why = "no version that is kept was made of it"
+                found.append(Waste(uri, why, run_lock(run_id), None, bytes_, age))
+            else:
+                kept.append((uri, reason))
+    return Found(found, kept)
+
+
+def clean(files: PosixFiles, index: VersionIndex, found: list[Waste]) -> list[Waste]:
+    """Delete what `find_waste` found, unless somebody has begun to use it; return what is gone."""
+    deleted = []
+    for one in found:
+        try:
+            with files.lock(one.lock):
+                if one.version is None or one.version not in index.in_use():
+                    files.delete(one.uri)
+                    deleted.append(one)
+        except ConflictError:  # somebody works there
+            continue
+    for name in files.names(files.uri(LOCKS)):
+        files.is_locked(name)  # which removes those that nobody holds
+    _remove_empty(files)
+    return deleted
+
+
+def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:
+    """Re-read every model and all interactions; yield each name and what is wrong, or None."""
+    for kind in ("models", "interactions"):
+        for name in files.names(files.uri(kind)):
+            try:
+                check_stored(files, kind, name)
+                yield f"{kind} {name}", None
+            except ModelError as error:
+                yield f"{kind} {name}", error
+
+
+def check_stored(files: PosixFiles, kind: str, name: str) -> None:
+    """Compare every file of a model or of interactions with its manifest.
+
+    Args:
+        files: the root.
+        kind: `models` or `interactions`.
+        name: the id.
+
+    Raises:
+        ModelError: one is missing, damaged or too many; the message names it.
+    """
+    uri, owner = files.uri(kind, name), f"{kind} {name}"
+    manifest = ModelManifest if kind == "models" else InteractionsManifest
+    try:
+        tables = manifest.from_json(files.read(f"{uri}/{MANIFEST}")).tables
+    except (FileNotFoundError, ManifestError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"is unusable: {error}"
+        raise ModelError(f"{owner}: {uri}/{MANIFEST} {reason}; make it again") from error
+    for table, written in tables:
+        # Rejects lie beside the interactions.
+        place_ = files.uri("rejects", name) if table == "rejects" else f"{uri}/{table}"
+        folder = files.path(place_)
+        compare_files(owner, str(folder), written.files, local_files(folder))
+
+
+def _staged(files: PosixFiles) -> list[Waste]:
+    found = []
+    for run_id in files.names(files.uri(STAGING)):
+        lock = run_lock(run_id)
+        if not files.is_locked(lock):
+            found.append(_waste(files, files.uri(STAGING, run_id), "staged by a killed run", lock))
+    for run_id in files.names(files.uri(HELD)):
+        uri = files.uri(HELD, run_id)
+        found.append(_waste(files, uri, "held back by a gate", run_lock(run_id)))
+    return found
+
+
+def _unreferenced(files: PosixFiles, index: VersionIndex) -> list[Waste]:
+    """Return the directories of versions that nothing refers to."""
+    found = []
+    used = index.in_use()
+    for unit in units_on_disk(files):
+        if isinstance(index, Pointers) and not files.exists(index.uri(unit)):
+            # Without a pointer: a run was killed before the switch, or the pointer was lost.
+            used |= {(unit, name) for name in placed(files, unit) if _is_complete(files, name)}
+        for name in files.names(place(files, unit)):
+            uri, version = place(files, unit, name), (unit, name)
+            if files.path(uri).is_dir() and version not in used:
+                why = "a version that nothing refers to"
+                found.append(_waste(files, uri, why, lock_name(unit), version))
+    return found
+
+
+def _unfinished(files: PosixFiles) -> list[Waste]:
+    """Return files that processes were writing when they were killed."""
+    owners = {files.uri(RUNS, run_id): run_lock(run_id) for run_id in files.names(files.uri(RUNS))}
+    owners |= {place(files, unit): lock_name(unit) for unit in units_on_disk(files)}
+    return [
+        _waste(files, f"file:{path}", "written by a killed process, and not finished", lock)
+        for uri, lock in owners.items()
+        for path in sorted(files.path(uri).glob("*.tmp"))
+        if not files.is_locked(lock)
+    ]
+
+
+def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[str, str, str | None]]:
+    """Yield what is stored: its URI, the run that made it, and why it is kept, if it is."""
+    models, interactions = _needed(files, index)
+    for model_id in files.names(files.uri("models")):
+        uri = files.uri("models", model_id)
+        manifest = _read(files, uri, ModelManifest.from_json)
+        run_id = manifest.run_id if manifest else model_id
+        if model_id in models and manifest is not None:
+            interactions.setdefault(
+                manifest.interactions_id, f"model {model_id} was trained on them"
+            )
+        yield uri, run_id, _running(files, run_id) or models.get(model_id)
+    for name in files.names(files.uri("interactions")):
+        uri = files.uri("interactions", name)
+        prepared = _read(files, uri, InteractionsManifest.from_json)
+        run_id = prepared.run_id if prepared else name
+        yield uri, run_id, _running(files, run_id) or interactions.get(name)
+    for name in files.names(files.uri("rejects")):
+        uri = files.uri("interactions", name)
+        prepared = _read(files, uri, InteractionsManifest.from_json)
+        run_id = prepared.run_id if prepared else name
+        yield files.uri("rejects", name), run_id, _running(files, run_id) or interactions.get(name)
+    for run_id in files.names(files.uri("evaluations")):
+        yield files.uri("evaluations", run_id), run_id, _running(files, run_id)
+    for kind in ("similar_items", "similar_users"):
+        for day in files.names(files.uri(kind)):
+            for run_id in files.names(files.uri(kind, day)):
+                yield files.uri(kind, day, run_id), run_id, _running(files, run_id)
+
+
+def _needed(files: PosixFiles, index: VersionIndex) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the models and interactions that are needed, by id, with the reason."""
+    models: dict[str, str] = {}
+    interactions: dict[str, str] = {}
+    for unit in index.units():
+        for version in index.versions(unit):
+            # A damaged one raises: what it was made of may be what mends it.
+            manifest = read_manifest(files, version)
+            models[manifest.model_id] = f"{unit}, run {version.run_id} was made with it"
+    for run_id in files.names(files.uri(RUNS)):
+        run = read_run(files, run_id)
+        if run is not None and files.is_locked(run_lock(run_id)):
+            if run.model_id is not None:
+                models[run.model_id] = f"run {run_id} uses it"
+            newer = run.configuration["scoring"]["interactions"]
+            if newer is not None:
+                interactions[newer] = f"run {run_id} uses them"
+    return models, interactions
+
+
+def _running(files: PosixFiles, run_id: str) -> str | None:
+    return f"run {run_id} goes on" if files.is_locked(run_lock(run_id)) else None
+
+
+def _read(files: PosixFiles, uri: str, parse: Callable[[bytes], M]) -> M | None:
+    """Read a manifest for what it says; None where it cannot be read."""
+    try:
+        return parse(files.read(f"{uri}/{MANIFEST}"))
+    except (FileNotFoundError, ManifestError):
+        return None
+
+
+def _is_complete(files: PosixFiles, run_id: str) -> bool:
+    run = read_run(files, run_id)
+    return run is not None and run.state == "complete"
+
+
+def _waste(
+    files: PosixFiles, uri: str, why: str, lock: str, version: tuple[Unit, str] | None = None
+) -> Waste:
+    bytes_, age = _size_and_age(files.path(uri))
+    return Waste(uri, why, lock, version, bytes_, age)
+
+
+def _size_and_age(path: Path) -> tuple[int, float]:
+    """Return the size of a file or a tree in bytes, and the age of what was written last."""
+    size, newest = 0, 0.0
+    for one in [path, *path.rglob("*")]:
+        with suppress(FileNotFoundError):  # somebody deletes it
+            about = one.lstat()
+            size += 0 if one.is_dir() else about.st_size
+            newest = max(newest, about.st_mtime)
+    return size, max(0.0, time.time() - newest)
+
+
+def _remove_empty(files: PosixFiles) -> None:
+    """Remove directories in which nothing is left and nobody works."""
+    for unit in units_on_disk(files):
+        folder = place(files, unit)
+        if not files.names(folder):
+            with suppress(ConflictError, OSError), files.lock(lock_name(unit)):
+                files.path(folder).rmdir()
+    for kind in ("similar_items", "similar_users"):
+        for day in files.names(files.uri(kind)):
+            with suppress(OSError):  # not empty
+                files.path(files.uri(kind, day)).rmdir()
+    with suppress(OSError):  # not there, or a run stages there
+        files.path(files.uri(STAGING)).rmdir()

@@ -1,0 +1,118 @@
+"""The manifest of a run: `runs/<run_id>/manifest.json`."""
+
+from typing import Any, Literal
+
+from recsys.evaluate.manifest import EvaluationCounts, Metric
+from recsys.ingest.manifest import InteractionsManifest, PreparationCounts
+from recsys.model.manifest import EarlyStoppingReport, ModelManifest
+from recsys.publishing.manifest import Verdict, VersionManifest
+from recsys.score.manifest import CandidateCounts, SimilarCounts
+from recsys.store.manifest import File, Manifest, Part
+
+RunState = Literal["running", "complete", "failed"]
+
+
+class OutputTable(Part):
+    """A table that a run has published."""
+
+    uri: str
+    """Where it is."""
+    rows: int
+    """Number of rows."""
+    files: list[File] | None = None
+    """Its data files; null for the tables of a model, whose own manifest has them."""
+
+
+class SparkSettings(Part):
+    """What the Spark session ran with."""
+
+    application_id: str
+    """Spark's name of the application."""
+    master: str
+    """Where it ran."""
+    driver_heap_bytes: int
+    """Memory of the driver's JVM."""
+    default_parallelism: int
+    """Tasks that run at once, by default."""
+    settings: dict[str, str | None]
+    """Settings that the configuration or this package names, secrets redacted."""
+
+
+class EvaluatedTraining(Part):
+    """How the model of an evaluation was trained."""
+
+    epochs: int
+    """Epochs that made the model."""
+    early_stopping: EarlyStoppingReport | None
+    """How the epoch was chosen; null without early stopping."""
+
+
+class Outcome(Part):
+    """What came of a run. What does not apply to its job is null."""
+
+    model_id: str | None = None
+    """The model that was trained or used."""
+    cohort: str | None = None
+    """The cohort that was scored."""
+    counts: PreparationCounts | None = None
+    """Rows and pairs that were prepared."""
+    by_status: dict[str, int] | None = None
+    """Number of requested ids by status."""
+    candidates: CandidateCounts | None = None
+    """What was found in `items.candidates`."""
+    similar: SimilarCounts | None = None
+    """Whose neighbours were asked for, and what became of them."""
+    evaluation: EvaluationCounts | None = None
+    """Pairs and users of an evaluation."""
+    training: EvaluatedTraining | None = None
+    """How the model of an evaluation was trained."""
+    metrics: list[Metric] | None = None
+    """Metrics of an evaluation over all users."""
+    report: list[str] | None = None
+    """An evaluation as lines of text."""
+    outputs: dict[str, OutputTable] = {}  # noqa: RUF012 - pydantic copies defaults
+    """The tables that were published, by name."""
+    gates: list[Verdict] | None = None
+    """What each gate found."""
+    forced: bool | None = None
+    """Whether the result was published although a gate failed."""
+
+
+class RunManifest(Outcome, Manifest):
+    """What is said of a run, from its beginning to its end."""
+
+    run_id: str
+    """Its id, which is the name of its directory."""
+    job: str
+    """Which command ran: run, train, score, evaluate, similar-items or similar-users."""
+    run_date: str
+    """The day that it worked for, ISO 8601."""
+    state: RunState
+    """`running` until it ends, also where its process was killed."""
+    started_at: str
+    """When the latest attempt began, ISO 8601 in UTC."""
+    written_at: str
+    """When this was written, ISO 8601 in UTC."""
+    configuration: dict[str, Any]
+    """The whole configuration, secrets redacted."""
+    configuration_hash: str
+    """SHA-256 of what has an effect on results."""
+    versions: dict[str, str]
+    """Versions of this package, Python and the libraries."""
+    spark: SparkSettings
+    """What the Spark session ran with."""
+    timings_seconds: dict[str, float]
+    """Duration of each step."""
+    error: str | None = None
+    """Why it failed."""
+    exit_code: int | None = None
+    """Exit status, where it failed."""
+
+
+# All kinds of manifests, by the directory that they lie in.
+MANIFESTS: dict[str, type[Manifest]] = {
+    "interactions": InteractionsManifest,
+    "models": ModelManifest,
+    "publications": VersionManifest,
+    "runs": RunManifest,
+}

@@ -1,0 +1,133 @@
+"""What can be refused before anything is read or trained: the same for every command.
+
+Sources are opened and their columns are looked at, but no row of them is read. An input in JSON is
+left out: Spark reads all of it to find its columns.
+"""
+
+from collections.abc import Callable, Iterable
+
+from recsys.columns import ITEM, USER, IdTypes
+from recsys.config.sections import ItemList, UserIds
+from recsys.errors import Complaints
+from recsys.evaluate.held_out import read_segments
+from recsys.flows.execution import Job
+from recsys.flows.score import schemas
+from recsys.flows.train import model_id_of, threads
+from recsys.ingest import judging, source
+from recsys.ingest.ids import IdColumn, read_ids
+from recsys.ingest.preparation import interactions_id, open_prepared
+from recsys.learn import training as lightfm
+from recsys.model.arrays import ITEMS
+from recsys.model.manifest import ModelManifest
+from recsys.model.pairs import open_newer_pairs, open_pairs
+from recsys.publishing.index import check_columns, check_run_date, open_index, published_before
+from recsys.publishing.versions import Unit
+from recsys.score.candidates import read_pairs
+from recsys.score.cohorts import read_list
+from recsys.score.ranking import read_items
+from recsys.store.manifest import MANIFEST
+
+# Stands in for types that are not known yet: every column of ids can become text.
+_TEXT = IdTypes("string", "string")
+
+
+def training(job: Job, found: Complaints) -> IdTypes | None:
+    """Look at the input and at LightFM; return the types of the ids, None where not known yet."""
+    with found.collecting():
+        lightfm.check_threads(threads(job))
+    with found.collecting():
+        return _input_types(job)
+    return None
+
+
+def scoring(
+    job: Job, id_types: IdTypes | None, found: Complaints, model: ModelManifest | None = None
+) -> None:
+    """Look at everything that scoring and publishing need.
+
+    Args:
+        job: the run.
+        id_types: of the ids; None where not known yet.
+        found: collects what is wrong.
+        model: the manifest of the model; None where it is not trained yet.
+    """
+    config, files, spark = job.config, job.store.files, job.spark
+    unit = Unit(config.cohort.name, job.run.run_date)
+    with found.collecting():
+        index = open_index(files, config.publishing, job.store.ensure_alive)
+        if published_before(index, unit, job.run.run_id) is not None:
+            return  # a retry, which only has to finish its record
+        check_run_date(index, unit, config.publishing)
+        if id_types is not None:
+            check_columns(files, index, unit, _columns(id_types))
+    types, items, newer = id_types or _TEXT, config.items, config.scoring.interactions
+    checks: list[Callable[[], object]] = []
+    if config.cohort.users is not None:
+        users = config.cohort.users
+        checks.append(lambda: read_list(spark, users, types))
+    for name in ("allow", "deny"):
+        chosen: ItemList | None = getattr(items, name)
+        if chosen is not None:
+            checks.append(_items_check(job, chosen, f"items.{name}", types))
+    if items.candidates is not None:
+        candidates = items.candidates
+        checks.append(lambda: read_pairs(spark, candidates, types))
+    if newer is not None and id_types is not None:
+        checks.append(lambda: open_newer_pairs(job.store, newer, id_types))
+    if model is not None:
+        checks.append(lambda: open_pairs(job.store, model))
+    _all(checks, found)
+
+
+def similar(job: Job, kind: str, model: ModelManifest, found: Complaints) -> None:
+    """Look at the list of those whose neighbours are wanted."""
+    chosen: ItemList | UserIds | None = getattr(job.config.similar, kind)
+    if chosen is None:
+        return
+    name, type_ = (ITEM, model.id_types.item) if kind == ITEMS else (USER, model.id_types.user)
+    key = f"similar.{kind}"
+    column = IdColumn(chosen.column, f"{key}.column", type_)
+    with found.collecting():
+        read_ids(job.spark, chosen, {name: column}, key=key, where=chosen.where)
+
+
+def evaluation(job: Job, id_types: IdTypes | None, found: Complaints) -> None:
+    """Look at the table of segments."""
+    segments = job.config.evaluation.segment
+    if segments is not None:
+        with found.collecting():
+            read_segments(job.spark, segments, (id_types or _TEXT).user)
+
+
+def _input_types(job: Job) -> IdTypes | None:
+    """Return the types of the ids, from what an earlier attempt has prepared or from the input."""
+    config, store = job.config, job.store
+    place = store.uri("interactions", interactions_id(config, job.run))
+    if store.exists(f"{place}/{MANIFEST}"):
+        return open_prepared(store, place).manifest.id_types
+    model = store.uri("models", model_id_of(config, job.run))
+    if store.exists(f"{model}/{MANIFEST}"):
+        return None  # which only has to be loaded
+    judging.check_timestamp_format(job.spark, config.input.timestamp_format)
+    if config.input.format == "json":
+        return None
+    raw = source.read_ratings(job.spark, config.input)
+    judging.judge(raw, config.input, config.row_checks)  # looks at the columns' types
+    return judging.id_types(raw, config.input)
+
+
+def _columns(id_types: IdTypes) -> dict[str, dict[str, str]]:
+    return {
+        name: dict(field.split(" ", 1) for field in schema.split(", "))
+        for name, schema in schemas(id_types).items()
+    }
+
+
+def _items_check(job: Job, chosen: ItemList, key: str, types: IdTypes) -> Callable[[], object]:
+    return lambda: read_items(job.spark, chosen, key, types.item)
+
+
+def _all(checks: Iterable[Callable[[], object]], found: Complaints) -> None:
+    for check in checks:
+        with found.collecting():
+            check()

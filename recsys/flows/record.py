@@ -1,0 +1,117 @@
+"""A run's own record: `<root>/runs/<run_id>/manifest.json`, from its beginning to its end."""
+
+import datetime as dt
+import logging
+from typing import Any
+
+from recsys.config.configuration import Config
+from recsys.errors import ConfigError
+from recsys.flows.manifest import Outcome, RunManifest, RunState, SparkSettings
+from recsys.runtime.run import Run, versions
+from recsys.store.files import RUNS, Files
+from recsys.store.manifest import MANIFEST, ManifestError
+
+log = logging.getLogger(__name__)
+
+# What makes a run with the same id the same run.
+_IDENTITY = ("job", "run_date", "configuration_hash", "model_id")
+
+
+def read_run(files: Files, run_id: str) -> RunManifest | None:
+    """Return the manifest of a run, or None where there is none that can be read."""
+    try:
+        return RunManifest.from_json(files.read(files.uri(RUNS, run_id, MANIFEST)))
+    except (FileNotFoundError, ManifestError):
+        return None
+
+
+def recorded_date(files: Files, run_id: str) -> dt.date | None:
+    """Return the run date of an earlier attempt, so that a retry after midnight is still one."""
+    earlier = read_run(files, run_id)
+    return None if earlier is None else dt.date.fromisoformat(earlier.run_date)
+
+
+class RunRecord:
+    """Writes the manifest of one run."""
+
+    def __init__(
+        self,
+        files: Files,
+        job: str,
+        run: Run,
+        config: Config,
+        *,
+        model_id: str | None,
+        spark: SparkSettings,
+    ) -> None:
+        """Describe a run.
+
+        Args:
+            files: the root.
+            job: the job's name.
+            run: its id and date.
+            config: its configuration.
+            model_id: the model that it is asked to use; None where it trains one.
+            spark: what the session runs with.
+        """
+        self._files = files
+        self._run = run
+        self._model_id = model_id
+        self._about: dict[str, Any] = {
+            "schema_version": RunManifest.SCHEMA_VERSION,
+            "run_id": run.run_id,
+            "job": job,
+            "run_date": run.run_date.isoformat(),
+            "configuration_hash": config.fingerprint(),
+            "started_at": run.started_at.isoformat(),
+            "configuration": config.public(),
+            "versions": versions(),
+            "spark": spark,
+        }
+
+    def finished_before(self) -> RunManifest | None:
+        """Return the manifest of an earlier attempt that finished, or None.
+
+        Raises:
+            ConfigError: the run id is that of a finished run that was asked for something else.
+        """
+        earlier = read_run(self._files, self._run.run_id)
+        if earlier is None or earlier.state != "complete":
+            return None
+        asked = {**self._about, "model_id": self._model_id or earlier.model_id}
+        different = [name for name in _IDENTITY if getattr(earlier, name) != asked[name]]
+        if different:
+            raise ConfigError(
+                f"--run-id: run {self._run.run_id} is complete already, with another "
+                f"{' and '.join(different).replace('_', ' ')}; choose another run id"
+            )
+        return earlier
+
+    def begin(self) -> None:
+        """Say that the run goes on."""
+        self._write("running", Outcome(model_id=self._model_id))
+
+    def complete(self, outcome: Outcome) -> RunManifest:
+        """Say that the run is complete and what came of it; this is written last of all."""
+        return self._write("complete", outcome)
+
+    def fail(self, error: str, exit_code: int) -> None:
+        """Say why the run ended, without hiding that reason behind another."""
+        try:
+            outcome = Outcome(model_id=self._model_id)
+            self._write("failed", outcome, error=error, exit_code=exit_code)
+        except Exception as failure:
+            log.debug("could not record the failure", exc_info=failure)
+
+    def _write(self, state: RunState, outcome: Outcome, **more: Any) -> RunManifest:
+        manifest = RunManifest(
+            **self._about,
+            **dict(outcome),
+            **more,
+            state=state,
+            written_at=dt.datetime.now(dt.UTC).isoformat(),
+            timings_seconds=dict(self._run.timings),
+        )
+        uri = self._files.uri(RUNS, self._run.run_id, MANIFEST)
+        self._files.replace(uri, manifest.to_json())
+        return manifest

@@ -1,0 +1,121 @@
+"""The runs of a root, as `recsys runs` lists them. Local roots, without Spark."""
+
+import datetime as dt
+
+from recsys.errors import DamageError
+from recsys.flows.manifest import RunManifest
+from recsys.flows.record import read_run
+from recsys.publishing.versions import HELD, VersionIndex, placed
+from recsys.runtime.run import run_lock
+from recsys.store.files import RUNS
+from recsys.store.manifest import Part
+from recsys.store.posix import PosixFiles
+
+
+class RunSummary(Part):
+    """One run of a root."""
+
+    run_id: str
+    """Its id."""
+    job: str
+    """Which command ran; empty where the manifest cannot be read."""
+    run_date: str
+    """The day that it worked for."""
+    cohort: str
+    """The cohort that it scored; empty for jobs without lists."""
+    model_id: str
+    """The model that it trained or used; empty where it has none yet."""
+    state: str
+    """`running`, `complete`, `failed`, `interrupted` (its process is gone) or `unknown`."""
+    started_at: str
+    """When its latest attempt began, ISO 8601 in UTC."""
+    seconds: float | None
+    """How long this attempt took; null until it has ended."""
+    exit_code: int | None
+    """Exit status; null until it has ended."""
+    published: str
+    """`current` for readers, `kept` for a rollback, `held` by a gate, or empty."""
+    note: str
+    """Why it failed."""
+
+
+def list_runs(
+    files: PosixFiles, index: VersionIndex, run_date: dt.date | None = None
+) -> list[RunSummary]:
+    """Return the runs of a root, the latest first.
+
+    Args:
+        files: the root.
+        index: says what readers see.
+        run_date: only runs for this day; None: all.
+    """
+    published = _published(files, index)
+    found = [
+        _summary(files, run_id, published.get(run_id, ""))
+        for run_id in files.names(files.uri(RUNS))
+    ]
+    if run_date is not None:
+        found = [run for run in found if run.run_date == run_date.isoformat()]
+    return sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True)
+
+
+def _published(files: PosixFiles, index: VersionIndex) -> dict[str, str]:
+    """Say of each run with a version what readers have to do with it."""
+    published: dict[str, str] = {}
+    for unit in index.units():
+        try:
+            current = index.current(unit)
+            for version in index.versions(unit):
+                published[version.run_id] = "current" if version == current else "kept"
+        except DamageError:
+            published |= dict.fromkeys(placed(files, unit), "damaged: see recsys verify")
+    for run_id in files.names(files.uri(HELD)):
+        published.setdefault(run_id, "held")
+    return published
+
+
+def _summary(files: PosixFiles, run_id: str, published: str) -> RunSummary:
+    run = read_run(files, run_id)
+    if run is None:
+        return RunSummary(
+            run_id=run_id,
+            job="",
+            run_date="",
+            cohort="",
+            model_id="",
+            state="unknown",
+            started_at="",
+            seconds=None,
+            exit_code=None,
+            published=published,
+            note="its manifest is missing, damaged or of a newer version",
+        )
+    state: str = run.state
+    if state == "running" and not files.is_locked(run_lock(run_id)):
+        state = "interrupted"
+    ended = run.state != "running"
+    return RunSummary(
+        run_id=run_id,
+        job=run.job,
+        run_date=run.run_date,
+        cohort=cohort_of(run),
+        model_id=run.model_id or "",
+        state=state,
+        started_at=run.started_at[:19],
+        seconds=_seconds(run) if ended else None,
+        exit_code=(run.exit_code or 0) if ended else None,
+        published=published,
+        note=run.error or "",
+    )
+
+
+def cohort_of(run: RunManifest) -> str:
+    """Return the cohort that a run scores, empty for jobs without lists."""
+    if run.job not in ("run", "score"):
+        return ""
+    return run.cohort or str(run.configuration["cohort"]["name"])
+
+
+def _seconds(run: RunManifest) -> float:
+    start, end = (dt.datetime.fromisoformat(text) for text in (run.started_at, run.written_at))
+    return round((end - start).total_seconds(), 1)

@@ -1,0 +1,203 @@
+"""The manifest of a model: `models/<model_id>/manifest.json`."""
+
+from typing import Any
+
+from recsys.columns import IdTypes
+from recsys.errors import ModelError
+from recsys.ingest.manifest import InputState, PreparationCounts
+from recsys.store.manifest import MANIFEST, ManifestError, Part, SealedManifest, WrittenTable
+
+
+class EarlyStoppingReport(Part):
+    """How the epoch was chosen that the model was trained for."""
+
+    metric: str
+    """What was compared, such as `ndcg@10`."""
+    share: float
+    """Share of each item's positive pairs that was held out."""
+    users: int
+    """Users whose lists were judged."""
+    kept_epoch: int
+    """The best epoch."""
+    ndcg: float
+    """The metric at the kept epoch."""
+    popularity_ndcg: float
+    """The metric of the most popular items for the same users."""
+    epochs: list[int]
+    """Epochs at which lists were judged."""
+    curve: list[float]
+    """The metric at each of them."""
+    seconds: float
+    """Time that judging took."""
+    refit_epochs: int | None
+    """Epochs of the second training, on all pairs; null where there was none."""
+
+
+class TrainingReport(Part):
+    """How the model was trained."""
+
+    loss: str
+    """LightFM's loss."""
+    epochs: int
+    """Epochs that made the model."""
+    early_stopping: EarlyStoppingReport | None
+    """How the epoch was chosen; null without early stopping."""
+    threads: int
+    """CPU threads."""
+    openmp: bool
+    """Whether LightFM was built with OpenMP."""
+    seed: int
+    """Seed of the training."""
+
+
+class FoldInChoice(Part):
+    """A map that was tried for folding in users."""
+
+    kind: str
+    """`mean`, `ridge` or `whitening`."""
+    regularisation: float
+    """Strength of the regularisation."""
+    intercept: bool
+    """Whether the map has an intercept."""
+    bias_scale: float
+    """What the items' biases are multiplied by."""
+    shrinkage: float
+    """How much short histories are shrunk."""
+
+
+class FoldInTrial(FoldInChoice):
+    """A map that was tried, with its result."""
+
+    round: int
+    """1: all maps on half of the users. 2: the best on all of them."""
+    ndcg: float
+    """nDCG@10 on held-out users."""
+
+
+class FoldInReport(Part):
+    """How the map that folds in users was chosen."""
+
+    held_out_users: int
+    """Users on whom the maps were compared; 0 where there were too few."""
+    chosen: FoldInChoice
+    """The map that the model has."""
+    reason: str
+    """Why it was chosen."""
+    ndcg: float | None = None
+    """nDCG@10 of the chosen map."""
+    plain_ndcg: float | None = None
+    """nDCG@10 of the plain mean."""
+    best: FoldInChoice | None = None
+    """The map with the highest nDCG@10."""
+    difference: float | None = None
+    """Mean difference between the best map and the plain mean, paired over users."""
+    standard_error: float | None = None
+    """Standard error of this difference."""
+    candidates: list[FoldInTrial]
+    """All maps that were tried."""
+
+
+class PairRules(Part):
+    """How rows became pairs with labels; two models with other rules cannot be compared."""
+
+    deduplication: str
+    """`deduplication.policy`."""
+    rating_threshold: float | None
+    """`filters.rating_threshold`: ratings from here on are likes."""
+    min_user_interactions: int
+    """`filters.min_user_interactions`."""
+    min_item_interactions: int
+    """`filters.min_item_interactions`."""
+
+
+class ModelTables(Part):
+    """The tables of a model."""
+
+    items: WrittenTable
+    """One row an item."""
+    users: WrittenTable
+    """One row a user."""
+    fold_in: WrittenTable
+    """One row: the map that folds in users."""
+
+
+class TrainedModel(Part):
+    """Where a model comes from; a published version repeats this part."""
+
+    model_id: str
+    """Its id, which is the name of its directory."""
+    interactions_id: str
+    """The interactions that it was trained on."""
+    input: InputState
+    """What those were read from."""
+    counts: PreparationCounts
+    """How many rows and pairs there were."""
+    pair_rules: PairRules
+    """How rows became pairs with labels."""
+    training: TrainingReport
+    """How it was trained."""
+
+
+class ModelOrigin(TrainedModel):
+    """A model's manifest without what is only known once its tables are written."""
+
+    run_id: str
+    """The run that trained it."""
+    run_date: str
+    """The day that this run worked for, ISO 8601."""
+    created_at: str
+    """When this run began, ISO 8601 in UTC."""
+    configuration: dict[str, Any]
+    """The whole configuration, secrets redacted."""
+    configuration_hash: str
+    """SHA-256 of what has an effect on results."""
+    fold_in: FoldInReport | None
+    """How the fold-in map was chosen; null for the models of an evaluation."""
+    versions: dict[str, str]
+    """Versions of this package, Python and the libraries."""
+    timings_seconds: dict[str, float]
+    """Duration of each step until the model was written."""
+
+
+class ModelManifest(ModelOrigin, SealedManifest):
+    """What is said of a model."""
+
+    id_types: IdTypes
+    """Types of the ids."""
+    n_users: int
+    """Users of the model."""
+    n_items: int
+    """Items of the model."""
+    no_components: int
+    """Size of the embeddings."""
+    tables: ModelTables
+    """The files that were written."""
+
+    def table(self, name: str) -> WrittenTable:
+        """Return what was written of a table: `items`, `users` or `fold_in`."""
+        written: WrittenTable = getattr(self.tables, name)
+        return written
+
+
+def read_model_manifest(content: bytes, directory: str) -> ModelManifest:
+    """Read the manifest of a model.
+
+    Args:
+        content: of its file.
+        directory: the name of the model's directory.
+
+    Raises:
+        ModelError: it is damaged, another model's, or was written by a newer version.
+    """
+    try:
+        manifest = ModelManifest.from_json(content)
+    except ManifestError as error:
+        raise ModelError(
+            f"model {directory}: {MANIFEST} cannot be used: {error}; train the model again"
+        ) from error
+    if manifest.model_id != directory:
+        raise ModelError(
+            f"model {directory} is damaged: its {MANIFEST} is that of model {manifest.model_id}; a "
+            "model's directory cannot be renamed"
+        )
+    return manifest

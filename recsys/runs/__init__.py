@@ -1,1 +1,0 @@
-"""A run: its id, its date and its record."""
