@@ -115,3 +115,27 @@ def test_executors_score_with_an_interpreter_that_has_no_lightfm(
         for name in ("r1", "r2")
     )
     pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_what_the_driver_made_reaches_executors_in_pieces_however_large_it_is(
+    tmp_path: Path, ratings_csv: Callable[..., str]
+) -> None:
+    # 12,000 embeddings of 64 floats are 3 MB, and a task may have 1.
+    rows = [[f"u{user:05}", f"i{user % 50:02}", 5, 100] for user in range(12_000)]
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"root: {tmp_path / 'out'}\n"
+        f"input: {{path: {ratings_csv(rows)}, options: {{header: true}}, "
+        "columns: {user: user, item: item, rating: rating, timestamp: timestamp}}\n"
+        "training: {threads: 1, epochs: 1, no_components: 64, early_stopping: null}\n"
+        "spark:\n"
+        "  spark.master: local-cluster[1,2,1024]\n"
+        "  spark.rpc.message.maxSize: 1\n"
+        "  spark.driver.memory: 1g\n"
+        "  spark.sql.shuffle.partitions: 2\n"
+        "  spark.ui.enabled: false\n"
+        f"  spark.local.dir: {tmp_path / 'local'}\n"
+    )
+    ran = command(BIN / "recsys", "train", "--config", config, "--run-id", "r1", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "12,000 rows" in ran.stdout

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from recsys.columns import (
     EVALUATED_SCHEMA,
@@ -25,6 +27,7 @@ from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import plain_mean
 from recsys.model.tables import Learned, Model, write_model, written_model
 from recsys.score import ranking
+from recsys.store.tables import parsed
 
 
 def evaluate(job: Job) -> Outcome:
@@ -127,7 +130,9 @@ def _publish(
     store, staged, about = job.store, f"{job.staging}/evaluation", prepared.manifest
     place = store.uri("evaluations", job.run.run_id)
     users_schema = about.id_types.fill(USER_METRICS_SCHEMA)
-    metrics = job.spark.createDataFrame([tuple(dict(m).values()) for m in found], METRICS_SCHEMA)
+    columns = to_arrow_schema(parsed(METRICS_SCHEMA))
+    lines = pa.Table.from_pylist([metric.model_dump() for metric in found], columns)
+    metrics = job.scratch.frame(lines, METRICS_SCHEMA)
     written = {
         "metrics": store.write_table(metrics.coalesce(1), f"{staged}/metrics", METRICS_SCHEMA),
         "users": store.write_table(

@@ -127,7 +127,7 @@ class Store:
         Raises:
             OutputError: what was written does not have the promised schema.
         """
-        promised = [(field.name, field.dataType) for field in self._parsed(schema)]
+        promised = [(field.name, field.dataType) for field in parsed(schema)]
         if [(field.name, field.dataType) for field in frame.schema] != promised:
             raise OutputError(f"expected the columns {schema}, found {frame.schema.simpleString()}")
         with self._writing(uri):
@@ -146,12 +146,6 @@ class Store:
             # Uncompressed: it is read once, and then deleted.
             pq.write_table(table.slice(start, rows), buffer, compression="none")
             self.files.write(f"{uri}/part-{number:05}.parquet", buffer.getbuffer())
-
-    def _parsed(self, schema: str) -> StructType:
-        parsed = StructType.fromDDL(schema)
-        if not isinstance(parsed, StructType):
-            raise OutputError(f"expected the schema of a table, found {schema}")
-        return parsed
 
     def read_table(self, uri: str, schema: str) -> DataFrame:
         """Read a Parquet table with the schema that it was written with."""
@@ -205,3 +199,15 @@ def _open(spark: SparkSession, root: str) -> Files:
     if scheme(root, default=scheme(default)) == "file":
         return open_local(root)
     return HadoopFiles(spark, root)
+
+
+def parsed(schema: str) -> StructType:
+    """Return a schema of `recsys.columns` as Spark's type.
+
+    Raises:
+        OutputError: it is no schema of a table.
+    """
+    found = StructType.fromDDL(schema)
+    if not isinstance(found, StructType):
+        raise OutputError(f"expected the schema of a table, found {schema}")
+    return found
