@@ -79,7 +79,7 @@ N_ITEMS = "n_items"
 LIKED = "liked"
 WEIGHT = "weight"
 WEIGHTS = "weights"
-DONE = "done"
+ALSO_SEEN = "also_seen"
 KNOWN = "known"
 CANDIDATES = "candidates"
 PART = "part"
@@ -116,7 +116,7 @@ FOLD_IN_SCHEMA = (
     "kind string, matrix array<float>, intercept array<float>, bias_scale double, shrinkage double"
 )
 ROUTED_SCHEMA = (
-    "user_id {user}, source string, known boolean, done array<int>, liked array<int>, "
+    "user_id {user}, source string, known boolean, also_seen array<int>, liked array<int>, "
     "candidates array<int>, weights array<double>, part int"
 )
 RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
@@ -143,7 +143,7 @@ SIMILAR_USERS_SCHEMA = (
     "generated_at timestamp"
 )
 TEST_USERS_SCHEMA = (
-    "user_id {user}, source string, known boolean, done array<int>, relevant array<int>, "
+    "user_id {user}, source string, known boolean, also_seen array<int>, relevant array<int>, "
     "outside int, history int, segment string, part int"
 )
 USER_METRICS_SCHEMA = (

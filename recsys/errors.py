@@ -10,7 +10,7 @@ _LONGEST = 2_000
 
 
 def one_line(text: str) -> str:
-    """Return text that moves no cursor and forges no second line: escaped, and not too long."""
+    """Return text as one printable line: control characters escaped, and cut if too long."""
     shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
     if shown.isprintable():
         return shown
@@ -18,7 +18,7 @@ def one_line(text: str) -> str:
 
 
 def unexpected(error: BaseException) -> str:
-    """Return what an error says that nobody foresaw, with its kind, as one line."""
+    """Describe an unexpected error in one line, with its type."""
     return one_line(" ".join(f"{type(error).__name__}: {error}".split()))
 
 

@@ -155,7 +155,7 @@ class Stage:
         schema = TYPES.fill(ROUTED_SCHEMA)
         if not self.store.exists(place):
             asked = cohorts.requests(self.spark, Cohort(), TYPES, self.pairs)
-            routed = cohorts.ways(
+            routed = cohorts.route(
                 asked.where(F.col(USER) < n_users),
                 self.model.users,
                 self.pairs,

@@ -4,7 +4,7 @@ Lists are made and measured on the executors; a few numbers a user come back, an
 means and intervals of them.
 
 Relevant to a user are the pairs of the test fold with label 1. Left out of the lists is what the
-user has a pair of in train or validation, whatever its label. What is relevant and not in the
+user has a pair of in train or validation, whatever its label. A relevant item that is not in the
 model's catalogue counts as missed. Popularity is that of the train fold.
 """
 
@@ -19,10 +19,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import (
+    ALSO_SEEN,
     BIAS,
     COMPARED_MODEL,
     CUT,
-    DONE,
     EMBEDDING,
     EVALUATED_SCHEMA,
     FOLD,
@@ -80,10 +80,10 @@ def users_to_test(
         segments: where groups of users are, if wanted.
 
     Returns:
-        TEST_USERS_SCHEMA without `part`, one row for each user with something relevant. `done`:
-        what is left out, for users whom the model does not know; `outside`: how many relevant
-        items are not in the catalogue; `history`: how many pairs of the user the model learned
-        from.
+        TEST_USERS_SCHEMA without `part`, one row for each user with something relevant.
+        `also_seen`: what is left out, for users whom the model does not know; `outside`: how many
+        relevant items are not in the catalogue; `history`: how many pairs of the user the model
+        was trained on.
 
     Raises:
         InputError, ConfigError: the table of segments cannot be read or lacks a column.
@@ -101,7 +101,7 @@ def users_to_test(
             gathered(relevant).alias(RELEVANT),
             F.count_if(relevant & place.isNull()).cast("int").alias(OUTSIDE),
             F.count_if((fold == TRAIN) & (label != 0)).cast("int").alias(HISTORY),
-            gathered(fold != TEST).alias(DONE),
+            gathered(fold != TEST).alias(ALSO_SEEN),
         )
         .where((F.size(RELEVANT) > 0) | (F.col(OUTSIDE) > 0))
     )
@@ -114,7 +114,7 @@ def users_to_test(
         {
             SOURCE: F.when(known, MODEL).otherwise(POPULAR),
             KNOWN: known,
-            DONE: F.when(~known, F.col(DONE)),
+            ALSO_SEEN: F.when(~known, F.col(ALSO_SEEN)),
         }
     ).select(*[name for name in names(TEST_USERS_SCHEMA) if name != PART])
 

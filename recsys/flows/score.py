@@ -188,7 +188,7 @@ def _stage_cohort(job: Job, model: Model) -> _Cohort:
     requests = job.store.read_table(requests_uri, schema)
     cores = job.spark.sparkContext.defaultParallelism
     tasks = ranking.n_tasks(requests.count(), config.scoring.users_per_file, cores)
-    routed = cohorts.ways(
+    routed = cohorts.route(
         requests,
         model.users,
         pairs,

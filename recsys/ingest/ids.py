@@ -131,7 +131,7 @@ def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[
     if isinstance(found, StringType):
         missing = missing | column.rlike(BLANK)
         if target != "string":
-            # What pandas makes of whole numbers beside missing ones: 17850.0
+            # pandas writes whole numbers as 17850.0 in a column with missing values.
             column = F.regexp_replace(F.trim(column), r"^([+-]?\d+)\.0+$", "$1")
     elif isinstance(found, FloatType | DoubleType):
         missing = missing | F.isnan(column)
@@ -147,7 +147,7 @@ def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[
     converted = column.try_cast(target)
     invalid = converted.isNull()
     if isinstance(found, StringType):
-        # What Spark reads for bytes that are no text: different ids would become one.
+        # Spark reads this character for bytes that are not text: different ids would become one.
         invalid = invalid | column.contains("\ufffd")
     return F.when(~missing & ~invalid, converted), missing
 

@@ -182,7 +182,7 @@ def _rating(found: DataType, rules: RowChecks) -> tuple[Column, _Reasons]:
     if rules.rating_max is not None:
         outside = outside | (converted > rules.rating_max)
     reasons.append((outside, "rating_out_of_range"))
-    # Adding zero makes -0.0 the same bits as 0.0, which compare as equal.
+    # -0.0 equals 0.0 but has other bits; adding zero makes them the same.
     return converted + F.lit(0.0), reasons
 
 
@@ -193,7 +193,7 @@ def _timestamp(found: DataType, layout: str) -> tuple[Column, _Reasons]:
         converted = column.cast("timestamp")
     elif layout in _EPOCH_UNITS and isinstance(found, NumericType | StringType):
         exact = column if isinstance(found, DecimalType) else F.trim(column.cast("string"))
-        # Java's names for numbers that are none would pass for text, but not for a decimal.
+        # Unlike a double, a decimal does not take Java's names such as NaN.
         micros = (exact.try_cast("decimal(25,6)") * _EPOCH_UNITS[layout]).try_cast("bigint")
         converted = F.timestamp_micros(F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), micros))
     elif isinstance(found, StringType):
@@ -210,7 +210,7 @@ def _timestamp(found: DataType, layout: str) -> tuple[Column, _Reasons]:
         )
     if isinstance(found, StringType):
         missing = missing | column.rlike(BLANK)
-    # The years 1 to 9999, also where Spark could hold more: readers cannot.
+    # Readers cannot hold years beyond 1 to 9999, although Spark can.
     in_range = F.unix_micros(converted).between(_FIRST_MICROS, _LAST_MICROS)
     converted = F.when(in_range, converted)
     return converted, [

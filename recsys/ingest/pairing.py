@@ -97,10 +97,10 @@ def _midnight(day: dt.date, later: int) -> Column:
 def drop_rare(
     labelled: DataFrame, filters: Filters, checkpoint: Callable[[DataFrame], DataFrame]
 ) -> DataFrame:
-    """Leave out users and items with too few labelled pairs, until none is left to leave out.
+    """Leave out users and items with too few labelled pairs, until all that are left have enough.
 
-    The result is the largest set in which everyone has enough (a core of the bipartite graph), so
-    it does not depend on the order of leaving out.
+    The result is the largest such set (a core of the bipartite graph), so it does not depend on the
+    order in which they are left out.
 
     Args:
         labelled: what `label` returns; read several times.

@@ -83,7 +83,7 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
 
     staged = f"{staging}/interactions"
     judged = _judge_rows(spark, store, config, f"{staging}/rows")
-    # Published also where the job then stops because of them: somebody will want to see them.
+    # Rejects are published even if the job stops because of them, so that people can look at them.
     staged_rejects, rejects_place = f"{staging}/{REJECTS}", store.uri(REJECTS, name)
     rejects = store.write_table(
         judging.rejects(judged.rows.where("rejected")), staged_rejects, REJECTS_SCHEMA

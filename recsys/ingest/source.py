@@ -1,6 +1,6 @@
 """Reading raw ratings from any source that Spark reads.
 
-Nothing is converted here: values come as the source has them, for `ratings.validate` to judge.
+Nothing is converted here; `recsys.ingest.judging.judge` does that.
 """
 
 import difflib

@@ -203,7 +203,7 @@ def _requests_by_user(asked: DataFrame, statuses: DataFrame) -> DataFrame:
 
 
 def seen_pairs(pairs: Sequence[DataFrame], asked: DataFrame, item_type: str) -> DataFrame:
-    """Return `user_id` and `item_id` of everything that users have done, with repeats.
+    """Return `user_id` and `item_id` of everything that users have seen, with repeats.
 
     Args:
         pairs: interactions (INTERACTIONS_SCHEMA).
@@ -221,8 +221,8 @@ def complete(
 ) -> int:
     """Count the users who got k items, or all that was left of the catalogue for them.
 
-    What they have seen outside the catalogue is taken for a part of it: to the users' credit, and
-    without effect where the catalogue is larger than what anybody has seen and k together.
+    Items that a user has seen outside the catalogue count as if they were in it. That errs on the
+    user's side, and has no effect where the catalogue is larger than any history plus k.
     """
     lengths = lists.groupBy(USER).agg(F.count(F.lit(1)).alias(_ROWS))
     users = asked.where(F.col(USER).isNotNull()).select(USER).distinct()
@@ -241,8 +241,8 @@ def complete(
 def among(lists: DataFrame, others: DataFrame) -> Fault:
     """Count the users' items, each once, that are among other pairs of a user and an item.
 
-    The others are filtered by the lists, not the lists by them: they are many more, and Spark holds
-    or hands out the right side of this join.
+    The lists are on the right side of the join, which Spark keeps in memory or broadcasts, because
+    they are much smaller.
     """
     listed = lists.select(USER, ITEM)
     return _count_pairs(others.join(listed, on=[USER, ITEM], how="left_semi").distinct())

@@ -1,8 +1,8 @@
 """Whether a staged result is good enough for readers to see.
 
-Some gates are always there: what every reader relies on. Others have a limit in the configuration,
-and null in its place means that they are not asked. A gate that cannot say anything (too few users,
-nothing published before) is not applied, and says why.
+Some gates always apply: they check what every reader relies on. Others have a limit in the
+configuration, and null switches them off. A gate that cannot decide (too few users, nothing
+published before) is not applied, and says why.
 """
 
 import math
@@ -23,7 +23,7 @@ FAILED: State = "failed"
 NOT_APPLIED: State = "not applied"
 
 _NONE = "0"
-# With fewer items to choose from, for each in a list, any two lists have much in common.
+# With fewer items to choose from, for each place in a list, any two lists have much in common.
 _LEAST_CHOICE = 10
 # Rules that must be the same for validation metrics to be compared, and their keys.
 _COMPARED_RULES = {
@@ -64,12 +64,12 @@ class Subject:
 
     @property
     def seen(self) -> DataFrame:
-        """What users have done: `user_id` and `item_id`."""
+        """What users have seen: `user_id` and `item_id`."""
         return checks.seen_pairs(self.pairs, self.asked, self.id_types.item)
 
     @property
     def too_little_choice(self) -> str | None:
-        """Why lists say little of the model that made them; None where they say much."""
+        """Why there is too little choice to compare lists; None where there is enough."""
         if self.items.candidates is not None:
             return "items.candidates decides"
         if self.n_catalogue < _LEAST_CHOICE * self.k:

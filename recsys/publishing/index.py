@@ -79,7 +79,7 @@ def previous(index: VersionIndex, unit: Unit) -> Version | None:
     for earlier in sorted(before, reverse=True):
         try:
             return index.current(earlier)
-        except DamageError as error:  # of another day: no reason to publish nothing today
+        except DamageError as error:  # of another day; it must not stop today's run
             log.warning("%s", error)
     return None
 

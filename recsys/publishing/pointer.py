@@ -36,7 +36,7 @@ class Pointers:
 
     def units(self) -> list[Unit]:
         """Return the units that have something published, sorted."""
-        # Pointers are read by those who ask for the unit: damage is no other reader's matter.
+        # The pointers are not read here: a damaged one must not affect readers of other units.
         return [unit for unit in units_on_disk(self._files) if self._files.exists(self.uri(unit))]
 
     def current(self, unit: Unit) -> Version | None:
@@ -73,7 +73,7 @@ class Pointers:
                     with self._files.lock(lock_name(unit), wait=60):
                         # Once more: somebody may have published meanwhile.
                         forgotten += self._forget(unit, versions, beyond=beyond)
-            except DamageError as error:  # another unit's matter
+            except DamageError as error:  # it belongs to another unit
                 log.warning("%s", error)
         return forgotten
 

@@ -1,4 +1,4 @@
-"""For readers in Python: what is current of a cohort, checked, with or without Spark."""
+"""For readers in Python: the current version of a cohort, checked, with or without Spark."""
 
 import datetime as dt
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ TABLES = (STATUS, RECOMMENDATIONS)
 
 @dataclass(frozen=True, order=True)
 class Unit:
-    """One cohort on one run date: what a publication replaces, no more and no less."""
+    """One cohort on one run date: what one publication replaces."""
 
     cohort: str
     run_date: dt.date
@@ -86,9 +86,9 @@ class VersionIndex(Protocol):
         """
 
     def withdraw(self, unit: Unit, run_id: str) -> None:
-        """Take back what a switch that did not come to its end has already told somebody.
+        """Undo the parts of a switch that was interrupted before readers saw the version.
 
-        Nothing happens where there is no such thing; what readers see does not change.
+        Nothing happens where there are none; what readers see does not change.
         """
 
     def identity(self) -> dict[str, str]:
@@ -136,7 +136,7 @@ def placed(files: Files, unit: Unit) -> list[str]:
 
 
 def units_on_disk(files: Files) -> list[Unit]:
-    """Return the units that have a directory; names that are none of this project's are passed."""
+    """Return the units that have a directory; other names are skipped."""
     found = []
     for cohort in files.names(files.uri(PUBLICATIONS)):
         if not re.fullmatch(COHORT_PATTERN, cohort):
@@ -173,7 +173,7 @@ def read_manifest(files: Files, version: Version) -> VersionManifest:
 
 
 def schema_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return what a reader of the old columns would stumble over: nothing if only columns are new.
+    """Return what would break a reader of the old columns; nothing if columns were only added.
 
     Args:
         old: types by column name.

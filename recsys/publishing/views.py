@@ -56,10 +56,10 @@ def _create(spark: SparkSession, files: Files, index: VersionIndex, database: st
 
 
 def _seen(files: Files, index: VersionIndex, unit: Unit) -> dict[str, _Table] | None:
-    """Return what there is to see of a unit, by table; another's damage must not hide the rest."""
+    """Return what there is to see of a unit, by table; a damaged unit must not hide the others."""
     try:
         version = index.current(unit)
-        if version is None:  # it was just listed, and has been forgotten since
+        if version is None:  # it has been forgotten since it was listed
             return None
         schemas = read_manifest(files, version).schemas
     except DamageError as error:

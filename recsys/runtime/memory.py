@@ -1,7 +1,6 @@
 """How much memory and how many CPUs the driver has, and whether an amount fits.
 
-A container's limits are in its control group, which neither the machine's memory nor its CPU count
-tells.
+A container's limits are in its control group; the machine's memory and CPU count do not show them.
 """
 
 import os

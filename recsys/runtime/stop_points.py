@@ -1,7 +1,7 @@
-"""Named steps of a run, at which a test can stop the world: `RECSYS_STOP_AT=name:directory`.
+"""Named points of a run at which a test can make it wait: `RECSYS_STOP_AT=name:directory`.
 
-At that step the run says so by a file `reached` in the directory and waits until there is one
-called `go`, or until it is killed. Without the variable a step does nothing.
+There the run makes a file `reached` in the directory, and waits until there is a file `go` or until
+it is killed. Without the variable nothing happens.
 """
 
 import logging
@@ -20,10 +20,10 @@ STOP_POINTS = (
     "staged",
     "judged",
     "placed",
-    "replacing current.json",  # parquet alone: written beside it, not renamed yet
-    "status committed",  # iceberg alone
+    "replacing current.json",  # only for parquet: the new file is written, and not renamed yet
+    "status committed",  # only for iceberg
     "switched",
-    "lists forgotten",  # iceberg alone: old recommendations, not their statuses yet
+    "lists forgotten",  # only for iceberg: the old lists, and not their statuses yet
     "forgotten",  # by the index; the files are still there
     "retained",
     "recorded",
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def stop_point(name: str) -> None:
-    """Say that a run is here."""
+    """Wait here, if a test has asked for it."""
     wanted, _, folder = os.environ.get(VARIABLE, "").partition(":")
     if wanted != name:
         return

@@ -1,12 +1,12 @@
-"""Who is scored: everyone asked for, each by a way, and afterwards what became of each."""
+"""Who is scored, how each user is served, and what became of each request."""
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, NumericType
 
 from recsys.columns import (
+    ALSO_SEEN,
     CANDIDATES,
-    DONE,
     ITEM,
     ITEM_INDEX,
     KNOWN,
@@ -39,7 +39,7 @@ _REASONS = {
     MODEL: "scored with the model",
     FOLD_IN: "folded in from what the user likes",
     POPULAR: "not in the model, nothing to fold in: popular items",
-    NONE: "not in the model, and neither scoring.fold_in nor scoring.fallback has a way",
+    NONE: "not in the model, and neither scoring.fold_in nor scoring.fallback applies",
 }
 
 
@@ -145,7 +145,7 @@ def _expect_array(
     return found.elementType
 
 
-def ways(
+def route(
     asked: DataFrame,
     model_users: DataFrame,
     pairs: DataFrame,
@@ -157,7 +157,7 @@ def ways(
     candidates: DataFrame | None = None,
     newer: bool = False,
 ) -> DataFrame:
-    """Decide for each user by which way a list is made, and gather what the model has not.
+    """Decide how each user's list is made, and gather what the model does not know of them.
 
     Args:
         asked: what `requests` returned.
@@ -173,8 +173,8 @@ def ways(
 
     Returns:
         ROUTED_SCHEMA but for `part`, one row a user with a valid id. `known`: whether the model has
-        the user. `done`: what they have interacted with that the model may not know of; `liked` and
-        `weights`: null where nothing is known to be liked.
+        the user. `also_seen`: items that they have seen and that the model may not know of; `liked`
+        and `weights`: null where nothing is known to be liked.
     """
     valid = asked.where(F.col(USER).isNotNull())
     users = valid.select(USER).distinct()
@@ -193,7 +193,7 @@ def ways(
         routed = routed.join(candidates, on=USER, how="left")
     source = way.otherwise(POPULAR if fallback == "popular" else NONE).alias(SOURCE)
     # Spark knows that the arrays hold no nulls, which a schema as text cannot say.
-    items = [F.col(name).cast("array<int>").alias(name) for name in (DONE, LIKED, CANDIDATES)]
+    items = [F.col(name).cast("array<int>").alias(name) for name in (ALSO_SEEN, LIKED, CANDIDATES)]
     weights = F.col(WEIGHTS).cast("array<double>").alias(WEIGHTS)
     return routed.select(USER, source, known_to_model, *items, weights)
 
@@ -207,7 +207,7 @@ def _history(
     everyone: bool,
     threshold: float | None,
 ) -> DataFrame:
-    """Return what users have done: `user_id`, `done`, `liked`, `weights`.
+    """Return what users have seen and liked: `user_id`, `also_seen`, `liked`, `weights`.
 
     Of the interactions only those of unknown users, or everyone's; of the cohort's list always.
     """
@@ -232,13 +232,13 @@ def _history(
     )
     likes = F.collect_list(F.when(F.col(WEIGHT).isNotNull(), F.struct(ITEM_INDEX, WEIGHT)))
     gathered = per_item.groupBy(USER).agg(
-        F.sort_array(F.collect_list(ITEM_INDEX)).alias(DONE),
+        F.sort_array(F.collect_list(ITEM_INDEX)).alias(ALSO_SEEN),
         F.sort_array(likes).alias("likes"),
     )
     some = F.size("likes") > 0
     return gathered.select(
         USER,
-        DONE,
+        ALSO_SEEN,
         F.when(some, F.col(f"likes.{ITEM_INDEX}")).alias(LIKED),
         F.when(some, F.col(f"likes.{WEIGHT}")).alias(WEIGHTS),
     )
@@ -256,7 +256,7 @@ def statuses(
 
     Args:
         asked: what `requests` returned.
-        routed: what `ways` returned.
+        routed: what `route` returned.
         ranked: the lists that were written.
         user_type: Spark's name of the type of the model's user ids.
         only_candidates: whether users have candidates of their own.

@@ -11,9 +11,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import (
+    ALSO_SEEN,
     BIAS,
     CANDIDATES,
-    DONE,
     EMBEDDING,
     ITEM,
     ITEM_INDEX,
@@ -100,7 +100,7 @@ def recommend(
     Args:
         spark: the session.
         model: whose items are ranked.
-        users: ROUTED_SCHEMA, as staged; who has no way is left out.
+        users: ROUTED_SCHEMA, as staged; users whose source is `none` are left out.
         k: length of a list; shorter where fewer items are left.
         exclude_seen: leave out what the user has interacted with.
         tasks: how many parts to score, and so files when this is written.
@@ -132,7 +132,7 @@ def recommend(
 def number_parts(users: DataFrame, tasks: int) -> DataFrame:
     """Number the parts to score, ranges of user ids: `part`, from 0 to tasks - 1.
 
-    To be staged: the number says where a row is just now.
+    Write the result down before using it: the number depends on where a row lies at this moment.
     """
     ranged = users.repartitionByRange(tasks, USER).sortWithinPartitions(USER)
     return ranged.withColumn(PART, F.spark_partition_id())
@@ -177,10 +177,10 @@ def broadcast_model(
 def with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
     """Bring users together with what the model has of them: `embedding`, `bias` and `seen`.
 
-    `users` has `source`, `known` and `done`, as in ROUTED_SCHEMA; other columns are handed on.
+    `users` has `source`, `known` and `also_seen`, as in ROUTED_SCHEMA; other columns are handed on.
 
-    Not one left join: the users are small and the vectors large, and Spark can hand out the small
-    side of an inner join only.
+    A left join would not do: Spark can broadcast the small side of an inner join only, and here the
+    users are small and the vectors are large.
     """
     nothing = {
         EMBEDDING: F.lit(None).cast("array<float>"),
@@ -191,6 +191,6 @@ def with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
     vectors = model_users.select(USER, *nothing)
     known = vectors.join(served.where(KNOWN), on=USER, how="inner")
     unknown = served.where(~F.col(KNOWN)).withColumns(nothing)
-    # The kernel minds no repeats.
-    seen = F.when(F.col(DONE).isNull(), F.col(SEEN)).otherwise(F.concat(SEEN, DONE))
+    # The kernel accepts repeated items.
+    seen = F.when(F.col(ALSO_SEEN).isNull(), F.col(SEEN)).otherwise(F.concat(SEEN, ALSO_SEEN))
     return known.unionByName(unknown).withColumn(SEEN, seen)

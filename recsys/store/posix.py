@@ -1,7 +1,7 @@
 """Small files, directories and locks under a root, on POSIX without Spark.
 
 Everything that decides what readers see goes through here: writing a file whole, moving a directory
-into its place, and holding a lock. What each store promises is said at its class.
+into its place, and holding a lock. Each class says what its store promises.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ def open_local(root: str) -> "PosixFiles":
 def make_directory(path: Path) -> None:
     """Make a directory that may be there, also while others remove empty ones above it."""
     for _ in range(100):
-        # Exists and is gone at the second look: pathlib says that it exists, and is no directory.
+        # Another process may remove it between pathlib's two looks; it then reports a file.
         with suppress(FileNotFoundError, FileExistsError):
             path.mkdir(parents=True, exist_ok=True)
             return
@@ -121,7 +121,7 @@ class PosixFiles:
             for path in [old, *old.rglob("*")]:
                 _sync(path)
             make_directory(new.parent)
-            if new.exists():  # rename would put an empty directory away without a word
+            if new.exists():  # rename would silently replace an empty directory
                 raise OutputError(f"could not move {old} to {new}: there is something already")
             old.rename(new)
             _sync(new.parent)
@@ -136,7 +136,7 @@ class PosixFiles:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        except FileNotFoundError:  # somebody else was quicker
+        except FileNotFoundError:  # another process has deleted it
             return
         except OSError as error:
             raise OutputError(f"cannot delete {path}: {error.strerror}") from error
@@ -164,7 +164,7 @@ class PosixFiles:
             yield
         finally:
             with suppress(OSError):
-                path.unlink()  # before it is released: who waits for it looks whether it is there
+                path.unlink()  # first, because a waiting process checks that it is there
             os.close(held)
             with suppress(OSError):  # others hold locks
                 path.parent.rmdir()
@@ -176,7 +176,7 @@ def _acquire(path: Path, wait: float) -> int:
         make_directory(path.parent)
         try:
             opened = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-        except FileNotFoundError:  # who released the last lock has removed the directory
+        except FileNotFoundError:  # whoever released the last lock removed the directory
             continue
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,7 +201,7 @@ def _acquire(path: Path, wait: float) -> int:
 
 
 def _sync(path: Path) -> None:
-    """Put a file or the names in a directory on the disk."""
+    """Flush a file, or the entries of a directory, to the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

@@ -55,7 +55,7 @@ class Store:
         self.files.delete(uri)
 
     def ensure_alive(self) -> None:
-        """Raise unless Spark's driver answers: without it, this process must publish nothing."""
+        """Raise unless Spark's driver answers; without it this process must not publish."""
         try:
             context = self._spark.sparkContext
             assert context._jvm is not None  # noqa: S101 - a started context has one
@@ -80,20 +80,20 @@ class Store:
         place = self.uri(STAGING, run_id)
         self.delete(place)
         if (path := local_path(place)) is not None:
-            make_directory(path)  # from now on nobody finds the one above it empty
+            make_directory(path)  # another run removes an empty parent
         try:
             yield place
         finally:
             with suppress(Py4JError, OSError):  # the JVM may be gone, and its tasks with it
                 self._wait_for_no_tasks()
-            with suppress(Py4JError, OutputError):  # what is left, the next run removes
+            with suppress(Py4JError, OutputError):  # the next run removes what is left
                 self.delete(place)
             if (above := local_path(self.uri(STAGING))) is not None:
                 with suppress(OSError):  # not empty: another run stages there
                     above.rmdir()
 
     def _wait_for_no_tasks(self) -> None:
-        """Cancel what still runs, since a task could write again what is about to be deleted."""
+        """Cancel running tasks: one could write to the directory that is about to be deleted."""
         context = self._spark.sparkContext
         context.cancelAllJobs()
         for _ in range(100):

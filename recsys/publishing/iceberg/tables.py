@@ -152,7 +152,9 @@ class IcebergTables:
         try:
             self._show(RECOMMENDATIONS, version, found[RECOMMENDATIONS], expected)
         except ConflictError:
-            with suppress(RecsysError):  # the conflict is what matters; readers need no help
+            with suppress(
+                RecsysError
+            ):  # the conflict matters more, and readers see the right version anyway
                 self._show_statuses_of_current(version.unit)
             raise
 
@@ -263,7 +265,7 @@ class IcebergTables:
         def attempt() -> None:
             table = self._catalog.create(name, files.schema)
             found, sequence = self._history(table)
-            if name == RECOMMENDATIONS:  # of the very metadata on which the commit builds
+            if name == RECOMMENDATIONS:  # from the metadata that the commit builds on
                 current = past.shown(found, unit, sequence)
                 check_expected(unit, current.run_id if current else None, expected)
             else:
