@@ -5,7 +5,6 @@ Importing this package imports nothing else: executors load it beside `recsys.ke
 
 from typing import Any
 
-__version__ = "0.1.0"
 __all__ = ["Published", "read_recommendations"]
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys import __version__
-
 if TYPE_CHECKING:
     from recsys.flows.execution import Options
     from recsys.flows.manage import Place
@@ -57,8 +55,23 @@ def _options(given: dict[str, Any]) -> "Options":
     return Options(**given, run_date=day.date() if day else None)
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        from recsys.runtime.build import commit, version
+
+        click.echo(f"recsys {version()}, commit {commit()}")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="recsys")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and the commit.",
+)
 def main() -> None:
     """Batch recommendations: Spark prepares and scores, LightFM learns."""
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
 
-from recsys import __version__
 from recsys.config.sections import RUN_ID_PATTERN
 from recsys.errors import ConfigError
+from recsys.runtime.build import commit, version
 
 _LIBRARIES = ("lightfm-next", "numpy", "scipy", "pandas", "pyarrow", "pyspark")
 
@@ -57,8 +57,8 @@ def new_run(run_id: str | None = None, run_date: dt.date | None = None) -> Run:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this project, Python and the libraries that shape results."""
-    found = {"recsys": __version__, "python": platform.python_version()}
+    """Return the versions of this package, its commit, Python and the libraries behind results."""
+    found = {"recsys": version(), "commit": commit(), "python": platform.python_version()}
     for name in _LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
