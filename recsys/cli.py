@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recsys.flows.manage import Place
 
 _CONFIG_OPTIONS = [
-    click.option("--config", help="YAML file; conf/base.yaml documents every key."),
+    click.option("--config", help="YAML file; `recsys config` prints every key."),
     click.option(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a single key."
     ),
@@ -139,6 +139,21 @@ def evaluate(**given: Any) -> None:
     from recsys.flows.execution import execute
 
     sys.exit(execute(evaluate_command(), _options(given)))
+
+
+@main.command("config")
+@click.argument("name", default="base")
+@click.option("--list", "names_only", is_flag=True, help="Print the names of all.")
+def print_config(name: str, names_only: bool) -> None:
+    """Print the commented defaults, or the configuration for a data set by its NAME."""
+    from recsys.config import shipped
+    from recsys.errors import ConfigError
+
+    try:
+        click.echo("\n".join(shipped.names()) if names_only else shipped.read(name).rstrip())
+    except ConfigError as error:
+        click.echo(f"recsys: error: {error}", err=True)
+        sys.exit(error.exit_code)
 
 
 _DAY = click.DateTime(["%Y-%m-%d"])

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.config.configuration import Config
+from recsys.config.requirements import for_training
+from recsys.errors import ConfigError
 from recsys.ingest.preparation import prepare
 from recsys.runtime import session
 from recsys.runtime.run import new_run
@@ -44,7 +46,8 @@ def read_pairs(config: Config) -> pd.DataFrame:
     filters = config.filters.model_copy(update={"rating_threshold": None})
     plain = config.training.model_copy(update={"loss": "warp"})
     config = config.model_copy(update={"filters": filters, "training": plain})
-    config.require_input()
+    if missing := list(for_training(config)):
+        raise ConfigError("; ".join(missing))
     with tempfile.TemporaryDirectory(prefix="recsys-compare-") as folder:
         spark = session.start({"spark.ui.enabled": False, **config.spark})
         try:

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import hostile
 
 from recsys.cli import main as recsys
-from recsys.config.reading import _known_keys
+from recsys.config.keys import known
 from recsys.errors import RecsysError
 from recsys.runtime.run import new_run
 
@@ -145,7 +145,7 @@ def in_a_process(
 
 def commands(world: World, rng: Random) -> Iterator[tuple[str, list[str], object]]:
     """Give commands with hostile values, without end: the way, the arguments, the value."""
-    keys, here = _known_keys(), ["--set", f"root={world.root}"]
+    keys, here = known(), ["--set", f"root={world.root}"]
     while True:
         file = world.top / "work" / "hostile.yaml"
         content = hostile.yaml_file(rng, keys)

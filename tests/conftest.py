@@ -19,9 +19,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.sections import Iceberg
-from recsys.errors import Complaints
 from recsys.flows import commands
-from recsys.flows.execution import run_recorded
+from recsys.flows.execution import check_configuration, run_recorded
 from recsys.runtime import session
 from recsys.runtime.run import new_run
 from recsys.store.posix import PosixFiles
@@ -147,9 +146,7 @@ def run_in(
         "similar-users": partial(commands.similar_command, "users", model_id),
     }[job]
     config = configured(root, **sections)
-    missing = Complaints()
-    command().require(config, missing)
-    missing.raise_all()
+    check_configuration(command(), config)
     new = new_run(run_id, run_date)
     return run_recorded(command(), spark, config, new, force=force).plain()
 

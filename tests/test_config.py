@@ -3,10 +3,15 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from pydantic import BaseModel
 
+from recsys.cli import main
 from recsys.config.configuration import Config
+from recsys.config.keys import free_form, walk
 from recsys.config.reading import load_config
+from recsys.config.reference import render_defaults, render_reference
+from recsys.config.requirements import for_scoring, for_training
 from recsys.errors import ConfigError
 from recsys.runtime.run import new_run
 from tests.conftest import ROOT
@@ -16,10 +21,16 @@ CONFS = sorted((ROOT / "conf").glob("*.yaml"))
 
 def refused(*overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        load_config(None, ["input.path=x", "deduplication.policy=max", *overrides]).require_input()
+        usable(load_config(None, ["input.path=x", "deduplication.policy=max", *overrides]))
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def usable(config: Config) -> None:
+    """Refuse what `recsys train` refuses."""
+    if found := list(for_training(config)):
+        raise ConfigError("; ".join(found))
 
 
 def test_base_yaml_documents_every_key_with_its_default() -> None:
@@ -31,13 +42,103 @@ def test_base_yaml_documents_every_key_with_its_default() -> None:
 
     path = ROOT / "conf" / "base.yaml"
     assert load_config(str(path)) == Config()  # and so without repeated keys
-    # Written out, 1e-6 is text to plain YAML 1.1.
-    assert yaml.safe_load(path.read_text().replace("1e-6", "0.000001")) == defaults(Config)
+    assert yaml.safe_load(path.read_text()) == defaults(Config)  # also to plain YAML 1.1
+
+
+def test_base_yaml_is_made_from_the_sections() -> None:
+    assert (ROOT / "conf/base.yaml").read_text() == render_defaults()
+    assert max(map(len, render_defaults().splitlines())) <= 100
+
+
+def test_every_key_has_a_description() -> None:
+    silent = [
+        key.name
+        for key in walk()
+        if not key.field.description and (key.section is None or not key.section.__doc__)
+    ]
+    assert silent == []
+    reference = render_reference()
+    assert [
+        key.name for key in walk() if f"`{key.path[-1]}`" not in reference and not key.section
+    ] == []
+
+
+FREE = [
+    "input.options",
+    "cohort.users.options",
+    "items.allow.options",
+    "items.deny.options",
+    "items.candidates.options",
+    "items.titles.options",
+    "similar.items.options",
+    "similar.users.options",
+    "evaluation.segment.options",
+    "publishing.iceberg.properties",
+    "spark",
+]
+
+
+def test_the_mappings_with_keys_of_somebody_else_are_found_in_the_sections() -> None:
+    assert sorted(".".join(path) for path in free_form()) == sorted(FREE)
+
+
+@pytest.mark.parametrize("place", [name for name in FREE if name != "spark"])
+@pytest.mark.parametrize("value", ["|", "::", "#", "NULL", "null", "-", "é"])
+def test_the_values_of_options_are_text_as_it_was_written(place: str, value: str) -> None:
+    config = load_config(None, [f"{place}.some.key={value}"])
+    found: Any = config
+    for name in place.split("."):
+        found = getattr(found, name)
+    assert found == {"some.key": value}
+
+
+def test_everything_that_contradicts_is_said_at_once() -> None:
+    message = refused(
+        "row_checks.rating_min=5",
+        "row_checks.rating_max=1",
+        "filters.last_days=3",
+        "filters.since=2026-01-01",
+        "training.sample_weights.rating=capped",
+    )
+    for part in (
+        "row_checks.rating_min: found 5",
+        "filters.last_days: found together",
+        "weights.cap:",
+    ):
+        assert part in message
+
+
+def test_everything_that_a_command_lacks_is_said_at_once() -> None:
+    config = load_config(
+        None, ["filters.last_days=3", "cohort.users.column=id", "items.deny.column=x"]
+    )
+    missing = list(for_training(config)) + list(for_scoring(config))
+    assert [line.split(":")[0].split(" ")[0] for line in missing] == [
+        "input.format",
+        "deduplication.policy",
+        "filters.since,",
+        "cohort.users.format",
+        "items.deny.format",
+    ]
+
+
+def test_recsys_config_prints_what_is_shipped() -> None:
+    def printed(*arguments: str) -> Any:
+        return CliRunner().invoke(main, ["config", *arguments])
+
+    assert printed().output == (ROOT / "conf/base.yaml").read_text()
+    assert printed("goodbooks").output == (ROOT / "conf/goodbooks.yaml").read_text()
+    names = printed("--list").output.split()
+    assert sorted(names) == sorted(path.stem for path in CONFS)
+    unknown = printed("goodbook")
+    assert unknown.exit_code == 2
+    assert "did you mean goodbooks?" in unknown.output
+    assert printed("../pyproject").exit_code == 2
 
 
 @pytest.mark.parametrize("path", [p for p in CONFS if p.name != "base.yaml"], ids=lambda p: p.name)
 def test_every_configuration_of_the_project_is_valid_and_names_its_input(path: Path) -> None:
-    load_config(str(path)).require_input()
+    usable(load_config(str(path)))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +255,7 @@ def test_a_missing_file_and_a_malformed_override_are_refused() -> None:
         load_config("nowhere.yaml")
     assert "expected key=value" in refused("training.epochs")
     with pytest.raises(ConfigError, match=r"input\.format is csv: set input\.path"):
-        load_config(None).require_input()
+        usable(load_config(None))
     assert "is a single value" in refused("root=x", "root.y=1")
 
 

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recsys.columns import INTERACTIONS_SCHEMA, SPLIT_SCHEMA, names
 from recsys.config.reading import load_config
+from recsys.config.requirements import for_split
 from recsys.config.sections import Split
 from recsys.errors import ConfigError, InputError
 from recsys.evaluate.splits import counts, split
@@ -229,7 +230,9 @@ def test_an_empty_fold_is_refused_with_what_to_change(
 
 def test_kinds_by_time_are_refused_without_a_timestamp_or_a_first_day() -> None:
     def required(*overrides: str) -> None:
-        load_config(None, [f"evaluation.split.{text}" for text in overrides]).require_split()
+        missing = for_split(load_config(None, [f"evaluation.split.{text}" for text in overrides]))
+        if found := list(missing):
+            raise ConfigError("; ".join(found))
 
     required("kind=random")
     for kind in ("last_n", "time"):
@@ -237,5 +240,6 @@ def test_kinds_by_time_are_refused_without_a_timestamp_or_a_first_day() -> None:
             required(f"kind={kind}", "test_since=2020-01-01")
     timed = ["input.columns.timestamp=t", "evaluation.split.kind=time"]
     with pytest.raises(ConfigError, match=r"evaluation\.split\.test_since is not set; set it"):
-        load_config(None, timed).require_split()
-    load_config(None, [*timed, "evaluation.split.test_since=2020-01-01"]).require_split()
+        raise ConfigError("; ".join(for_split(load_config(None, timed))))
+    dated = load_config(None, [*timed, "evaluation.split.test_since=2020-01-01"])
+    assert list(for_split(dated)) == []

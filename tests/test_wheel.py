@@ -64,7 +64,8 @@ def test_the_wheel_has_the_package_its_data_and_its_licence_and_nothing_else(whe
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"recsys", "recsys_batch-0.1.dev1+gabc1234.dist-info"}
-    assert {"recsys/py.typed", "recsys/runtime/quiet-log4j2.properties"} <= set(names)
+    data = {"recsys/py.typed", "recsys/runtime/quiet-log4j2.properties", "recsys/conf/base.yaml"}
+    assert data <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "test" in name]
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "recsys").rglob("*.py")}
@@ -78,6 +79,7 @@ def test_commands_answer_from_the_installed_package(fresh: Fresh) -> None:
     shown = fresh("recsys", "--help")
     assert shown.returncode == 0, shown.stderr
     assert "evaluate" in shown.stdout
+    assert fresh("recsys", "config").stdout == (ROOT / "conf/base.yaml").read_text()
     assert fresh("recsys", "--version").stdout == ("recsys 0.1.dev1+gabc1234, commit abc1234\n")
 
 

@@ -4,11 +4,12 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from recsys.config import keys
 from recsys.config.configuration import Config
 from recsys.config.redaction import REDACTED, names_secret, redact
 from recsys.errors import ConfigError
@@ -118,7 +119,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: expected key=value, such as training.epochs=5")
     place: Any = values
     parts = _split(key)
-    value = _value(key, text, free=tuple(parts[:-1]) in _FREE)
+    value = _value(key, text, free=tuple(parts[:-1]) in keys.free_form())
     for part in parts[:-1]:
         if place.get(part) is None:
             place[part] = {}
@@ -128,25 +129,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
     place[parts[-1]] = value
 
 
-# Mappings whose keys are somebody else's, dots included.
-_FREE = {
-    ("spark",),
-    ("input", "options"),
-    ("cohort", "users", "options"),
-    ("items", "allow", "options"),
-    ("items", "deny", "options"),
-    ("items", "titles", "options"),
-    ("similar", "items", "options"),
-    ("similar", "users", "options"),
-    ("publishing", "iceberg", "properties"),
-}
-
-
 def _split(key: str) -> list[str]:
     """Split a dotted key; Spark's own keys may be written with or without the section's name."""
     if key.startswith("spark."):
         return ["spark", key if not key.startswith("spark.spark.") else key[len("spark.") :]]
-    for free in _FREE:
+    for free in keys.free_form():
         if key.startswith(".".join(free) + "."):
             return [*free, key[len(".".join(free)) + 1 :]]
     return key.split(".")
@@ -167,19 +154,8 @@ def _value(key: str, text: str, *, free: bool) -> Any:
     return value if not free or quoted or isinstance(value, bool | int | float) else text
 
 
-def _known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        keys.append(prefix + name)
-        kind = next(iter(get_args(kind)), kind) if type(None) in get_args(kind) else kind
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys += _known_keys(kind, f"{prefix}{name}.")
-    return keys
-
-
 def _nearest(key: str) -> str:
-    known = _known_keys()
+    known = keys.known()
     key = key[:100]
     section, _, name = key.rpartition(".")
     beside = [k for k in known if k.rpartition(".")[0] == section]
@@ -217,10 +193,10 @@ def _explain(error: ValidationError) -> str:
     complaints: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         # Where a value may have one of several types, pydantic adds the type tried to the place.
-        known = set(_known_keys())
+        known = set(keys.known())
         parts = [str(part) for part in item["loc"]]
         key = ".".join(parts)
-        free = next((free for free in _FREE if tuple(parts[: len(free)]) == free), ())
+        free = next((free for free in keys.free_form() if tuple(parts[: len(free)]) == free), ())
         inside_free = len(parts) > len(free) > 0
         if inside_free:
             parts = parts[: len(free) + 1]

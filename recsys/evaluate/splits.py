@@ -49,7 +49,7 @@ def split(pairs: DataFrame, settings: Split) -> DataFrame:
 
     Args:
         pairs: one row a user and item (INTERACTIONS_SCHEMA).
-        settings: the kind and its numbers; `Config.require_split` has passed.
+        settings: the kind and its numbers, after `requirements.for_split`.
 
     Returns:
         SPLIT_SCHEMA, as many rows as `pairs`: the same columns and `fold`.

@@ -3,8 +3,11 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from recsys.config import requirements
 from recsys.config.configuration import Config
+from recsys.config.sections import STORED_ID_PATTERN
 from recsys.errors import Complaints, ConfigError
 from recsys.flows import preflight
 from recsys.flows.evaluate import evaluate
@@ -20,12 +23,6 @@ from recsys.model.tables import load_model, read_manifest
 def run_command() -> Command:
     """Prepare, train and score."""
 
-    def require(config: Config, found: Complaints) -> None:
-        with found.collecting():
-            config.require_input()
-        with found.collecting():
-            config.require_scoring()
-
     def work(job: Job) -> Outcome:
         with _looking(job) as found:
             id_types = preflight.training(job, found)
@@ -35,30 +32,27 @@ def run_command() -> Command:
         outputs = {**learned.outputs, **scored.outputs}
         return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
 
-    return Command("run", require, work)
+    return Command("run", _for_run, work)
+
+
+def _for_run(config: Config) -> Iterator[str]:
+    yield from requirements.for_training(config)
+    yield from requirements.for_scoring(config)
 
 
 def train_command() -> Command:
     """Prepare the ratings and train a model."""
-
-    def require(config: Config, found: Complaints) -> None:
-        with found.collecting():
-            config.require_input()
 
     def work(job: Job) -> Outcome:
         with _looking(job) as found:
             preflight.training(job, found)
         return trained(job, train(job))
 
-    return Command("train", require, work)
+    return Command("train", requirements.for_training, work)
 
 
 def score_command(model_id: str) -> Command:
     """Score a cohort with a model that was trained before."""
-
-    def require(config: Config, found: Complaints) -> None:
-        with found.collecting():
-            config.require_scoring()
 
     def work(job: Job) -> Outcome:
         uri, manifest = _model(job, model_id)
@@ -66,15 +60,11 @@ def score_command(model_id: str) -> Command:
             preflight.scoring(job, manifest.id_types, found, manifest)
         return score(job, load_model(job.store, uri))
 
-    return Command("score", require, work, model_id)
+    return Command("score", requirements.for_scoring, work, model_id)
 
 
 def similar_command(kind: str, model_id: str) -> Command:
     """Write the nearest neighbours of `items` or `users`."""
-
-    def require(config: Config, found: Complaints) -> None:
-        with found.collecting():
-            config.require_similar(kind)
 
     def work(job: Job) -> Outcome:
         uri, manifest = _model(job, model_id)
@@ -82,15 +72,11 @@ def similar_command(kind: str, model_id: str) -> Command:
             preflight.similar(job, kind, manifest, found)
         return find_neighbours(job, load_model(job.store, uri), kind)
 
-    return Command(f"similar-{kind}", require, work, model_id)
+    return Command(f"similar-{kind}", partial(requirements.for_similar, kind=kind), work, model_id)
 
 
 def evaluate_command() -> Command:
     """Hold pairs out, train on the rest, and measure the lists beside popularity."""
-
-    def require(config: Config, found: Complaints) -> None:
-        with found.collecting():
-            config.require_evaluation()
 
     def work(job: Job) -> Outcome:
         with _looking(job) as found:
@@ -98,7 +84,7 @@ def evaluate_command() -> Command:
             preflight.evaluation(job, id_types, found)
         return evaluate(job)
 
-    return Command("evaluate", require, work)
+    return Command("evaluate", requirements.for_evaluation, work)
 
 
 @contextmanager
@@ -112,7 +98,7 @@ def _looking(job: Job) -> Iterator[Complaints]:
 
 def _model(job: Job, model_id: str) -> tuple[str, ModelManifest]:
     """Find a model of this root by its id; return where it is and what is said of it."""
-    if not re.fullmatch(r"[a-z][A-Za-z0-9_.-]{0,160}", model_id):
+    if not re.fullmatch(STORED_ID_PATTERN, model_id):
         raise ConfigError(
             f"--model: found {model_id[:180]!r}, expected the id of a model under "
             f"{job.store.uri('models')}"

@@ -3,7 +3,7 @@
 import datetime as dt
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.errors import Complaints, OutputError, RecsysError, Terminated, one_line, unexpected
+from recsys.errors import ConfigError, OutputError, RecsysError, Terminated, one_line, unexpected
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
 from recsys.flows.record import RunRecord, recorded_date
 from recsys.runtime import session, signals
@@ -45,13 +45,13 @@ class Command:
 
     Attributes:
         name: the job's, for the run's manifest.
-        require: says what the configuration lacks for it; no Spark yet.
+        requires: yields what the configuration lacks for it.
         work: does it.
         model_id: the model that it uses; None where it trains one.
     """
 
     name: str
-    require: Callable[[Config, Complaints], None]
+    requires: Callable[[Config], Iterable[str]]
     work: Callable[[Job], Outcome]
     model_id: str | None = None
 
@@ -83,9 +83,7 @@ def execute(command: Command, options: Options) -> int:
     try:
         signals.stop_on_sigterm(with_parent=session.under_spark_submit())
         config = load_config(options.config, options.overrides)
-        missing = Complaints()
-        command.require(config, missing)
-        missing.raise_all()
+        check_configuration(command, config)
         run = new_run(options.run_id, options.run_date)
         with signals.postponed():
             spark = session.start(config.spark, quiet=not options.debug)
@@ -100,6 +98,16 @@ def execute(command: Command, options: Options) -> int:
     except (Exception, Terminated, KeyboardInterrupt) as error:
         return _report(error, options)
     return 0
+
+
+def check_configuration(command: Command, config: Config) -> None:
+    """Refuse a configuration that lacks what a command needs, before Spark is started.
+
+    Raises:
+        ConfigError: it does; the message says everything.
+    """
+    if found := list(command.requires(config)):
+        raise ConfigError("; ".join(found))
 
 
 def run_recorded(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
+from recsys.config.sections import STORED_ID_PATTERN
 from recsys.errors import ConfigError, RecsysError, one_line, unexpected
 from recsys.kernel.worker import POPULAR
 from recsys.score.local import LocalModel
@@ -24,7 +25,7 @@ def model_folder(model: str, root: str) -> Path:
     """
     if "/" in model:
         return require_local(model, "--model")
-    if not re.fullmatch(r"[a-z][A-Za-z0-9_.-]{0,160}", model):
+    if not re.fullmatch(STORED_ID_PATTERN, model):
         raise ConfigError(
             f"--model: found {model[:180]!r}, expected the id of a model under {root}/models, or a "
             "path to one"

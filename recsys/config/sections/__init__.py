@@ -1,0 +1,82 @@
+"""The sections of the configuration, typed and frozen, each key with its description.
+
+`conf/base.yaml` and the reference are made from them (`recsys.config.reference`).
+`recsys.config.requirements` says on what the sections must agree.
+"""
+
+from recsys.config.sections.evaluate import SPLITS_BY_TIME, Evaluation, Split, UserSegments
+from recsys.config.sections.ingest import (
+    POLICIES,
+    POLICIES_BY_TIME,
+    Columns,
+    Deduplication,
+    Filters,
+    Input,
+    InputIdTypes,
+    RowChecks,
+)
+from recsys.config.sections.learn import (
+    RANKING_LOSSES,
+    EarlyStopping,
+    Memory,
+    SampleWeights,
+    Training,
+)
+from recsys.config.sections.publishing import Gates, Iceberg, Publishing
+from recsys.config.sections.score import (
+    CandidateList,
+    Cohort,
+    ItemList,
+    Items,
+    Scoring,
+    Similar,
+    Titles,
+    UserIds,
+    UserList,
+)
+from recsys.config.sections.types import (
+    COHORT_PATTERN,
+    RUN_ID_PATTERN,
+    STORED_ID_PATTERN,
+    IdType,
+    Section,
+    Source,
+)
+
+__all__ = [
+    "COHORT_PATTERN",
+    "POLICIES",
+    "POLICIES_BY_TIME",
+    "RANKING_LOSSES",
+    "RUN_ID_PATTERN",
+    "SPLITS_BY_TIME",
+    "STORED_ID_PATTERN",
+    "CandidateList",
+    "Cohort",
+    "Columns",
+    "Deduplication",
+    "EarlyStopping",
+    "Evaluation",
+    "Filters",
+    "Gates",
+    "Iceberg",
+    "IdType",
+    "Input",
+    "InputIdTypes",
+    "ItemList",
+    "Items",
+    "Memory",
+    "Publishing",
+    "RowChecks",
+    "SampleWeights",
+    "Scoring",
+    "Section",
+    "Similar",
+    "Source",
+    "Split",
+    "Titles",
+    "Training",
+    "UserIds",
+    "UserList",
+    "UserSegments",
+]

@@ -1,0 +1,112 @@
+"""The sections about training."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recsys.config.sections.types import (
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Seed,
+)
+
+RANKING_LOSSES = ("warp", "bpr", "warp-kos")
+
+
+class Memory(Section):
+    """How much memory the driver may use."""
+
+    max_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The job refuses to collect more than this share of the driver's memory. That is the limit of
+    the control group or the machine's memory, whichever is smaller, minus the JVM's heap."""
+
+
+class SampleWeights(Section):
+    """How much each pair counts. A pair's weight is the product of these, scaled to a mean of 1."""
+
+    rating: Literal["none", "linear", "log", "capped"] = "log"
+    """`none`, or a weight from the pair's rating (or sum, or count), which must not be negative:
+    `linear`, `log` (of 1 + rating) or `capped`."""
+    cap: PositiveFloat | None = None
+    """For `capped`: the largest weight."""
+    half_life_days: PositiveFloat | None = None
+    """A pair that is this many days older counts half as much. null: age has no effect."""
+    user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """From 0 to 1. Each pair of a user with n pairs counts n ** -user_exponent, so that users with
+    long histories do not outweigh the others. 0: all pairs count the same. 1: all users do."""
+
+    @property
+    def without_effect(self) -> bool:
+        """Whether every pair counts the same."""
+        equal = (self.rating, self.half_life_days, self.user_exponent)
+        return equal == ("none", None, 0.0)
+
+
+class EarlyStopping(Section):
+    """How the best epoch is found. A part of the pairs is held out. Training stops when lists for
+    that part get no better, and keeps the best epoch. null: train for `training.epochs`."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share of each item's positive pairs that is held out."""
+    k: PositiveInt = 10
+    """The length of the lists that are judged, by nDCG."""
+    every: PositiveInt = 2
+    """Judge every so many epochs, and always the last one. Larger numbers save time."""
+    smoothing: PositiveInt = 3
+    """Compare the mean of this many successive values, so that a single lucky one does not
+    decide."""
+    patience: PositiveInt = 10
+    """Stop after this many epochs without a better value. A small number may stop at an early
+    dip."""
+    max_users: PositiveInt = 5000
+    """Judge the lists of at most this many users, drawn by the seed. With few users the curve is
+    rough, and the kept epoch may not be the best."""
+    refit: bool = True
+    """Train again on all pairs, for as many epochs as were best and some more, because there are
+    more pairs (a quarter more epochs for a share of 0.2). false: keep the model of the best epoch,
+    which has not seen the held-out pairs."""
+
+
+class Training(Section):
+    """The hyperparameters of LightFM, under its own names, and how it is run."""
+
+    loss: Literal["warp", "bpr", "warp-kos", "logistic"] = "warp"
+    """`warp`, `bpr`, `warp-kos` or `logistic`."""
+    no_components: PositiveInt = 128
+    """The size of the embeddings."""
+    epochs: PositiveInt = 80
+    """The number of epochs. With early stopping, the largest number; the training on all pairs that
+    follows may take more, because there are more pairs."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """The model is the exponential moving average of its states after each epoch. A state counts
+    this many times as much as the one an epoch later. 0: the model is the last state."""
+    learning_schedule: Literal["adagrad", "adadelta"] = "adagrad"
+    """`adagrad` or `adadelta`."""
+    learning_rate: PositiveFloat = 0.02
+    """For `adagrad`. 0.02 to 0.05 work well; 0.25 ruins a WARP model."""
+    rho: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """For `adadelta`."""
+    epsilon: PositiveFloat = 1e-6
+    """For `adadelta`."""
+    item_alpha: NonNegativeFloat = 1e-5
+    """The L2 penalty on item embeddings."""
+    user_alpha: NonNegativeFloat = 1e-5
+    """The L2 penalty on user embeddings."""
+    max_sampled: PositiveInt = 50
+    """The largest number of negatives that WARP tries for each positive."""
+    k: PositiveInt = 5
+    """For `warp-kos`: of `n` sampled positives, the k-th best one is used."""
+    n: PositiveInt = 10
+    """For `warp-kos`: the number of sampled positives."""
+    sample_weights: SampleWeights = SampleWeights()
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    threads: PositiveInt | None = None
+    """The number of CPU threads. null: all that the driver has. With one thread, the same input and
+    seed give the same model, bit for bit. With more threads they do not."""
+    seed: Seed = 42
+    """The seed of the training."""
+    max_embedding_norm: PositiveFloat = 100.0
+    """The job stops when an embedding is longer than this, because the model has diverged. Good
+    models stay below 15, diverged ones reach thousands."""

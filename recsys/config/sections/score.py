@@ -1,0 +1,136 @@
+"""The sections about lists: who gets them, of which items, and how they are made."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recsys.config.sections.types import (
+    COHORT_PATTERN,
+    NonEmpty,
+    Options,
+    PositiveInt,
+    Section,
+    Seed,
+    Source,
+    StoredId,
+)
+
+
+class UserIds(Source):
+    """Users chosen from a table."""
+
+    column: NonEmpty = "user_id"
+    """The column of the user ids."""
+    where: NonEmpty | None = None
+    """An SQL condition on the table's columns."""
+
+
+class UserList(UserIds):
+    """Users who are asked for by their ids, and what they like."""
+
+    liked: NonEmpty | None = None
+    """For users whom the model does not know: a column with arrays of item ids that they like."""
+    liked_weights: NonEmpty | None = None
+    """A column with arrays of the weights of these items. A null array: all weigh the same. An item
+    without a positive weight is left out of the list, and does not count as liked."""
+
+
+class ItemList(Source):
+    """Items chosen from a table."""
+
+    column: NonEmpty = "item_id"
+    """The column of the item ids."""
+    where: NonEmpty | None = None
+    """An SQL condition on the table's columns."""
+
+
+class CandidateList(Source):
+    """Pairs of a user and an item: what may be recommended to whom."""
+
+    user: NonEmpty = "user_id"
+    """The column of the user ids."""
+    item: NonEmpty = "item_id"
+    """The column of the item ids."""
+    where: NonEmpty | None = None
+    """An SQL condition on the table's columns."""
+
+
+class Cohort(Section):
+    """Who gets recommendations."""
+
+    name: Annotated[str, Field(pattern=COHORT_PATTERN)] = "all"
+    """The cohort's name, a part of the output's path: a-z, 0-9, _ and -, beginning with a
+    letter."""
+    users: UserList | None = None
+    """A table of users. null: all users of the interactions that the model was trained on or, if
+    `items.candidates` is set, all users of that table. Every requested id gets a row in the status
+    table."""
+    sample: PositiveInt | None = None
+    """Only this many users, drawn by the seed. null: all."""
+    seed: Seed = 42
+    """The seed of the sample."""
+
+
+class Titles(Section):
+    """What items are called, for people."""
+
+    format: Literal["csv", "parquet"] = "csv"
+    """`csv` or `parquet`."""
+    path: NonEmpty | None = None
+    """A local path."""
+    options: Options = Field(default={})
+    """For CSV: `header`, `sep` or `delimiter`, `quote`, `escape` and `encoding`, with Spark's
+    meaning."""
+    column: NonEmpty = "item_id"
+    """The column of the item ids."""
+    title: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] = "title"
+    """The column of the titles, or a list of columns that are joined with `, `."""
+
+
+class Items(Section):
+    """Which items may be recommended."""
+
+    allow: ItemList | None = None
+    """Only the items of this table. null: all items of the model."""
+    deny: ItemList | None = None
+    """Not the items of this table."""
+    candidates: CandidateList | None = None
+    """For each user only the items of this table of pairs. They are ranked by score, and the best
+    `scoring.k` are published. Items that the user has seen are left out unless
+    `scoring.exclude_seen` is false."""
+    titles: Titles | None = None
+    """What items are called. Only `recsys recommend` reads it, without Spark; no result depends on
+    it."""
+
+
+class Scoring(Section):
+    """How lists are made."""
+
+    k: PositiveInt = 10
+    """The length of a list."""
+    exclude_seen: bool = True
+    """Leave out the items that the user has interacted with."""
+    fold_in: Literal["new", "all", "none"] = "new"
+    """Who gets a vector from the items they like. `new`: users whom the model does not know. `all`:
+    known users too, so that what they like since the training counts (see `interactions`).
+    `none`: nobody."""
+    fallback: Literal["popular", "none"] = "popular"
+    """What users get who have no list otherwise: `popular` (the items that most users liked) or
+    `none`."""
+    interactions: StoredId | None = None
+    """The id of interactions that a later run has prepared in the same root
+    (`interactions/<id>`). Their items count as seen, and new users are folded in from them. null:
+    only the interactions that the model was trained on."""
+    users_per_file: PositiveInt = 25_000
+    """Users per output file and scoring task."""
+
+
+class Similar(Section):
+    """What `recsys similar` writes."""
+
+    k: PositiveInt = 10
+    """The number of neighbours."""
+    items: ItemList | None = None
+    """A table of items whose neighbours are wanted. null: all items of the model."""
+    users: UserIds | None = None
+    """A table of users whose neighbours are wanted. null: all users of the model."""

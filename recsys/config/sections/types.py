@@ -1,0 +1,71 @@
+"""What all sections are made of: the base class and the types of single values."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# None of these names may look like a number, a date or NaN to a reader that infers the types of
+# partition values, nor leave the directory that it is a name in.
+COHORT_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
+RUN_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,127}$"
+# Models and interactions are called like their run, with a hash behind it.
+STORED_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,160}$"
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+
+
+class Section(BaseModel):
+    """A part of the configuration: closed and frozen."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+
+NonEmpty = Annotated[str, Field(min_length=1)]
+# A number of things; Spark and NumPy count no further.
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+StoredId = Annotated[str, Field(pattern=STORED_ID_PATTERN)]
+IdType = Literal["source", "string", "int", "long"]
+Options = dict[str, str | int | float | bool]
+
+
+class Source(Section):
+    """Anything that Spark reads."""
+
+    format: Literal["csv", "parquet", "json", "orc", "table"] = "csv"
+    """`csv`, `parquet`, `json`, `orc`, or `table` for a table of Spark's catalog."""
+    path: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] | None = None
+    """A path or a list of paths. Spark's globs work. A relative path is resolved by Spark's default
+    file system, which locally means the current directory."""
+    table: NonEmpty | None = None
+    """The name of the table, if `format` is `table`."""
+    options: Options = Field(default={})
+    """Options of Spark's reader, such as `header`, `sep`, `quote`, `escape` or `encoding`."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths as a list; empty for a table."""
+        if self.path is None:
+            return []
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+    def missing(self, key: str) -> str | None:
+        """Say what is missing to read this; None if nothing is. `key` is its place in the file."""
+        if self.format == "table":
+            if self.table is None or self.path is not None:
+                return (
+                    f"{key}.format is table: set {key}.table to the table's name and leave "
+                    f"{key}.path unset"
+                )
+        elif self.path is None or self.table is not None:
+            return (
+                f"{key}.format is {self.format}: set {key}.path to what is to be read and leave "
+                f"{key}.table unset"
+            )
+        return None

@@ -1,0 +1,30 @@
+"""The configurations that this package ships: the commented defaults, and one for each data set."""
+
+import difflib
+from importlib.resources import files
+
+from recsys.errors import ConfigError
+
+DEFAULTS = "base"
+
+
+def names() -> list[str]:
+    """Return their names, the defaults first."""
+    found = sorted(path.name for path in files("recsys").joinpath("conf").iterdir())
+    stems = [name.removesuffix(".yaml") for name in found if name.endswith(".yaml")]
+    return [DEFAULTS, *(name for name in stems if name != DEFAULTS)]
+
+
+def read(name: str) -> str:
+    """Return one of them as text.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in names():
+        close = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"config: found {name[:80]!r}, expected one of {', '.join(names())}{hint}"
+        )
+    return files("recsys").joinpath("conf", f"{name}.yaml").read_text(encoding="utf-8")
