@@ -201,21 +201,32 @@ def test_a_retry_takes_up_the_model_that_its_run_had_finished(
 ) -> None:
     source = csv_input(ratings_csv(small_ratings()))
     first = run("train", run_id="first", input=source)
-    in_the_way = tmp_path / "out/publications/all"
-    in_the_way.parent.mkdir()
-    in_the_way.write_text("a file where a directory must be")
-    with pytest.raises(OutputError, match=r"cannot read .*publications/all.*Not a directory"):
-        run(input=source)
-    in_the_way.unlink()
+    allowed = tmp_path / "allowed.csv"
+    allowed.write_text("item_id\nnothing\n")  # which only shows beside a model
+    items = {"allow": {"path": str(allowed), "options": {"header": True}}}
+    with pytest.raises(InputError, match="leave none of the model's"):
+        run(input=source, items=items)
+    allowed.write_text("item_id\n" + "\n".join(f"i{n:03}" for n in range(40)) + "\n")
     model = next(path for path in (tmp_path / "out/models").iterdir() if path.name[:2] == "r1")
     before = (model / "manifest.json").stat().st_mtime_ns
     # What would train another model, were it asked: the input has changed meanwhile.
     ratings_csv(small_ratings(seed=8))
-    again = run(input=source)
+    again = run(input=source, items=items)
     assert again["state"] == "complete"
     assert again["model_id"] == model.name != first["model_id"]
     assert (model / "manifest.json").stat().st_mtime_ns == before
     assert len(list((tmp_path / "out/models").iterdir())) == 2
+
+
+def test_what_stands_in_the_way_of_publishing_is_found_before_training(
+    run: Run, ratings_csv: Csv, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "out/publications/all"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("a file where a directory must be")
+    with pytest.raises(OutputError, match=r"cannot read .*publications/all.*Not a directory"):
+        run(input=csv_input(ratings_csv(small_ratings())))
+    assert not (tmp_path / "out/interactions").exists()
 
 
 def test_the_same_run_id_twice_is_one_result_and_another_request_is_refused(

@@ -100,7 +100,7 @@ class RunManifest(Outcome, Manifest):
     versions: dict[str, str]
     """Versions of this package, Python and the libraries."""
     spark: SparkSettings
-    """What the Spark session ran with."""
+    """The Spark session."""
     timings_seconds: dict[str, float]
     """Duration of each step."""
     error: str | None = None

@@ -5,7 +5,6 @@ interactions, and what may be recommended in its own sources. Every count comes 
 smallest id, so that nothing depends on where a row lies.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -74,7 +73,7 @@ def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> 
         lists.groupBy(USER)
         .agg(
             F.sort_array(F.collect_list(F.struct(RANK, ITEM, SCORE))).alias(_ENTRIES),
-            F.bool_or(_is_personal()).alias(_PERSONAL),
+            F.bool_or(is_personal()).alias(_PERSONAL),
         )
         .select(
             USER,
@@ -93,15 +92,7 @@ def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> 
         & (F.col(_LISTED) == F.when(rows > 0, F.col(_TOLD)).otherwise(0))
     )
     user = F.coalesce(F.col(USER).cast("string"), F.lit("null"))
-    wrong = {
-        "requests without a status": (F.col("missing"), F.col("missing_example")),
-        "statuses without a request of their own": (F.col("extra"), F.col("extra_example")),
-        "users whose status disagrees with their list": (
-            F.when((F.col(_TOLD) > 0) & ~F.coalesce(agree, F.lit(False)), 1),
-            user,
-        ),
-        "lists without a request": (F.when((rows > 0) & ~_is_asked(), 1), user),
-    }
+    wrong = _request_faults(rows, agree, user)
     broken = {name: (F.when(F.col(name), 1), user) for name in _list_faults(k)}
     odd = {"not_finite": (F.col("not_finite"), user)}
     faults = {**wrong, **broken, **odd}
@@ -130,11 +121,25 @@ def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> 
     )
 
 
+def _request_faults(rows: Column, agree: Column, user: Column) -> dict[str, tuple[Column, Column]]:
+    """Say what may be wrong between requests, statuses and lists: a count and an example each."""
+    return {
+        "requests without a status": (F.col("missing"), F.col("missing_example")),
+        "statuses without a request of their own": (F.col("extra"), F.col("extra_example")),
+        "users whose status disagrees with their list": (
+            F.when((F.col(_TOLD) > 0) & ~F.coalesce(agree, F.lit(False)), 1),
+            user,
+        ),
+        "lists without a request": (F.when((rows > 0) & ~_is_asked(), 1), user),
+    }
+
+
 def _is_asked() -> Column:
     return F.coalesce(F.col(_ASKED) > 0, F.lit(False))
 
 
-def _is_personal() -> Column:
+def is_personal() -> Column:
+    """Whether a row is of a list that was made with the model."""
     return F.col(SOURCE).isin(MODEL, FOLD_IN)
 
 
@@ -288,7 +293,7 @@ def per_item(lists: DataFrame) -> DataFrame:
     """Return what there is of each item, a row for each: small, and to be kept for some passes."""
     return lists.groupBy(ITEM).agg(
         F.count(F.lit(1)).alias(_ROWS),
-        F.count_if(_is_personal()).alias(_PERSONAL),
+        F.count_if(is_personal()).alias(_PERSONAL),
         F.min(USER).alias(USER),
     )
 
@@ -335,33 +340,3 @@ def outside_list(
             F.sum(_ROWS).alias("n"), F.min(F.struct(USER, ITEM)).alias("one")
         ).collect()[0]
     return Fault(int(row["n"] or 0), row["one"] and _pair(row["one"]))
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What users' lists have in common with their earlier ones.
-
-    Attributes:
-        users: who have a list made with the model in both.
-        mean: over these, of the share of the shorter list that is in the other; None without any.
-    """
-
-    users: int
-    mean: float | None
-
-
-def overlap(lists: DataFrame, earlier: DataFrame) -> Overlap:
-    """Compare two publications, user by user; the order of the items has no effect."""
-    both = _items_of(lists, "now").join(_items_of(earlier, "then"), on=USER, how="inner")
-    common = F.size(F.array_intersect("now", "then"))
-    shorter = F.least(F.size("now"), F.size("then"))
-    counted = both.groupBy(common.alias("common"), shorter.alias("shorter")).count().collect()
-    users = sum(row["count"] for row in counted)
-    # Summed without rounding, so that the order in which the groups come has no effect.
-    total = math.fsum(row["common"] / row["shorter"] * row["count"] for row in counted)
-    return Overlap(users, total / users if users else None)
-
-
-def _items_of(lists: DataFrame, name: str) -> DataFrame:
-    personal = lists.where(_is_personal() & F.col(ITEM).isNotNull())
-    return personal.groupBy(USER).agg(F.collect_set(ITEM).alias(name))

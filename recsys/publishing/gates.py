@@ -17,6 +17,7 @@ from recsys.model.manifest import EarlyStoppingReport, PairRules, TrainedModel
 from recsys.publishing import checks
 from recsys.publishing.checks import ByUser, Fault
 from recsys.publishing.manifest import State, Verdict
+from recsys.publishing.overlap import overlap
 
 PASSED: State = "passed"
 FAILED: State = "failed"
@@ -227,7 +228,7 @@ def _overlap(subject: Subject, previous: Previous | None, settings: Gates) -> li
         why_not = f"run {previous.run_id} has ids of other types"
     if previous is None or why_not or (low.value is None and high.value is None):
         return [low.not_applied(why_not), high.not_applied(why_not)]
-    found = checks.overlap(subject.lists, previous.lists)
+    found = overlap(subject.lists, previous.lists)
     few = _few(found.users, settings, " that run " + previous.run_id + " has as well")
     if few or found.mean is None:
         return [low.not_applied(few), high.not_applied(few)]

@@ -29,7 +29,7 @@ from contextlib import ExitStack, suppress
 from typing import BinaryIO, cast
 
 from recsys.config.sections import Iceberg
-from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
+from recsys.errors import ConfigError, ConflictError, OutputError, RecsysError
 from recsys.publishing.iceberg import footers
 from recsys.publishing.iceberg import history as past
 from recsys.publishing.iceberg.footers import CommittableFiles
@@ -52,11 +52,10 @@ try:
     import pyarrow as pa
     from pyiceberg.io import load_file_io
     from pyiceberg.table import Table
-    from pyiceberg.table.snapshots import Snapshot
     from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
     from recsys.publishing.iceberg import catalog as catalogs
-    from recsys.publishing.iceberg import commits as commits
+    from recsys.publishing.iceberg import commits, reader
     from recsys.publishing.iceberg.sweep import sweep
 except ImportError as error:
     raise ConfigError(
@@ -64,7 +63,6 @@ except ImportError as error:
         "this package with the extra iceberg: pip install 'recsys-batch[iceberg]'"
     ) from error
 
-READINGS = 20
 # All of a table's snapshots are in its metadata, which each commit copies some twenty times.
 SNAPSHOTS = 100
 GRACE = dt.timedelta(hours=1)
@@ -199,60 +197,8 @@ class IcebergTables:
     def read(
         self, unit: Unit, *, snapshot: int | None = None
     ) -> tuple[Version, pa.Table, pa.Table] | None:
-        """Read what readers see of a unit: the version, its recommendations and its statuses.
-
-        Args:
-            unit: what to read.
-            snapshot: a snapshot id of the recommendations' table; None: the current one.
-
-        Returns:
-            None where nothing is published.
-
-        Raises:
-            DamageError: a file is missing, or the rows are not those of the version.
-            OutputError: there is no such snapshot, or the catalog cannot be reached.
-        """
-        for attempt in range(READINGS):
-            table = self._load(RECOMMENDATIONS)
-            try:
-                return self._read(table, unit, snapshot)
-            except DamageError:
-                # A publisher may have put away what was current when the reading began.
-                again = self._load(RECOMMENDATIONS)
-                is_same = table is None or again is None or again.metadata == table.metadata
-                if is_same or attempt == READINGS - 1:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _read(
-        self, table: Table | None, unit: Unit, at: int | None
-    ) -> tuple[Version, pa.Table, pa.Table] | None:
-        if table is None:
-            return None
-        snapshot = table.current_snapshot() if at is None else table.snapshot_by_id(at)
-        if snapshot is None:
-            if at is None:
-                return None
-            raise OutputError(f"the recommendations have no snapshot {at}; it may have expired")
-        entry = past.shown(past.read(table.properties), unit, commits.sequence(snapshot))
-        if entry is None:
-            return None
-        rows = self._rows(table, snapshot, unit, entry)
-        return entry.version(unit), rows, self._statuses(unit, entry.run_id)
-
-    def _statuses(self, unit: Unit, run_id: str) -> pa.Table:
-        table = self._load(STATUS)
-        if table is not None:
-            entries = past.read(table.properties).get(unit, [])
-            entry = next((e for e in entries if e.run_id == run_id), None)
-            snapshot = commits.newest(table.snapshots(), entry) if entry else None
-            if entry is not None and snapshot is not None:
-                return self._rows(table, snapshot, unit, entry)
-        raise DamageError(f"{unit}: no snapshot of the statuses has those of run {run_id}")
-
-    def _rows(self, table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table:
-        with catalogs.errors(self._catalog):
-            return commits.rows(table, snapshot, unit, entry)
+        """Read what readers see of a unit; see `recsys.publishing.iceberg.reader.read`."""
+        return reader.read(self._catalog, unit, snapshot)
 
     # One commit to one table
 
