@@ -106,7 +106,6 @@ def test_lists_are_told_how_well_known_their_items_are() -> None:
     np.testing.assert_array_equal(found[1]["novelty"], [0, 3, np.nan])
     np.testing.assert_array_equal(found[2]["novelty"], [0.5, 3, np.nan])
     np.testing.assert_array_equal(found[2]["popular_share"], [0.5, 0, np.nan])
-    assert metrics.catalogue_coverage(top.values, 4) == 3 / 4
 
 
 def test_one_percent_of_the_items_are_popular_rounded_up_and_ties_go_to_the_first_rows() -> None:

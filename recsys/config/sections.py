@@ -172,6 +172,7 @@ class Training(Section):
     item_alpha: NonNegativeFloat = 1e-5
     user_alpha: NonNegativeFloat = 1e-5
     max_sampled: PositiveInt = 50
+    negatives_per_positive: PositiveInt = 5
     k: PositiveInt = 5
     n: PositiveInt = 10
     sample_weights: SampleWeights = SampleWeights()

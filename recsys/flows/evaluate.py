@@ -82,7 +82,11 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> tuple[Model, Trait
             about={"model_id": name},
         )
         model = load_model(job.spark, job.store, place)
-    learned = {"epochs": fitted.epochs, "early_stopping": fitted.report}
+    learned = {
+        "epochs": fitted.epochs,
+        "early_stopping": fitted.report,
+        "negatives": fitted.negatives,
+    }
     return model, held_out.item_traits(model, interactions.labels), learned
 
 

@@ -73,6 +73,7 @@ def train(job: Job) -> Model:
                     "loss": config.training.loss,
                     "epochs": fitted.epochs,
                     "early_stopping": fitted.report,
+                    "negatives": fitted.negatives,
                     "threads": threads(job),
                     "openmp": training.has_openmp(),
                     "seed": config.training.seed,
@@ -92,14 +93,7 @@ def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
     """Collect labelled pairs and train on them, for as many epochs as is best."""
     settings = job.config.training
     with job.run.step("collect"):
-        interactions = collect(
-            job.spark,
-            pairs,
-            no_components=settings.no_components,
-            with_ratings=settings.sample_weights.rating != "none",
-            with_ages=settings.sample_weights.half_life_days is not None,
-            max_share=job.config.memory.max_share,
-        )
+        interactions = collect(job.spark, pairs, settings, max_share=job.config.memory.max_share)
     with job.run.step("train"):
         fitted = training.fit(
             interactions.labels,
