@@ -45,7 +45,7 @@ def test_each_policy_gives_known_weights_with_a_mean_of_one(
     np.testing.assert_allclose(weights, np.array(expected) / np.mean(expected), rtol=1e-6)
 
 
-def test_without_a_policy_there_are_no_weights_and_impossible_ones_are_refused() -> None:
+def test_an_empty_policy_gives_no_weights_and_impossible_weights_are_refused() -> None:
     assert sample_weights(SampleWeights(rating="none", user_exponent=0.0), LABELS) is None
     linear = SampleWeights(rating="linear")
     with pytest.raises(TrainingError, match="rating of -1, expected none below 0"):
@@ -63,7 +63,7 @@ def test_without_a_policy_there_are_no_weights_and_impossible_ones_are_refused()
     share=st.floats(0.05, 0.9),
     counts=st.lists(st.integers(0, 12), min_size=1, max_size=8),
 )
-def test_each_item_gives_its_share_of_positives_and_keeps_one(
+def test_of_each_item_a_share_of_the_positives_is_held_out_and_one_always_stays(
     seed: int, share: float, counts: list[int]
 ) -> None:
     rows = [u for n in counts for u in range(n)] + [12, 12]
@@ -104,7 +104,7 @@ def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> 
     assert list(Validator(labels, held_out, EarlyStopping(max_users=1), 0).users) in ([0], [1])
 
 
-def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
+def test_the_best_epoch_is_kept_and_a_second_model_is_trained_on_all_pairs() -> None:
     labels = checkerboard()
     stop = {"patience": 3, "k": 5, "every": 1, "smoothing": 1}
     plain = {"rating": "none", "user_exponent": 0.0}
@@ -114,11 +114,11 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     assert report["kept_epoch"] == int(np.argmax(curve)) + 1
     assert report["epochs"] == list(range(1, min(60, report["kept_epoch"] + 3) + 1))
     assert report["ndcg"] == max(curve) > report["popularity_ndcg"]
-    # On everything: a quarter more, as there are a quarter more pairs than without a fifth.
+    # On all pairs, a quarter more than before, it takes a quarter more epochs.
     assert fitted.epochs == report["refit_epochs"] == round(report["kept_epoch"] * 1.25)
     plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
     assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
-    # Without a second training the best epoch's own state is what is kept.
+    # Without a second training the model is the state of the best epoch.
     stopping = EarlyStopping.model_validate({**stop, "refit": False})
     kept = fit(labels, given.model_copy(update={"early_stopping": stopping}), threads=1)
     assert kept.report["curve"] == curve
@@ -128,7 +128,7 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     assert max(curve) == judge.ndcg(kept.embeddings)
 
 
-def test_the_epoch_is_kept_whose_mean_with_those_before_is_highest() -> None:
+def test_the_kept_epoch_has_the_highest_mean_of_its_value_and_those_before() -> None:
     labels = checkerboard()
 
     def report(**stop: Any) -> dict[str, Any]:
@@ -143,12 +143,12 @@ def test_the_epoch_is_kept_whose_mean_with_those_before_is_highest() -> None:
     kept = int(np.argmax(means)) + 1
     assert found["kept_epoch"] == kept != int(np.argmax(curve)) + 1
     assert found["ndcg"] == curve[kept - 1] < max(curve)
-    # The mean also decides when it has not risen for long enough.
+    # The same mean decides when to stop.
     stopped = next(e for e in range(1, 31) if e - 1 - int(np.argmax(means[:e])) >= 3)
     assert report(smoothing=4, patience=3)["epochs"] == list(range(1, stopped + 1))
 
 
-def test_only_every_other_epoch_is_judged_and_always_the_last() -> None:
+def test_every_third_epoch_is_judged_and_always_the_last() -> None:
     labels = checkerboard()
 
     def report(epochs: int, every: int) -> dict[str, Any]:

@@ -104,8 +104,7 @@ def accuracy(
     hit_users, hit_ranks = users[found], ranks[found]
     hit = np.zeros((n, width), np.bool_)
     hit[hit_users, hit_ranks] = True
-    # Sums over ranks are cumulative, so they are added in the order of the list, however many users
-    # there are.
+    # Cumulative, so that each sum is in the order of the list, however many users there are.
     hits = np.cumsum(hit, axis=1)
     precisions = np.cumsum(np.where(hit, hits / np.arange(1, width + 1), 0.0), axis=1)
     first = np.where(hit.any(axis=1), np.argmax(hit, axis=1), width) + 1

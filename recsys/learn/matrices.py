@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import (
@@ -88,19 +88,17 @@ def collect(
             "no interactions are left to learn from; loosen filters.rating_threshold and the date "
             "window, or check input.columns"
         )
-    n_drawn = n_pairs * drawn_per_positive(settings, in_data=n_negatives)
+    n_drawn = n_pairs * drawn_per_positive(settings, n_negatives)
     check_collectable(
         spark, n_pairs, n_users, n_items, settings.no_components, max_share, n_drawn=n_drawn
     )
-    user_ids, item_ids = index_ids(used, USER), index_ids(used, ITEM)
-    with_ratings = settings.sample_weights.rating != "none"
-    with_ages = settings.sample_weights.half_life_days is not None
-    columns = [USER_INDEX, ITEM_INDEX, LABEL] + ([RATING] if with_ratings else [])
-    if with_ages:
-        newest = used.agg(F.max(TIMESTAMP)).collect()[0][0]
-        seconds = F.unix_seconds(F.lit(newest)) - F.unix_seconds(TIMESTAMP)
-        used = used.withColumn(AGE, (seconds / 86_400).cast("float"))
+    columns = [USER_INDEX, ITEM_INDEX, LABEL]
+    if settings.sample_weights.rating != "none":
+        columns.append(RATING)
+    if settings.sample_weights.half_life_days is not None:
+        used = used.withColumn(AGE, _age(used))
         columns.append(AGE)
+    user_ids, item_ids = index_ids(used, USER), index_ids(used, ITEM)
     table = (
         used.join(index_frame(spark, user_ids, USER, USER_INDEX), on=USER, how="inner")
         .join(index_frame(spark, item_ids, ITEM, ITEM_INDEX), on=ITEM, how="inner")
@@ -118,9 +116,18 @@ def collect(
         ),
         shape=(len(user_ids), len(item_ids)),
     )
-    ratings = table.column(RATING).to_numpy()[order].astype(np.float32) if with_ratings else None
-    ages = table.column(AGE).to_numpy()[order] if with_ages else None
+    ratings, ages = (
+        table.column(name).to_numpy()[order].astype(np.float32) if name in columns else None
+        for name in (RATING, AGE)
+    )
     return Interactions(user_ids, item_ids, labels, ratings, ages)
+
+
+def _age(pairs: DataFrame) -> Column:
+    """Return how many days each pair is older than the newest one, as float."""
+    newest = pairs.agg(F.max(TIMESTAMP)).collect()[0][0]
+    seconds = F.unix_seconds(F.lit(newest)) - F.unix_seconds(TIMESTAMP)
+    return (seconds / 86_400).cast("float")
 
 
 def check_collectable(

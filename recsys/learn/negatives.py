@@ -17,6 +17,11 @@ the ranking losses, where LightFM multiplies the step for a positive and its sam
 positive's weight. So each user has the same balance of positives and negatives, whatever the sample
 weights are.
 
+**What becomes of the penalty.** LightFM shrinks all embeddings at each step, by `item_alpha` and
+`user_alpha`. The steps for drawn negatives would multiply the penalty, so `training.train` divides
+both by the number of steps for each positive. (On goodbooks, with 5 negatives for each positive,
+validation nDCG@10 is 0.02 otherwise, and 0.07 so.)
+
 A user who has a pair with every item gets no negatives. The draws depend on the matrix, the seed
 and the number of the epoch alone.
 """
@@ -53,21 +58,21 @@ class Examples:
 
 
 def examples(
-    labels: sp.coo_matrix, weights: NDArray[np.float32] | None, settings: Training
+    labels: sp.coo_matrix, weights: NDArray[np.float32] | None, per_positive: int, seed: int
 ) -> Callable[[int], Examples]:
     """Return a function from the number of an epoch to what LightFM learns from in it.
 
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item, each pair once.
         weights: `(n_pairs,)` or None.
-        settings: the loss, the number of negatives to draw, and the seed.
+        per_positive: how many negatives to draw for each positive; 0: none.
+        seed: of the draws.
 
     Raises:
         TrainingError: negatives are needed and none can be drawn.
     """
-    n = drawn_per_positive(settings, in_data=_n_negatives(labels))
-    if n:
-        return _Drawing(labels, weights, n, settings.seed).draw
+    if per_positive:
+        return _Drawing(labels, weights, per_positive, seed).draw
     matrix = None
     if weights is not None:
         matrix = sp.coo_matrix((weights, (labels.row, labels.col)), shape=labels.shape)
@@ -75,9 +80,16 @@ def examples(
     return lambda epoch: the_same
 
 
-def drawn_per_positive(settings: Training, *, in_data: int) -> int:
-    """Return how many negatives are drawn for each positive if the data has `in_data` negatives."""
-    return settings.negatives_per_positive if settings.loss == "logistic" and not in_data else 0
+def drawn_per_positive(settings: Training, n_negatives: int) -> int:
+    """Return how many negatives are drawn for each positive, given how many are in the data."""
+    if settings.loss == "logistic" and n_negatives == 0:
+        return settings.negatives_per_positive
+    return 0
+
+
+def count(labels: sp.coo_matrix) -> int:
+    """Return how many pairs are negatives."""
+    return int(np.count_nonzero(labels.data < 0))
 
 
 def report(labels: sp.coo_matrix, settings: Training) -> dict[str, int] | None:
@@ -89,16 +101,12 @@ def report(labels: sp.coo_matrix, settings: Training) -> dict[str, int] | None:
     """
     if settings.loss != "logistic":
         return None
-    in_data = _n_negatives(labels)
-    n = drawn_per_positive(settings, in_data=in_data)
+    in_data = count(labels)
+    n = drawn_per_positive(settings, in_data)
     drawn = n * int(np.count_nonzero(_n_unobserved(labels)[labels.row]))
     if n:
         log.info("the data has no negatives: drawing %s unobserved pairs an epoch", f"{drawn:,}")
     return {"in_data": in_data, "drawn_per_positive": n, "drawn_per_epoch": drawn}
-
-
-def _n_negatives(labels: sp.coo_matrix) -> int:
-    return int(np.count_nonzero(labels.data < 0))
 
 
 def _n_unobserved(positives: sp.coo_matrix) -> NDArray[np.int64]:

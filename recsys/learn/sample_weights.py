@@ -1,4 +1,13 @@
-"""How much each pair counts in training. NumPy alone; it runs on the driver."""
+"""How much each pair counts in training. NumPy alone; it runs on the driver.
+
+**The rating of a negative.** A higher rating makes a stronger positive. For a negative it would be
+the other way round: 0.5 of 5 stars is a stronger dislike than 3. So a negative's weight must not
+come from the formula for positives. A formula that falls with the rating would need the upper end
+of the scale, and counts and sums have none. So a negative gets the mean of the positives' rating
+weights. All negatives count the same then, as LightFM's users expect, where a threshold decides
+what is negative; and positives and negatives are in the same balance as without rating weights. Age
+and the length of the user's history apply to both.
+"""
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,11 +32,7 @@ def sample_weights(
 
     - `rating`, for positives: `linear` r, `log` log(1 + r) (Hu, Koren & Volinsky 2008,
       "Collaborative Filtering for Implicit Feedback Datasets", section 6, temper counts this way),
-      `capped` min(r, cap). For negatives: the mean of this over the positives. A higher rating
-      makes a stronger positive, but not a stronger negative, so a negative must not get its weight
-      from the same formula. A formula that falls with the rating would need the scale's upper end,
-      which counts and sums do not have. With the mean, all negatives count the same, and the
-      balance of positives and negatives is that of training without rating weights.
+      `capped` min(r, cap). For negatives: the mean of this over the positives.
     - `half_life_days` h, for all pairs: 2 ** (-age / h).
     - `user_exponent` e, for all pairs: n ** -e, where n is the number of the user's pairs. With 1
       every user counts the same, with 0 every pair. Between the two, users with long histories

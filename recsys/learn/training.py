@@ -186,24 +186,9 @@ def train(
         TrainingError: it cannot run as configured, or the model diverged.
     """
     check_threads(threads)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from lightfm import LightFM
-    model = LightFM(
-        no_components=settings.no_components,
-        k=settings.k,
-        n=settings.n,
-        learning_schedule=settings.learning_schedule,
-        loss=settings.loss,
-        learning_rate=settings.learning_rate,
-        rho=settings.rho,
-        epsilon=settings.epsilon,
-        item_alpha=settings.item_alpha,
-        user_alpha=settings.user_alpha,
-        max_sampled=settings.max_sampled,
-        random_state=settings.seed,
-    )
-    examples = negatives.examples(labels, weights, settings)
+    per_positive = negatives.drawn_per_positive(settings, negatives.count(labels))
+    examples = negatives.examples(labels, weights, per_positive, settings.seed)
+    model = _lightfm(settings, steps_per_pair=1 + per_positive)
     average = Average(settings.ema_decay)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
@@ -223,6 +208,27 @@ def train(
             break
     progress.close()
     return current
+
+
+def _lightfm(settings: Training, steps_per_pair: int) -> Any:
+    """Return an untrained model; LightFM applies the penalties once in each step."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from lightfm import LightFM
+    return LightFM(
+        no_components=settings.no_components,
+        k=settings.k,
+        n=settings.n,
+        learning_schedule=settings.learning_schedule,
+        loss=settings.loss,
+        learning_rate=settings.learning_rate,
+        rho=settings.rho,
+        epsilon=settings.epsilon,
+        item_alpha=settings.item_alpha / steps_per_pair,
+        user_alpha=settings.user_alpha / steps_per_pair,
+        max_sampled=settings.max_sampled,
+        random_state=settings.seed,
+    )
 
 
 def _run_epoch(
