@@ -127,7 +127,7 @@ def trained_model(
     labels = seen.tocoo()
     click.echo(f"training {name}, {n_components} factors, {epochs} epochs ...", err=True)
     settings = Training(no_components=n_components, epochs=epochs)
-    weights = sample_weights(settings.sample_weights, labels.row, labels.data)
+    weights = sample_weights(settings.sample_weights, labels, labels.data)
     model = train(labels, settings, threads=1, weights=weights)
     rows = np.random.default_rng(0).permutation(seen.shape[0])[:n_users]
     listed = seen[rows]

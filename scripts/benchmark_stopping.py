@@ -78,7 +78,7 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
         return len(curve) >= kept and since_best >= PATIENCE
 
     known = weighing(data, settings)
-    weights = sample_weights(settings.sample_weights, data.labels.row, **known)
+    weights = sample_weights(settings.sample_weights, data.labels, **known)
     # As long as it takes: the job may train on everything for more than `epochs`.
     endless = settings.model_copy(update={"epochs": 10 * max(settings.epochs, kept)})
     training.train(data.labels, endless, threads=threads, weights=weights, stop=judge)

@@ -71,7 +71,7 @@ class Peers:
         settings = EarlyStopping()
         held_out = hold_out(data.labels, settings, seed)
         self.judge = Validator(data.labels, held_out, settings, seed)
-        rows, cols = data.labels.row[held_out.trained], data.labels.col[held_out.trained]
+        rows, cols = data.labels.row[~held_out], data.labels.col[~held_out]
         ones = np.ones(len(rows), np.float32)
         self.part = sp.csr_matrix((ones, (rows, cols)), shape=data.labels.shape)
 

@@ -64,7 +64,13 @@ def trained_model(
         counts=counts,
         pair_rules=PairRules(**{**plain, **rules}),
         training=TrainingReport(
-            loss="warp", epochs=1, early_stopping=early_stopping, threads=1, openmp=True, seed=42
+            loss="warp",
+            epochs=1,
+            early_stopping=early_stopping,
+            negatives=None,
+            threads=1,
+            openmp=True,
+            seed=42,
         ),
     )
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from recsys.config.sections import EarlyStopping, SampleWeights
 from recsys.errors import TrainingError
 from recsys.learn.early_stopping import Validator, hold_out
+from recsys.learn.embeddings import Embeddings
 from recsys.learn.sample_weights import sample_weights
 from recsys.learn.training import fit, train
 from tests.test_training import checkerboard, settings
 
-USERS = np.array([0, 0, 0, 0, 1], np.int32)
+# Four pairs of user 0 and one of user 1.
+LABELS = sp.coo_matrix((np.ones(5, np.float32), ([0, 0, 0, 0, 1], [0, 1, 2, 3, 0])))
 RATINGS = np.array([1, 3, 7, 0, 1], np.float32)
 AGES = np.array([0, 10, 20, 0, 10], np.float32)
 
@@ -37,23 +39,23 @@ def test_each_policy_gives_known_weights_with_a_mean_of_one(
 ) -> None:
     plain = {"rating": "none", "user_exponent": 0.0}
     chosen = SampleWeights.model_validate({**plain, **policy})
-    weights = sample_weights(chosen, USERS, RATINGS, AGES)
+    weights = sample_weights(chosen, LABELS, RATINGS, AGES)
     assert weights is not None
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, np.array(expected) / np.mean(expected), rtol=1e-6)
 
 
-def test_without_a_policy_there_are_no_weights_and_impossible_ones_are_refused() -> None:
-    assert sample_weights(SampleWeights(rating="none", user_exponent=0.0), USERS) is None
+def test_an_empty_policy_gives_no_weights_and_impossible_weights_are_refused() -> None:
+    assert sample_weights(SampleWeights(rating="none", user_exponent=0.0), LABELS) is None
     linear = SampleWeights(rating="linear")
-    with pytest.raises(TrainingError, match="found a rating of -1, expected none below 0"):
-        sample_weights(linear, USERS, RATINGS - 1)
+    with pytest.raises(TrainingError, match="rating of -1, expected none below 0"):
+        sample_weights(linear, LABELS, RATINGS - 1)
     with pytest.raises(TrainingError, match="the mean of the weights is 0"):
-        sample_weights(linear, USERS, RATINGS * 0)
-    with pytest.raises(TrainingError, match="there are no ratings"):
-        sample_weights(linear, USERS)
-    with pytest.raises(TrainingError, match="there are no timestamps"):
-        sample_weights(SampleWeights(rating="none", half_life_days=1.0), USERS)
+        sample_weights(linear, LABELS, RATINGS * 0)
+    with pytest.raises(TrainingError, match="rating: 'linear' needs ratings, found none"):
+        sample_weights(linear, LABELS)
+    with pytest.raises(TrainingError, match="half_life_days needs timestamps, found none"):
+        sample_weights(SampleWeights(rating="none", half_life_days=1.0), LABELS)
 
 
 @given(
@@ -61,7 +63,7 @@ def test_without_a_policy_there_are_no_weights_and_impossible_ones_are_refused()
     share=st.floats(0.05, 0.9),
     counts=st.lists(st.integers(0, 12), min_size=1, max_size=8),
 )
-def test_each_item_gives_its_share_of_positives_and_keeps_one(
+def test_of_each_item_a_share_of_the_positives_is_held_out_and_one_always_stays(
     seed: int, share: float, counts: list[int]
 ) -> None:
     rows = [u for n in counts for u in range(n)] + [12, 12]
@@ -77,13 +79,11 @@ def test_each_item_gives_its_share_of_positives_and_keeps_one(
             hold_out(labels, EarlyStopping(share=share), seed)
         return
     held_out = hold_out(labels, EarlyStopping(share=share), seed)
-    assert not (held_out.trained & held_out.validation).any()
-    assert (held_out.trained | held_out.validation).all()
-    assert (labels.data[held_out.validation] > 0).all()
-    found = np.bincount(labels.col[held_out.validation], minlength=len(wanted))
+    assert (labels.data[held_out] > 0).all()
+    found = np.bincount(labels.col[held_out], minlength=len(wanted))
     assert found.tolist() == wanted
     again = hold_out(labels, EarlyStopping(share=share), seed)
-    assert np.array_equal(again.validation, held_out.validation)
+    assert np.array_equal(again, held_out)
 
 
 def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> None:
@@ -91,13 +91,12 @@ def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> 
     labels = sp.coo_matrix(
         (np.ones(5, np.float32), ([0, 0, 0, 1, 1], [0, 1, 3, 0, 1])), shape=(3, 4)
     )
-    held_out = hold_out(labels, EarlyStopping(share=0.5), 0)
-    object.__setattr__(held_out, "validation", np.array([False, True, True, True, False]))
-    object.__setattr__(held_out, "trained", ~held_out.validation)
+    held_out = np.array([False, True, True, True, False])
     judge = Validator(labels, held_out, EarlyStopping(k=2), 0)
     scores = np.array([9, 1, 2, 3], np.float32)  # of the items, for everyone
     zeros = np.zeros((3, 1), np.float32)
-    found = judge.ndcg(zeros, zeros[:, 0], np.zeros((4, 1), np.float32), scores)
+    model = Embeddings(zeros, zeros[:, 0], np.zeros((4, 1), np.float32), scores)
+    found = judge.ndcg(model)
     # User 0 gets 3, 2: a hit at rank 1 of two. User 1 gets 0, 3: the one to be found comes first.
     assert found == pytest.approx((1 / (1 + 1 / np.log2(3)) + 1) / 2)
     # By popularity items 0 and 1 were trained on once: user 0 gets 1, 2; user 1 gets 0, 2.
@@ -105,7 +104,7 @@ def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> 
     assert list(Validator(labels, held_out, EarlyStopping(max_users=1), 0).users) in ([0], [1])
 
 
-def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
+def test_the_best_epoch_is_kept_and_a_second_model_is_trained_on_all_pairs() -> None:
     labels = checkerboard()
     stop = {"patience": 3, "k": 5, "every": 1, "smoothing": 1}
     plain = {"rating": "none", "user_exponent": 0.0}
@@ -115,24 +114,21 @@ def test_the_best_epoch_is_kept_and_refitted_on_everything() -> None:
     assert report["kept_epoch"] == int(np.argmax(curve)) + 1
     assert report["epochs"] == list(range(1, min(60, report["kept_epoch"] + 3) + 1))
     assert report["ndcg"] == max(curve) > report["popularity_ndcg"]
-    # On everything: a quarter more, as there are a quarter more pairs than without a fifth.
+    # On all pairs, a quarter more than before, it takes a quarter more epochs.
     assert fitted.epochs == report["refit_epochs"] == round(report["kept_epoch"] * 1.25)
     plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
     assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
-    # Without a second training the best epoch's own state is what is kept.
+    # Without a second training the model is the state of the best epoch.
     stopping = EarlyStopping.model_validate({**stop, "refit": False})
     kept = fit(labels, given.model_copy(update={"early_stopping": stopping}), threads=1)
     assert kept.report["curve"] == curve
     assert (kept.epochs, kept.report["refit_epochs"]) == (report["kept_epoch"], None)
     held_out = hold_out(labels, stopping, given.seed)
     judge = Validator(labels, held_out, stopping, given.seed)
-    found = kept.embeddings
-    assert max(curve) == judge.ndcg(
-        found.user_embeddings, found.user_biases, found.item_embeddings, found.item_biases
-    )
+    assert max(curve) == judge.ndcg(kept.embeddings)
 
 
-def test_the_epoch_is_kept_whose_mean_with_those_before_is_highest() -> None:
+def test_the_kept_epoch_has_the_highest_mean_of_its_value_and_those_before() -> None:
     labels = checkerboard()
 
     def report(**stop: Any) -> dict[str, Any]:
@@ -147,12 +143,12 @@ def test_the_epoch_is_kept_whose_mean_with_those_before_is_highest() -> None:
     kept = int(np.argmax(means)) + 1
     assert found["kept_epoch"] == kept != int(np.argmax(curve)) + 1
     assert found["ndcg"] == curve[kept - 1] < max(curve)
-    # The mean also decides when it has not risen for long enough.
+    # The same mean decides when to stop.
     stopped = next(e for e in range(1, 31) if e - 1 - int(np.argmax(means[:e])) >= 3)
     assert report(smoothing=4, patience=3)["epochs"] == list(range(1, stopped + 1))
 
 
-def test_only_every_other_epoch_is_judged_and_always_the_last() -> None:
+def test_every_third_epoch_is_judged_and_always_the_last() -> None:
     labels = checkerboard()
 
     def report(epochs: int, every: int) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from recsys.errors import TrainingError
 from recsys.kernel.fold_in import FoldIn, fold_in, plain_mean
 from recsys.kernel.topk import KernelError
-from recsys.learn.fold_in_map import _Regression, fit
+from recsys.learn.fold_in_candidates import Regression
+from recsys.learn.fold_in_map import fit
 
 ITEMS = np.array([[1, 0], [0, 1], [3, 4], [-1, 2]], np.float32)
 Histories = list[list[int]]
@@ -57,7 +58,7 @@ def test_matrix_intercept_and_shrinkage_are_applied_as_written() -> None:
     assert fold(fitted, [[0, 2]]).tolist() == [[11, 22]]
 
 
-def test_weights_move_the_mean_and_what_the_shrinkage_sees() -> None:
+def test_weights_change_the_mean_and_the_number_of_items_that_shrinkage_counts() -> None:
     plain = replace(plain_mean(2), shrinkage=1.6)
     # Weights 3 and 1 stand for 16 / 10 items: 1.6 / (1.6 + 1.6) of the mean (0.75, 0.25).
     assert fold(plain, [[0, 1]], [3, 1]).tolist() == [[0.375, 0.125]]
@@ -96,7 +97,7 @@ def batches(draw: st.DrawFn) -> tuple[NDArray[np.float32], Histories, int]:
 
 @given(batches())
 @settings(max_examples=60, deadline=None)
-def test_a_user_has_the_same_bits_alone_in_company_and_in_any_order(
+def test_a_user_has_the_same_bits_in_any_batch_and_with_items_in_any_order(
     batch: tuple[NDArray[np.float32], Histories, int],
 ) -> None:
     items, histories, seed = batch
@@ -114,7 +115,7 @@ def test_a_user_has_the_same_bits_alone_in_company_and_in_any_order(
         assert again.tobytes() == weighted.tobytes()
 
 
-def test_items_that_cancel_do_not_show_in_which_order_they_were_given() -> None:
+def test_items_that_cancel_give_the_same_bits_in_any_order() -> None:
     # In float64, (1e17 + 1) - 1e17 is 0 and (1e17 - 1e17) + 1 is 1.
     items = np.array([[1e17], [1], [-1e17]], np.float32)
     orders = [[0, 1, 2], [0, 2, 1], [1, 2, 0], [2, 0, 1]]
@@ -125,7 +126,7 @@ def test_items_that_cancel_do_not_show_in_which_order_they_were_given() -> None:
     assert fold(plain_mean(1), [[1, 0, 0, 0]], weights[::-1], items).tobytes() == one.tobytes()
 
 
-def test_a_user_has_the_same_bits_across_the_bounds_of_internal_batches() -> None:
+def test_a_user_has_the_same_bits_on_both_sides_of_an_internal_batch() -> None:
     rng = np.random.default_rng(3)
     items = rng.normal(size=(500, 32)).astype(np.float32)
     histories = [rng.integers(0, 500, rng.integers(0, 30)).tolist() for _ in range(2500)]
@@ -139,7 +140,7 @@ def test_a_user_has_the_same_bits_across_the_bounds_of_internal_batches() -> Non
 
 @given(batches(), st.sampled_from([1.0, 0.25, 3e38, 1e-30]))
 @settings(max_examples=40, deadline=None)
-def test_equal_weights_are_no_weights(
+def test_equal_weights_give_the_same_bits_as_none(
     batch: tuple[NDArray[np.float32], Histories, int], weight: float
 ) -> None:
     items, histories, _ = batch
@@ -149,7 +150,7 @@ def test_equal_weights_are_no_weights(
     assert weighted.tobytes() == fold(fitted, histories, items=items).tobytes()
 
 
-def test_equal_weights_are_no_weights_even_where_items_nearly_cancel() -> None:
+def test_equal_weights_give_the_same_bits_as_none_even_if_items_nearly_cancel() -> None:
     items = np.array([[1e12, 7], [1, 3], [-1e12, 5]], np.float32)
     history = [[0, 1, 2]]
     weighted = fold(plain_mean(2), history, [0.1] * 3, items)
@@ -168,7 +169,7 @@ def test_equal_weights_are_no_weights_even_where_items_nearly_cancel() -> None:
         ([[0], [1]], [1, np.nan], "positive, finite weights, found nan"),
     ],
 )
-def test_an_entry_that_cannot_be_used_names_the_user(
+def test_an_error_about_an_entry_names_the_user(
     histories: Histories, weights: list[float] | None, message: str
 ) -> None:
     with pytest.raises(KernelError, match=message) as caught:
@@ -176,7 +177,7 @@ def test_an_entry_that_cannot_be_used_names_the_user(
     assert caught.value.row == 1
 
 
-def test_a_vector_that_is_not_finite_names_the_user() -> None:
+def test_an_error_about_a_vector_that_is_not_finite_names_the_user() -> None:
     items = np.array([[1, 1], [np.nan, 1]], np.float32)
     with pytest.raises(KernelError, match="finite") as caught:
         fold(plain_mean(2), [[0], [0], [0, 1]], items=items)
@@ -208,10 +209,10 @@ def world(
     n_items: int = 300,
     length: int = 12,
 ) -> dict[str, Any]:
-    """Users who like what lies in the direction of a taste of their own.
+    """Each user has a taste, a direction, and likes items that lie in this direction.
 
-    `spread` is the items' standard deviation in each direction; tastes are alike in all of them.
-    A user's embedding is the taste itself.
+    `spread` is the items' standard deviation in each dimension. Tastes have the same one in all
+    dimensions. A user's embedding is the taste itself.
     """
     rng = np.random.default_rng(seed)
     items = rng.normal(size=(n_items, len(spread))) * spread
@@ -243,7 +244,7 @@ def test_ridge_recovers_a_planted_matrix_and_intercept() -> None:
     rng = np.random.default_rng(0)
     matrix, intercept = rng.normal(size=(5, 5)), rng.normal(size=5)
     x, weights = rng.normal(size=(200, 5)) + 2, rng.uniform(1, 9, 200)
-    regression = _Regression(x, x @ matrix + intercept, weights)
+    regression = Regression(x, x @ matrix + intercept, weights)
     found, constant = regression.solve(0.0, True)
     np.testing.assert_allclose(found, matrix, atol=1e-8)
     np.testing.assert_allclose(constant, intercept, atol=1e-8)
@@ -253,9 +254,9 @@ def test_ridge_recovers_a_planted_matrix_and_intercept() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_linear_map_is_chosen_where_the_mean_leans_and_serves_new_users(seed: int) -> None:
-    # Items spread four times wider in two directions pull every mean that way; the taste is the
-    # mean with that taken back.
+def test_a_linear_map_is_chosen_if_the_mean_is_distorted_and_it_serves_new_users(seed: int) -> None:
+    # Items are spread four times wider in two dimensions, so every mean is too long in these. The
+    # taste is the mean with this reversed.
     spread = [4.0, 4.0, 1.0, 1.0, 1.0, 1.0]
     data = world(seed, spread=spread, n_users=1000)
     known = {
@@ -275,9 +276,9 @@ def test_a_linear_map_is_chosen_where_the_mean_leans_and_serves_new_users(seed: 
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_mean_stays_where_it_is_better(seed: int) -> None:
-    # The taste lies in two wide directions; the others are noise that whitening would let in, and
-    # embeddings of users that say nothing leave ridge with nothing to learn from.
+def test_the_mean_is_kept_if_it_is_better(seed: int) -> None:
+    # The taste lies in two wide dimensions. The others are noise, which whitening would amplify.
+    # The users' embeddings are random, so ridge has nothing to learn from.
     rng = np.random.default_rng(seed)
     data = world(seed, spread=[2.0, 2.0])
     noise = rng.normal(size=(300, 6)).astype(np.float32)
@@ -300,7 +301,7 @@ def test_a_lead_within_the_noise_keeps_the_mean(monkeypatch: pytest.MonkeyPatch)
     assert "no candidate is clearly ahead" in report["reason"]
 
 
-def test_a_held_out_half_that_comes_first_is_a_perfect_score() -> None:
+def test_a_map_that_ranks_the_held_out_half_first_has_an_ndcg_of_one() -> None:
     # Ten groups of six items, each liked by users of its own: with the given three left out, the
     # other three come first.
     rng = np.random.default_rng(0)
@@ -318,16 +319,16 @@ def test_a_held_out_half_that_comes_first_is_a_perfect_score() -> None:
     assert report["held_out_users"] == 100
 
 
-def test_biases_that_mislead_are_turned_down() -> None:
+def test_misleading_biases_get_a_small_scale() -> None:
     data = world(spread=[1.0] * 4)
     data["item_biases"] = np.random.default_rng(5).normal(size=300).astype(np.float32) * 3
     fitted, _ = fit(**data, seed=0)
     assert fitted.bias_scale * np.sqrt((fitted.matrix**2).sum() / 4) ** -1 < 0.3
 
 
-def test_what_a_user_left_in_their_own_items_does_not_count_as_found() -> None:
-    # Everybody likes items at random, so nothing can be foretold. Each item is the mean of its few
-    # users, so the given half of a history points straight at the other half all the same.
+def test_the_trace_of_users_in_their_own_items_does_not_make_a_map_look_good() -> None:
+    # Everybody likes items at random, so nothing can be predicted. But each item is the mean of its
+    # few users, so the given half of a history points straight to the other half.
     rng = np.random.default_rng(0)
     n_users, n_items, length = 500, 1500, 8
     liked = np.sort([rng.choice(n_items, length, replace=False) for _ in range(n_users)], axis=1)
@@ -343,7 +344,7 @@ def test_what_a_user_left_in_their_own_items_does_not_count_as_found() -> None:
         "indptr": np.arange(0, n_users * length + 1, length, dtype=np.int64),
         "items": liked.astype(np.int32).ravel(),
     }
-    assert found_of_the_other_half(plain_mean(64), data).mean() > 0.15  # a naive judge is deceived
+    assert found_of_the_other_half(plain_mean(64), data).mean() > 0.15  # if traces are not removed
     _, report = fit(**data, seed=0)
     assert max(candidate["ndcg"] for candidate in report["candidates"]) < 0.05
 
@@ -357,15 +358,7 @@ def test_one_seed_gives_the_same_map_and_report_twice() -> None:
     assert json.loads(json.dumps(report)) == report
 
 
-def test_training_weights_of_one_fit_the_same_map_as_none() -> None:
-    data = world(spread=[3.0, 1.0, 1.0])
-    ones = np.ones(len(data["items"]), np.float32)
-    (first, report), (weighted, other) = fit(**data, seed=1), fit(**data, weights=ones, seed=1)
-    assert report == other
-    assert first.matrix.tobytes() == weighted.matrix.tobytes()
-
-
-def test_too_few_users_to_choose_by_keep_the_mean_and_say_so() -> None:
+def test_with_too_few_users_the_mean_is_kept_and_the_report_says_so() -> None:
     fitted, report = fit(**world(spread=[3.0, 1.0], n_users=40), seed=0)
     assert (fitted.kind, fitted.bias_scale, fitted.shrinkage) == ("mean", 1.0, 0.0)
     assert "fewer than 30" in report["reason"]

@@ -1,4 +1,4 @@
-"""The worker that makes and measures lists: the model's and the popular ones, each by its own."""
+"""The worker that makes and measures the lists of test users, with the model and by popularity."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ TRAITS = Broadcast(Traits(metrics.self_information(HOLDERS, 8), metrics.most_pop
 
 
 def people(**changes: Any) -> pd.DataFrame:
-    """Two known users round one whom the model does not know; all have seen item 2."""
+    """Two known users, and between them one whom the model does not know. All have seen item 2."""
     return pd.DataFrame(
         {
             "user_id": ["a", "new", "b"],
@@ -53,7 +53,7 @@ def people(**changes: Any) -> pd.DataFrame:
     ).assign(**changes)
 
 
-def test_each_of_the_two_is_measured_by_its_own_lists_and_ranks() -> None:
+def test_model_and_popularity_are_measured_by_their_own_lists_and_ranks() -> None:
     found = pd.concat(evaluate(iter([people()]), CATALOGUE, TRAITS, [1, 2], True))
     assert set(found) == set(names(EVALUATED_SCHEMA))
     two = found[found["k"] == 2].set_index(["model", "user_id"])

@@ -1,10 +1,12 @@
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from recsys.config.sections import Training
 from recsys.errors import InputError, MemoryLimitError
 from recsys.learn.matrices import check_collectable, collect
 from recsys.runtime import memory
@@ -19,6 +21,11 @@ def scratch(spark: SparkSession, tmp_path: Path) -> Scratch:
     return Scratch(store, store.uri("scratch"))
 
 
+def settings(rating: str, **more: Any) -> Training:
+    weights = {"rating": rating, "user_exponent": 0.0}
+    return Training.model_validate({"no_components": 4, "sample_weights": weights, **more})
+
+
 def pairs(spark: SparkSession, rows: list[tuple[object, ...]], item: str = "bigint") -> DataFrame:
     return spark.createDataFrame(rows, SCHEMA.format(item=item))
 
@@ -31,9 +38,7 @@ def test_indices_follow_the_ids_as_utf8_bytes_and_as_numbers(
     numbers = [-5, 2, 10, 10**12, 7]
     rows = [(name, number, 1.0, 1) for name, number in zip(names, numbers, strict=True)]
     random.Random(1).shuffle(rows)
-    found = collect(
-        spark, scratch, pairs(spark, rows), no_components=4, with_ratings=False, max_share=0.8
-    )
+    found = collect(spark, scratch, pairs(spark, rows), settings("none"), max_share=0.8)
     assert found.user_ids.to_pylist() == names
     assert found.item_ids.to_pylist() == sorted(numbers)
     assert str(found.item_ids.type) == "int64"
@@ -49,14 +54,8 @@ def test_the_matrix_holds_the_labelled_pairs_in_order_for_any_partitioning(
     used = [row for row in rows if row[3] != 0]
     for partitions in (1, 2, 7):
         random_.shuffle(rows)
-        found = collect(
-            spark,
-            scratch,
-            pairs(spark, rows).repartition(partitions),
-            no_components=4,
-            with_ratings=True,
-            max_share=0.8,
-        )
+        shuffled = pairs(spark, rows).repartition(partitions)
+        found = collect(spark, scratch, shuffled, settings("log"), max_share=0.8)
         users, items = found.user_ids.to_pylist(), found.item_ids.to_pylist()
         got = [
             (users[r], items[c], float(rating), int(value))
@@ -69,15 +68,9 @@ def test_the_matrix_holds_the_labelled_pairs_in_order_for_any_partitioning(
 
 
 def test_nothing_to_learn_from_is_an_error(spark: SparkSession, scratch: Scratch) -> None:
+    one = pairs(spark, [("u", 1, 1.0, 0)])
     with pytest.raises(InputError, match="no interactions are left"):
-        collect(
-            spark,
-            scratch,
-            pairs(spark, [("u", 1, 1.0, 0)]),
-            no_components=4,
-            with_ratings=False,
-            max_share=0.8,
-        )
+        collect(spark, scratch, one, settings("none"), max_share=0.8)
 
 
 def test_too_many_interactions_for_the_memory_are_refused_with_the_numbers(

@@ -78,6 +78,7 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
         "openmp": True,
         "seed": 42,
         "early_stopping": None,
+        "negatives": None,
     }
     assert manifest["configuration"]["filters"]["rating_threshold"] == 4.0
     assert len(manifest["configuration_hash"]) == 64

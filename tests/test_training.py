@@ -60,7 +60,7 @@ def test_logistic_learns_from_negatives() -> None:
     assert (np.sign(scores) == signs).mean() > 0.95
 
 
-def test_the_rate_that_ruins_a_model_stops_the_job_with_what_to_try() -> None:
+def test_a_diverging_model_stops_the_job_and_the_message_says_what_to_try() -> None:
     rng = np.random.default_rng(0)
     cells = np.unique(rng.integers(0, 300, (9000, 2)), axis=0)
     labels = sp.coo_matrix((np.ones(len(cells), np.float32), cells.T), shape=(300, 300))
@@ -72,7 +72,7 @@ def test_the_rate_that_ruins_a_model_stops_the_job_with_what_to_try() -> None:
     assert "try training.learning_rate 0.05 (now 1)" in message
 
 
-def test_a_model_that_is_not_finite_stops_the_job_too() -> None:
+def test_a_model_that_is_not_finite_stops_the_job() -> None:
     with pytest.raises(TrainingError, match=r"diverged: .*(not finite|longest)"):
         train(checkerboard(), settings(loss="bpr", learning_rate=1e30), threads=1)
 

@@ -21,7 +21,13 @@ from recsys.evaluate import held_out, report, splits
 from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
-from recsys.flows.train import early_stopping_report, input_tables, learn, origin
+from recsys.flows.train import (
+    early_stopping_report,
+    input_tables,
+    learn,
+    negatives_report,
+    origin,
+)
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import plain_mean
@@ -98,7 +104,9 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
         model,
         held_out.item_traits(model, interactions.labels),
         EvaluatedTraining(
-            epochs=fitted.epochs, early_stopping=early_stopping_report(config, fitted.report)
+            epochs=fitted.epochs,
+            early_stopping=early_stopping_report(config, fitted.report),
+            negatives=negatives_report(fitted),
         ),
     )
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from recsys.evaluate.manifest import EvaluationCounts, Metric
 from recsys.ingest.manifest import InteractionsManifest, PreparationCounts
-from recsys.model.manifest import EarlyStoppingReport, ModelManifest
+from recsys.model.manifest import EarlyStoppingReport, ModelManifest, NegativesReport
 from recsys.publishing.manifest import Verdict, VersionManifest
 from recsys.score.manifest import CandidateCounts, SimilarCounts
 from recsys.store.manifest import File, Manifest, Part
@@ -45,6 +45,8 @@ class EvaluatedTraining(Part):
     """Epochs that made the model."""
     early_stopping: EarlyStoppingReport | None
     """How the epoch was chosen; null without early stopping."""
+    negatives: NegativesReport | None
+    """For the logistic loss: what was learned from as negatives; null for other losses."""
 
 
 class Outcome(Part):

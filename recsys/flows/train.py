@@ -16,6 +16,7 @@ from recsys.model.manifest import (
     EarlyStoppingReport,
     FoldInReport,
     ModelOrigin,
+    NegativesReport,
     PairRules,
     TrainingReport,
 )
@@ -76,13 +77,7 @@ def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
     settings = job.config.training
     with job.run.step("collect"):
         interactions = collect(
-            job.spark,
-            job.scratch,
-            pairs,
-            no_components=settings.no_components,
-            with_ratings=settings.sample_weights.rating != "none",
-            with_ages=settings.sample_weights.half_life_days is not None,
-            max_share=job.config.memory.max_share,
+            job.spark, job.scratch, pairs, settings, max_share=job.config.memory.max_share
         )
     with job.run.step("train"):
         fitted = training.fit(
@@ -110,6 +105,11 @@ def early_stopping_report(config: Config, report: dict[str, Any]) -> EarlyStoppi
     """Return what early stopping reported, typed; None where it was not used."""
     settings = config.training.early_stopping
     return None if settings is None else EarlyStoppingReport(share=settings.share, **report)
+
+
+def negatives_report(fitted: training.Fitted) -> NegativesReport | None:
+    """Return what was learned from as negatives, typed; None for losses without negatives."""
+    return None if fitted.negatives is None else NegativesReport(**fitted.negatives)
 
 
 def origin(
@@ -141,6 +141,7 @@ def origin(
             loss=config.training.loss,
             epochs=fitted.epochs,
             early_stopping=early_stopping_report(config, fitted.report),
+            negatives=negatives_report(fitted),
             threads=threads(job),
             openmp=training.has_openmp(),
             seed=config.training.seed,

@@ -1,4 +1,5 @@
-"""What runs on executors: exact top-k and the function that Spark calls with Arrow batches.
+"""What runs on executors: exact top-k, and the functions that Spark calls with Arrow batches.
 
-It imports NumPy and pandas alone. The driver ships it (see `recsys.runtime.session`).
+It imports only NumPy and pandas. The driver sends it to the executors (see
+`recsys.runtime.session`), so they do not need this project installed.
 """

@@ -26,7 +26,7 @@ COMPARED = (MODEL, POPULARITY)
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of the items from training, broadcast beside the model.
+    """Facts about the items from training, broadcast beside the model.
 
     Attributes:
         information: `(n_items,)` float64, from `metrics.self_information`.
@@ -54,20 +54,22 @@ def evaluate(
 ) -> Iterator[pd.DataFrame]:
     """Rank the catalogue for test users with the model and by popularity, and evaluate both.
 
+    Users whom the model does not know get popular items in both rankings.
+
     Args:
-        batches: `user_id`, `source` (`model`, or anything else for users whom the model does not
-            know: they get popular items in both), `embedding`, `bias`, `seen` (item rows, left
-            out), `relevant` (item rows), `outside` (how many more relevant items the catalogue does
-            not have), `history` and `segment` (handed on).
+        batches: `user_id`; `source`: `model`, or anything else for users whom the model does not
+            know; `embedding`; `bias`; `seen`: item rows, which are left out; `relevant`: item rows;
+            `outside`: how many more relevant items there are that are not in the catalogue;
+            `history` and `segment`, which are passed through.
         shared: the broadcast model.
         traits: the broadcast traits of its items.
         ks: where to cut the lists.
         whole_catalogue: whether to rank all items, for the metrics of `metrics.OF_RANKS`.
 
     Yields:
-        For each user, model and k: `user_id`, `model`, `k`, `history`, `segment`, `relevant` (how
-        many, those outside included), all metrics (those of the whole catalogue NaN unless asked
-        for), and `items`: the list, item rows.
+        For each user, model and k: `user_id`; `model`; `k`; `history`; `segment`; `relevant`: how
+        many items, including those outside the catalogue; all metrics, those of the whole catalogue
+        NaN without `whole_catalogue`; and `items`: the list, item rows.
     """
     lists = prepared(shared.value)
     for users in batches:
@@ -115,7 +117,7 @@ def _with_model(
     popular: Ragged,
     k: int,
 ) -> Ragged:
-    """Make the lists of known users with the model; the others have the popular ones."""
+    """Make the lists of known users with the model; other users get popular items."""
     if not known.any():
         return popular
     some = users[known]

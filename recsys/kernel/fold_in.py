@@ -1,13 +1,13 @@
-"""A vector for a user whom the model has never seen, from the items they like. NumPy alone.
+"""Make a vector for a user whom the model has never seen, from the items they like. NumPy alone.
 
-With `m` the weighted mean of the embeddings of a user's items and `n` how many there are,
+With `m` the weighted mean of the embeddings of a user's items, and `n` their number,
 
     vector = n / (n + shrinkage) * (m @ matrix) + intercept
     score  = vector @ item_embedding + bias_scale * item_bias
 
-`recsys.learn.fold_in_map.fit` chooses the numbers at training time. Everything is added up one
-product at a time in float64, in the order of the items' rows, and rounded once to float32: a user's
-vector has the same bits whoever else is in the batch and in whatever order their items were given.
+`recsys.learn.fold_in_map.fit` chooses the parameters when the model is trained. All sums are added
+one product at a time in float64, in the order of the items' rows, and rounded once to float32. So a
+user's vector has the same bits in any batch, and for any order of the user's items.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,12 @@ class FoldIn:
 
     Attributes:
         kind: how the matrix was found: `mean`, `ridge` or `whitening`; see
-            `recsys.learn.fold_in_map`.
+            `recsys.learn.fold_in_candidates`.
         matrix: `(d, d)` float32, applied from the right.
-        intercept: `(d,)` float32, the vector of a user of whom nothing is known.
+        intercept: `(d,)` float32, the vector of a user without any item.
         bias_scale: factor of the items' biases in a score, at least 0.
-        shrinkage: how many items the intercept counts for, at least 0; short histories are noisy.
+        shrinkage: for how many items the intercept counts, at least 0. The mean of a short history
+            is noisy, so it is moved further towards the intercept than that of a long one.
     """
 
     kind: str
@@ -60,7 +61,7 @@ class FoldIn:
 
 
 def plain_mean(n_components: int) -> FoldIn:
-    """Return the map that leaves the mean embedding as it is, with the items' biases in full."""
+    """Return the map to the mean embedding itself, with a bias scale of 1 and no shrinkage."""
     return FoldIn(
         "mean", np.eye(n_components, dtype=np.float32), np.zeros(n_components, np.float32), 1.0, 0.0
     )
@@ -75,8 +76,9 @@ def fold_in(
 ) -> NDArray[np.float32]:
     """Return a vector for each user.
 
-    An item given twice counts twice, or with the sum of its weights. A user without any item gets
-    the intercept. Only the ratios of a user's weights matter: equal weights are no weights.
+    An item that is given twice counts twice, or with the sum of its weights. A user without any
+    item gets the intercept. Only the ratios of a user's weights matter, so equal weights give the
+    same bits as none.
 
     Args:
         fitted: the map.
@@ -90,7 +92,7 @@ def fold_in(
 
     Raises:
         KernelError: shapes do not fit, an item does not exist, a weight is not positive and finite,
-            or a user's vector is not finite; `row` is the first such user.
+            or a user's vector is not finite. `row` is the first user with such an entry or vector.
     """
     width = len(fitted.intercept)
     if item_embeddings.ndim != 2 or item_embeddings.shape[1] != width:
@@ -100,7 +102,7 @@ def fold_in(
     rows = check_histories(len(item_embeddings), indptr, items, weights)
     n = len(indptr) - 1
     vectors = np.empty((n, width), np.float32)
-    for start in range(0, n, _BATCH):  # what is held in float64 stays small
+    for start in range(0, n, _BATCH):  # in batches, to need little memory for float64
         stop = min(start + _BATCH, n)
         part = slice(int(indptr[start]), int(indptr[stop]))
         means, counts = mean_embeddings(
@@ -112,9 +114,9 @@ def fold_in(
         )
         shrunk = counts / np.maximum(counts + fitted.shrinkage, np.finfo(np.float64).tiny)
         total = np.zeros((stop - start, width))
-        for column in range(width):  # not `@`: BLAS picks its order of summation by the shape
+        for column in range(width):  # not `@`: BLAS chooses its order of summation by the shape
             total = total + means[:, column, None] * fitted.matrix[column].astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
             vectors[start:stop] = total * shrunk[:, None] + fitted.intercept
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
@@ -128,10 +130,10 @@ def check_histories(
     items: NDArray[np.int32],
     weights: NDArray[np.float32] | None,
 ) -> NDArray[np.int64]:
-    """Return the user of each entry, `(total,)` int64, once all entries can be used.
+    """Check histories, and return the user of each entry, `(total,)` int64.
 
     Raises:
-        KernelError: as `fold_in`.
+        KernelError: an entry cannot be used, as in `fold_in`.
     """
     lengths = np.diff(indptr)
     if indptr.ndim != 1 or len(indptr) == 0 or indptr[0] != 0 or (lengths < 0).any():
@@ -164,10 +166,11 @@ def mean_embeddings(
     weights: NDArray[np.float32] | None,
     n: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each user's weighted mean embedding, and for how many items their weights stand.
+    """Return each user's weighted mean embedding, and the effective number of items in it.
 
-    With weights w the latter is sum(w)^2 / sum(w^2) (Kish 1965, "Survey Sampling", section 8.2):
-    the number of items where they are equal, close to one where a single item has it all.
+    With weights w the effective number is sum(w)^2 / sum(w^2) (Kish 1965, "Survey Sampling",
+    section 8.2). With equal weights it is the number of items; if one item has nearly all the
+    weight, it is close to one.
 
     Args:
         embeddings: `(n_items, d)` float32.
@@ -179,15 +182,15 @@ def mean_embeddings(
     Returns:
         `(n, d)` and `(n,)` float64, zeros for a user without items.
     """
-    # Ones are made explicit so that weights of one take the very same path as none.
+    # Without weights the same code runs with ones, so that equal weights give the same bits.
     share = np.ones(len(items)) if weights is None else weights.astype(np.float64)
     order = np.lexsort((share, items, rows))
     rows, items, share = rows[order], items[order], share[order]
-    # The scale of weights means nothing: divided by the largest, equal ones are ones exactly.
+    # The scale of the weights does not matter. Divided by the largest, equal weights become 1.
     largest = np.zeros(n)
     np.maximum.at(largest, rows, share)
     share = share / largest[rows]
-    # bincount adds one entry at a time in the order given: by item, whoever else is there.
+    # bincount adds one entry at a time in the order given: by item, in any batch.
     total = np.bincount(rows, weights=share, minlength=n)
     squares = np.bincount(rows, weights=share * share, minlength=n)
     means = np.zeros((n, embeddings.shape[1]))

@@ -1,8 +1,8 @@
-"""Where single items stand in a ranking of the whole catalogue: exact, as `topk` ranks.
+"""The exact ranks of single items in a ranking of the whole catalogue, in the order of `topk`.
 
-A rank is the number of items ahead by (score descending, item row ascending), the scores those that
-`topk` publishes. Nearly all comparisons are decided by float64 products and a margin that covers
-the rounding to float32; what lies within the margin is scored as `topk` does it.
+An item's rank is the number of items ahead of it, by (score descending, item row ascending), with
+the scores that `topk` publishes. Float64 products decide nearly all comparisons, with a margin that
+covers the rounding to float32. Items within the margin are scored again in the way of `topk`.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 
 _SCORES_AT_ONCE = 2**22  # 32 MiB
-_ROUNDING = 2.0**-22  # twice what two scores can differ by that are one in float32
+_ROUNDING = 2.0**-22  # twice the difference of two scores that can be equal in float32
 _SMALLEST = 2.0**-149
 
 
@@ -35,9 +35,9 @@ def full_ranks(
     Args:
         item_embeddings, item_biases: `(n_items, d)` and `(n_items,)`.
         embeddings, biases: of n users, `(n, d)` and `(n,)`.
-        indptr, items: user i wants to know of `items[indptr[i]:indptr[i + 1]]`.
-        out_indptr, out_items: what is left out for each user, in the same form; repeats count once,
-            and nothing wanted is in it.
+        indptr, items: the wanted items; those of user i are `items[indptr[i]:indptr[i + 1]]`.
+        out_indptr, out_items: the items to leave out for each user, in the same form. Repeats count
+            once. A wanted item must not be among them.
 
     Returns:
         `(total,)`, in the order of `items`.

@@ -1,7 +1,8 @@
 """Nearest neighbours by cosine: the exact top-k of `topk` among the rows of one table.
 
-The cosine of two rows is the sum of products of their unit vectors, added up as `topk` does and cut
-to [-1, 1], which rounding may leave by a hair. Ties go to the smaller row, so to the smaller id.
+The cosine of two rows is the inner product of their unit vectors, added up as in `topk`. Rounding
+can take it slightly out of [-1, 1], so it is clipped. Ties go to the smaller row, which has the
+smaller id.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ class Directions:
     Attributes:
         key: names the model and the table, for the worker's cache.
         ids: `(n,)` in ascending order: int32, int64 or objects (str).
-        vectors: `(n, d)` float32, what `unit_vectors` returns.
+        vectors: `(n, d)` float32, from `unit_vectors`.
     """
 
     key: str
@@ -39,22 +40,22 @@ class Shared(Protocol):
 
 
 def unit_vectors(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the rows at length 1: `(n, d)` float32; zeros stay zeros, they have no direction."""
-    exact = embeddings.astype(np.float64)  # squares of float32 can neither overflow nor vanish
+    """Return the rows scaled to length 1, `(n, d)` float32. Rows of zeros stay zeros."""
+    exact = embeddings.astype(np.float64)  # there squares of float32 cannot overflow or vanish
     squares = np.zeros(len(exact))
-    for column in exact.T:  # one at a time: the same bits however many rows there are
+    for column in exact.T:  # one at a time, so that the bits do not depend on the number of rows
         squares += column * column
     lengths = np.sqrt(squares)[:, None]
     return np.divide(exact, lengths, out=np.zeros_like(exact), where=lengths > 0).astype(np.float32)
 
 
 def with_direction(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which rows are no zeros, `(n,)`."""
+    """Return which rows have a direction, that is, are not all zeros: `(n,)`."""
     return np.asarray(vectors.any(axis=1))
 
 
 def candidates(directions: Directions) -> ItemMatrix:
-    """Prepare the rows that can be a neighbour: those with a direction."""
+    """Prepare the rows that can be neighbours: those with a direction."""
     vectors = directions.vectors
     return ItemMatrix(vectors, np.zeros(len(vectors), np.float32), allowed=with_direction(vectors))
 
@@ -65,9 +66,9 @@ def nearest(
     """Return the k nearest other rows of each of some rows, by (cosine descending, row ascending).
 
     Args:
-        items: what `candidates` returns.
+        items: from `candidates`.
         vectors: `(n, d)` float32, of unit length.
-        rows: `(m,)` those with a direction whose neighbours are wanted.
+        rows: `(m,)` whose neighbours are wanted; each must have a direction.
         k: how many for each; fewer where there are no more.
 
     Raises:
@@ -76,8 +77,9 @@ def nearest(
     ranked = _top_k(items, vectors, rows, k)
     owner = np.repeat(np.arange(len(rows)), np.diff(ranked.indptr))
     parts = [(owner, ranked.items, ranked.scores)]
-    # Where a list is cut among cosines that rounding took beyond 1, which are ties, the kernel has
-    # ordered them by the rounding. That takes more than k equal directions, so each is done alone.
+    # Cosines that rounding took beyond 1 are ties, but the kernel has ordered them by the rounding.
+    # This matters if a list is cut among them. It takes more than k rows with one direction, so it
+    # is rare, and each such list is made again on its own, in full length.
     full = np.flatnonzero(np.diff(ranked.indptr) == k)
     cut = full[np.abs(ranked.scores[ranked.indptr[full + 1] - 1]) >= 1]
     if len(cut):
@@ -102,7 +104,7 @@ def nearest(
 def _top_k(
     items: ItemMatrix, vectors: NDArray[np.float32], rows: NDArray[np.int32], k: int
 ) -> Ranked:
-    """Rank for rows; each has "seen" itself."""
+    """Rank for rows; each row counts as an item that it has seen, so it is not in its own list."""
     nothing = np.zeros(len(rows), np.float32)
     return top_k(items, vectors[rows], nothing, k, np.arange(len(rows) + 1), rows)
 
@@ -129,7 +131,7 @@ def neighbours(batches: Iterator[pd.DataFrame], shared: Shared, k: int) -> Itera
     """Find the neighbours of every row of every batch.
 
     Args:
-        batches: `row` (int): rows of the table, all with a direction.
+        batches: `row` (int): rows of the table, each with a direction.
         shared: the broadcast directions.
         k: how many neighbours for each.
 

@@ -1,27 +1,29 @@
-"""Nominate: which few items could be among a user's k best, at the speed of the matrix product.
+"""Nominate the few items that could be among a user's k best, at the speed of a matrix product.
 
-Float32 products only choose here, they never rank. The promise to `topk` is one-sided: every item
-that belongs in the list of a user is nominated; some that do not belong may be. Why it holds:
-`error_margin` for the rounding of the product, `packed` for the pruning.
+Float32 products only choose items here; they never rank them. The promise to `topk` is one-sided:
+every item that belongs in a user's list is nominated, and some others may be nominated too. The
+proofs are in `error_margin`, for the rounding of the product, and in `packed`, for the pruning.
 
 How the scan works
 ------------------
 Users come as rows ``(u, 1)``, items as rows ``(v, b)``: their product is the score without the
 user's bias, which does not change the order. Items lie in descending order of their norm, so that
 high scores tend to come early, in blocks of ``steps * LANES`` items. A batch of at most `BATCH`
-users meets one block at a time, in a buffer ``(steps, n, LANES)`` of a few MB that stays in the
-cache:
+users is scored with one block at a time, in a buffer ``(steps, n, LANES)`` of a few MB that stays
+in the cache:
 
-1. the product of the batch with the block, and -inf where the user has seen the item;
-2. the maximum over the steps, (n, LANES): one for each group of `steps` items. The loop runs over
-   whole contiguous planes, which is why a block is laid out by step and lane;
-3. `best`, the running maximum over the blocks. Its lanes are maxima over disjoint sets of items, so
-   the k-th largest lane is a score that at least k unseen items reach: the threshold;
-4. the groups whose maximum reaches the threshold less the margin, and in them the items that do.
+1. Compute the product of the batch with the block, and set it to -inf where the user has seen the
+   item.
+2. Compute the maximum over the steps, (n, LANES): one for each group of `steps` items. A block is
+   laid out by step and lane so that this loop runs over whole contiguous planes.
+3. Update `best`, the running maximum over the blocks. Its lanes are maxima over disjoint sets of
+   items, so at least k unseen items reach the k-th largest lane: this is the threshold.
+4. Find the groups whose maximum reaches the threshold less the margin, and in these groups the
+   items that reach it. They are nominated.
 
-From the block on in which few enough items would pass, wide vectors go through the packed product
-(two blocks for the price of one, see `packed`), and only what passes it is scored in float32. The
-choice is made for each batch from its own scores; it changes the time, never the answer.
+As soon as few enough items pass, wide vectors go through the packed product (two blocks for the
+time of one, see `packed`), and only the items that pass it are scored in float32. Each batch
+decides this from its own scores. The decision changes the time, never the answer.
 
 No (users, items) matrix is ever stored: memory does not grow with the number of users.
 """
@@ -45,9 +47,9 @@ BATCH = 512  # users scored together: fewer make the product slower, more only t
 LANES = 128  # items side by side in a block, and groups kept for each user
 STEPS = 16  # about how many items share a group maximum
 HELD = 4  # blocks scored before the first threshold is taken
-PACK_WIDTH = 32  # narrower vectors gain nothing from the packed product
-PACK_START = 0.01  # share expected to pass the low half of a packed product below which it pays
-PACK_STOP = 0.02  # share passing both halves above which it was a mistake
+PACK_WIDTH = 32  # for narrower vectors the packed product saves no time
+PACK_START = 0.01  # pack if a smaller share than this is expected to pass the low half
+PACK_STOP = 0.02  # stop packing if a larger share than this passes both halves
 
 _PAIRS_AT_ONCE = 2048  # so that their vectors stay in the cache
 _MAX = np.finfo(np.float32).max
@@ -58,7 +60,7 @@ _SAFE_SCORE = 2.0**126  # below this no partial sum of a float32 product overflo
 
 
 def error_margin(n_terms: int, user_norms: F64, user_biases: F64, item_norm: float) -> F64:
-    """How far below the k-th best product an item of the true list can lie: (n,) one a user.
+    """How far below the k-th best product an item of the true list can lie: (n,) one per user.
 
     With n = `n_terms`, x = (u, 1), y = (v, b) and M = |x| max|y| (Euclidean norms):
 
@@ -89,12 +91,12 @@ def _gamma(n: int, unit: float) -> float:
 
 
 def _n_classes(k: int) -> int:
-    """Sets of LANES groups: half as many groups again as k, so that the k best seldom share one."""
+    """Sets of LANES groups: 1.5 k groups, so that few of the k best items share a group."""
     return -(-3 * k // (2 * LANES))
 
 
 def nominee_limit(k: int) -> int:
-    """Nominees of one user; more are a flood (of ties), left to the caller."""
+    """The largest number of nominees of a user; a user with more, for ties, is left undecided."""
     return 1024 + 4 * k
 
 
@@ -102,8 +104,9 @@ def nominee_limit(k: int) -> int:
 class Nominees:
     """Pairs of a user and an item that may belong in the user's list.
 
-    users, items: (pairs,) positions in the batch and in the catalogue. undecided: (n,) True where
-    the scan gave up, for a flood of ties or scores beyond float32: those users have no pairs here.
+    users, items: (pairs,) positions in the batch and in the catalogue. undecided: (n,) True for
+    users for whom the scan gave up, because of too many ties or of scores beyond float32. They have
+    no pairs here.
     """
 
     users: I64
@@ -114,8 +117,8 @@ class Nominees:
 class ItemBlocks:
     """The items in the layout of the scan, prepared once and then only read.
 
-    vectors: (m, width) float32, C order, finite, m > 0; the last column is the item bias. Best in
-    descending order of their norms: any order gives the same nominees, but not as fast.
+    vectors: (m, width) float32, C order, finite, m > 0; the last column is the item bias. They
+    should be in descending order of their norms: every order gives the same lists, this one fast.
     """
 
     def __init__(self, vectors: F32) -> None:
@@ -135,15 +138,15 @@ class ItemBlocks:
         self.rounds = self.packed.pairs if self.packed else [(b,) for b in range(self.n_blocks)]
 
     def can_scan(self, k: int) -> bool:
-        """Whether there are enough groups for a threshold: not for k a large part of the items."""
+        """Whether there are enough groups for a threshold; there are not if k is very large."""
         return self.n_blocks >= _n_classes(k)
 
     def held(self, k: int) -> int:
-        """Blocks to score before the first threshold, so that all sets of groups have a member."""
+        """How many blocks to score before the first threshold: all sets of groups need a block."""
         return min(self.n_blocks, max(HELD, _n_classes(k)))
 
     def buffer(self, n: int, k: int) -> F32:
-        """Room for the scores of up to n users in the scan for k, to be used again and again."""
+        """A buffer for the scores of up to n users in a scan for k, to be used for every batch."""
         return np.empty((self.held(k) + 1) * self.block * n, np.float32)
 
     def nominate(
@@ -158,7 +161,7 @@ class ItemBlocks:
 
 
 class _Scan:
-    """One batch on its way through the blocks."""
+    """The scan of the blocks for one batch."""
 
     def __init__(
         self,
@@ -179,16 +182,16 @@ class _Scan:
         self.limit = nominee_limit(k)
         self.counts = np.zeros(n, np.int64)
 
-        # One number for each (user, item): its place if the scores of all blocks lay in a row. The
-        # seen pairs of a block are then a slice of the sorted numbers.
+        # One number for each seen (user, item): its position if the scores of all blocks were laid
+        # end to end. So the seen pairs of a block are a slice of the sorted numbers.
         starts = np.arange(items.n_blocks + 2) * (n * items.block)
         lane = seen % LANES
         number = (seen - lane) * n + seen_users * LANES + lane
         self.seen = np.sort(number.astype(np.int32 if starts[-1] < 2**31 else np.int64))
         self.seen_starts: list[int] = np.searchsorted(self.seen, starts).tolist()
 
-        # Buffers: one to spare, then one for each block held until the first threshold. The last
-        # is the one to work in afterwards.
+        # Buffers: a spare one, then one for each block that is held until the first threshold. The
+        # last one is used for all later blocks.
         self.held = items.held(k)
         shape = (self.held + 1, items.steps, n, LANES)
         self.spare, *self.scores = buffer[: (self.held + 1) * items.block * n].reshape(shape)
@@ -197,7 +200,7 @@ class _Scan:
         self.floor = np.empty(n, np.float32)  # what a product must reach to be nominated
         self.found: list[tuple[I64, I64, F32]] = []
         self.packed_users: PackedUsers | None = None
-        self.packing: bool | None = None  # None: not yet, False: no more
+        self.packing: bool | None = None  # None: not yet decided; False: tried and stopped
 
     def run(self) -> Nominees:
         items = self.items
@@ -213,11 +216,11 @@ class _Scan:
             if items.packed and blocks[0] in blocks_left and self._packs(items.packed, blocks[0]):
                 self._scan_packed(items.packed, *blocks)
             else:
-                for b in reversed(blocks_left):  # last the one that `_packs` learns most from
+                for b in reversed(blocks_left):  # the last one is what `_packs` judges by
                     self._score(b, -1)
                     self._select(b, -1)
             done += len(blocks_left)
-            if done >= 2 * raised:  # after 8, 16, 32 ... blocks: each time worth the effort
+            if done >= 2 * raised:  # after 8, 16, 32 ... blocks, as it takes time
                 raised = done
                 self._raise_floor()
         self._raise_floor()
@@ -226,7 +229,7 @@ class _Scan:
         return Nominees(users[keep], places[keep], self.undecided)
 
     def _score(self, b: int, at: int) -> None:
-        """Products with block b, seen items out; group maxima into `peaks` and `best`."""
+        """Compute the products with block b, and update `peaks` and `best`."""
         items, scores, peaks = self.items, self.scores[at], self.peaks[at]
         np.matmul(self.users, items.blocks[b], out=scores)
         seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]] - b * scores.size
@@ -240,16 +243,16 @@ class _Scan:
         np.maximum(best, peaks, out=best)
 
     def _raise_floor(self) -> None:
-        """The k-th largest group maximum less the margin, rounded down."""
+        """Set the floor: the k-th largest group maximum less the margin, rounded down."""
         groups = self.best.reshape(self.n, -1)
         at = groups.shape[1] - self.k
         threshold = np.partition(groups, at, axis=1)[:, at].astype(np.float64) - self.margin
-        with np.errstate(over="ignore"):  # of users whose rows are zero: see `undecided`
+        with np.errstate(over="ignore"):  # for undecided users, whose rows were set to zero
             floor = np.nextafter(threshold.astype(np.float32), np.float32(-np.inf))
         self.floor = np.where(self.undecided, np.float32(np.inf), np.maximum(floor, -_MAX))
 
     def _select(self, b: int, at: int) -> None:
-        """Nominate from block b, just scored, what reaches the floor."""
+        """Nominate the items of block b, just scored, that reach the floor."""
         scores, peaks = self.scores[at], self.peaks[at]
         group = _where(peaks >= self.floor[:, None])
         values = scores.reshape(len(scores), -1).take(group, axis=1)
@@ -265,7 +268,7 @@ class _Scan:
         self.floor[flood] = np.inf
 
     def _packs(self, packed: PackedItems, b: int) -> bool:
-        """Whether to pack block b, judged by the last plane of the block before it."""
+        """Decide whether to pack block b, by the last plane of the block before it."""
         if self.packing is None:
             self.packed_users = self.packed_users or PackedUsers(self.users)
             least = self.floor - packed.slack(self.packed_users, b)
@@ -274,9 +277,9 @@ class _Scan:
         return bool(self.packing)
 
     def _scan_packed(self, packed: PackedItems, low: int, high: int) -> None:
-        """Two blocks by their packed product."""
+        """Scan two blocks by their packed product."""
         users = self.packed_users
-        assert users is not None  # noqa: S101 - packing is decided with them at hand
+        assert users is not None  # noqa: S101 - `_packs` has set them
         product, spare = (buffer.reshape(self.n, -1) for buffer in (self.scores[-1], self.spare))
         np.matmul(users.codes, packed.codes[low - packed.first], out=product)
         numbers, least = high_half(product, packed.least(users, self.floor, high))
@@ -287,7 +290,7 @@ class _Scan:
             self.packing = False
 
     def _refine(self, b: int, passing: Bool) -> int:
-        """Nominate what passes, (n, block), reaches the floor in float32 and is not seen."""
+        """Nominate the `passing` items, (n, block), that reach the floor and are not seen."""
         items = self.items
         users, places = np.divmod(_where(passing), items.block)
         places += b * items.block
@@ -302,7 +305,7 @@ class _Scan:
             np.vecdot(u, v, out=products[part])
         keep = products >= self.floor[users]
         users, places, products = users[keep], places[keep], products[keep]
-        # Only now, as it is the dearest test and few are left.
+        # This test is the slowest, so it comes last, when few are left.
         lanes = places % LANES
         seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]]
         keep = ~_contains(seen, (places - lanes) * self.n + users * LANES + lanes)
@@ -313,7 +316,7 @@ class _Scan:
 
 
 def _where(mask: Bool) -> I64:
-    """`np.flatnonzero`, faster where few are True: eight at a time, then one by one."""
+    """`np.flatnonzero`, faster if few are True: it looks at eight at a time, then one by one."""
     flat = mask.reshape(-1)
     if flat.size % 8:
         return np.flatnonzero(flat)

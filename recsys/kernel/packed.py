@@ -1,25 +1,26 @@
-"""Two items in one float32: an exact product of small integers at half the price of the real one.
+"""Two items in one float32: exact products of small integers, for half the time of real ones.
 
-A float32 holds every integer up to 2**24, and a BLAS product of integers is exact, whatever the
-order of summation, as long as every partial sum stays below that. So the vectors are rounded to
-integers, and two items a and b share one column ``qa + BASE * qb``: the product with the integer
-user q is ``P = A + BASE * B`` with ``A = q.qa`` and ``B = q.qb``, two inner products for one
-multiplication. A filter, not a score: what passes is scored properly.
+A float32 holds every integer up to 2**24. A BLAS product of integers is exact in any order of
+summation, as long as every partial sum stays below 2**24. So the vectors are rounded to integers,
+and two items a and b share one column ``qa + BASE * qb``. The product with the integer user q is
+``P = A + BASE * B`` with ``A = q.qa`` and ``B = q.qb``, so one multiplication gives two inner
+products. They are a filter, not a score. Items that pass it are scored properly.
 
 Why it is exact. By Cauchy-Schwarz every partial sum of A, in any order, is at most ``|q| |qa|``,
 and likewise for B. The norms are kept within ``USER_NORM``, ``LOW_NORM`` and ``HIGH_NORM``, so that
 |A| < 4095, |B| < 2047 and every partial sum of P is at most 4095 + 8192 * 2047 < 2**24. Then A is
 the lowest 13 bits of P as a signed number, and B needs no unpacking to be compared.
 
-What it says about the score. With x = (u, 1) = s q + e and y = (v, b) = z qy + r (s, z: scales,
-e, r: rounding errors, all known), ``x.y = s q . z qy + e.y + s q . r``, so by Cauchy-Schwarz
+What it says about the score. Let x = (u, 1) = s q + e and y = (v, b) = z qy + r, where s and z are
+scales and e and r are rounding errors, all known. Then ``x.y = s q . z qy + e.y + s q . r``, so by
+Cauchy-Schwarz
 
     x.y <= s z (q.qy) + |e| |y| + |s q| |r|.
 
 An item reaches a threshold only if its integer product reaches ``(threshold - |e| max|y| -
-|s q| max|r|) / (s z)``, with the maxima taken over its block. Nothing is assumed about the data;
-how much passes depends on it: with 128 dimensions the slack is about 0.1 (low half) or 0.15 (high
-half) of |x| |y|, and with more dimensions it grows with their square root.
+|s q| max|r|) / (s z)``, with the maxima taken over its block. This holds for any data. How many
+items pass depends on the data: with 128 dimensions the slack is about 0.1 (low half) or 0.15 (high
+half) of |x| |y|, and it grows with the square root of the number of dimensions.
 """
 
 from __future__ import annotations
@@ -43,17 +44,17 @@ _SLACK = 1.0 + 1e-9  # float64 rounding in the bounds themselves
 
 
 def row_norms(x: NDArray[np.floating]) -> F64:
-    """Euclidean norm of each row, in float64: float32 input can neither overflow nor vanish."""
+    """Euclidean norm of each row. In float64, where float32 input cannot overflow or vanish."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64)))
 
 
 def _radius(limit: float, width: int) -> float:
-    """The norm to scale to before rounding, which usually lengthens it to just below limit."""
+    """The norm to scale to before rounding; rounding usually raises it to just below limit."""
     return math.sqrt(max(limit**2 / 2, limit**2 - width / 12)) - 0.5
 
 
 def _integers(x: F64, limit: float) -> F64:
-    """Rows rounded to integers, with norms of at most limit: rows that end up longer are shrunk."""
+    """Rows rounded to integers, with norms of at most limit: rows that are longer are shrunk."""
     q = np.rint(x)
     shrunk = x
     while (long := row_norms(q) > limit).any():
@@ -78,12 +79,14 @@ class PackedUsers:
 
 @dataclass(frozen=True)
 class PackedItems:
-    """Blocks from `first` on, in pairs: block first + p is pair p's low half, and the high half,
-    which is rounded more coarsely, is a block half the catalogue later, where scores are lower.
+    """Blocks from `first` on, in pairs.
+
+    Block first + p is the low half of pair p. The high half is rounded more coarsely, so it is a
+    block half of the catalogue later, where scores are lower.
 
     codes: (pairs, width, block) float32; pairs: both blocks of each; scale, norm, error: (blocks,)
-    float64, the scale z, max |y| and max |r| of each block. The high half of the last pair may be a
-    block of zeros behind the last one.
+    float64, the scale z, max |y| and max |r| of each block. With an odd number of blocks, the high
+    half of the last pair is a block of zeros.
     """
 
     first: int
@@ -114,13 +117,13 @@ class PackedItems:
         return cls(first, pairs, codes, scale, norm, error)
 
     def slack(self, users: PackedUsers, b: int) -> F64:
-        """(n,) by how much the rounded score of an item of block b can be too low."""
+        """(n,) by how much an item's rounded score can be too low, in block b."""
         return np.asarray(users.error * self.norm[b] + users.length * self.error[b])
 
     def least(self, users: PackedUsers, floor: F32, b: int) -> F64:
-        """(n,) the integer product that an item of block b must reach for its score to reach floor.
+        """(n,) the integer product that an item must have for its score to reach floor, in block b.
 
-        A floor beyond reach gives BASE / 2 - 1, which no product reaches.
+        If no score can reach floor, it is BASE / 2 - 1, which no product reaches.
         """
         with np.errstate(over="ignore"):
             exact = (floor - self.slack(users, b)) / (users.scale * self.scale[b])
@@ -128,12 +131,12 @@ class PackedItems:
 
 
 def high_half(product: F32, least: F64) -> tuple[F32, F32]:
-    """Numbers to compare, for B to reach least: P itself, as A is never below 1 - BASE / 2."""
+    """Two numbers that compare as B with least: P itself, as A is never below 1 - BASE / 2."""
     return product, (BASE * np.minimum(least, BASE // 4) - (BASE // 2 - 1)).astype(np.float32)
 
 
 def low_half(product: F32, least: F64, spare: F32) -> tuple[I32, I32]:
-    """Numbers to compare, for A to reach least: the bits of A moved to the top of an int32.
+    """Two numbers that compare as A with least: the bits of A moved to the top of an int32.
 
     spare: a buffer of the shape of product.
     """

@@ -1,4 +1,4 @@
-"""Items in order of how many users liked them: lists and ranks for many users at once."""
+"""Items in the order of how many users liked them: lists and ranks for many users at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ class Popularity:
     def top(self, k: int, seen_indptr: I64, seen_items: I32) -> tuple[I64, I32]:
         """Return the first k items that each of n users has not seen, as ragged lists.
 
-        seen_indptr, seen_items: `(n + 1,)`, `(total,)`; repeats and items that are not allowed
-        are minded by nothing. The result has the same form.
+        seen_indptr, seen_items: `(n + 1,)`, `(total,)`; repeats and items that are not allowed make
+        no difference. The result has the same form.
         """
         n, k = len(seen_indptr) - 1, min(k, len(self.ranked))
         step = max(1, _PLACES_AT_ONCE // max(1, k))
@@ -33,10 +33,10 @@ class Popularity:
         found = [np.empty(0, np.int32)]
         for start in range(0, n, step):
             indptr = seen_indptr[start : start + step + 1]
-            # Further down a list cannot reach, even if all that was seen is at the top.
+            # A list ends before this place, even if all seen items are at the top.
             keys, first = self._seen(indptr, seen_items, k + np.diff(indptr))
-            # The place of the j-th unseen item is j and the number of seen ones before it: those
-            # that have at most j unseen ones before themselves.
+            # The place of the j-th unseen item is j plus the number of seen items before it. These
+            # are the seen items that have at most j unseen ones before themselves.
             unseen_before = keys - (np.arange(len(keys)) - first[keys >> 32])
             users = np.arange(len(indptr) - 1)[:, None]
             nth = np.arange(k)
@@ -50,7 +50,8 @@ class Popularity:
     def ranks(self, indptr: I64, items: I32, seen_indptr: I64, seen_items: I32) -> I64:
         """Return the rank of each wanted item, from 0, among those that its user has not seen.
 
-        indptr, items: ragged, what each user wants to know of; allowed and not seen.
+        indptr, items: the wanted items of each user, as ragged lists; all must be allowed and not
+        seen.
         """
         keys, first = self._seen(seen_indptr, seen_items)
         users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
@@ -58,9 +59,9 @@ class Popularity:
         return places - (np.searchsorted(keys, users << 32 | places) - first[users])
 
     def _seen(self, indptr: I64, items: I32, within: I64 | None = None) -> tuple[I64, I64]:
-        """Ascending (user, place) of what was seen, and where each user's begin.
+        """Return (user, place) of the seen items, ascending, and where each user's begin.
 
-        within: `(n,)`, places from there on are left out.
+        within: `(n,)`, for each user the place from which on seen items are left out.
         """
         n = len(indptr) - 1
         users = np.repeat(np.arange(n), np.diff(indptr))
@@ -73,6 +74,6 @@ class Popularity:
 
 
 def distinct(keys: I64) -> I64:
-    """Return integers in ascending order without repeats; `np.unique` hashes, and is slower."""
+    """Return integers in ascending order without repeats, faster than `np.unique`, which hashes."""
     rising = np.sort(keys)
     return rising[np.diff(rising, prepend=rising[:1] - 1) > 0]

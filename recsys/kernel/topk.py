@@ -1,4 +1,4 @@
-"""Exact top-k: the best items of many users, the same bits in any batch, partition or executor.
+"""Exact top-k: the best items of many users, with the same bits in any batch or partition.
 
 NumPy alone, no Spark: an executor, a test or a notebook calls `top_k` with plain arrays.
 
@@ -6,15 +6,15 @@ The score of user u and item i is, in float64 and in exactly this order,
 
     u[0] * v[0] + u[1] * v[1] + ... + u[d-1] * v[d-1] + bias_u + bias_i
 
-rounded once to float32. It is computed by separate elementwise operations, so no BLAS, no FMA and
-no vector width has a say in it. (The product of two float32 is exact in float64; only the order of
-the additions matters, and it is fixed.) The list is the k best by (score descending, row
-ascending): rows are in the order of item ids, so ties go to the smaller id.
+rounded once to float32. It is computed by separate elementwise operations, so it does not depend on
+BLAS, FMA or the width of vector instructions. (The product of two float32 is exact in float64, so
+only the order of the additions matters, and it is fixed.) The list is the k best by (score
+descending, row ascending). Rows are in the order of item ids, so ties go to the smaller id.
 
-Computing all scores that way would take twenty times as long as BLAS does, so `nominate` finds the
-few items that can be in the list, by float32 products and a proven margin, and only those are
-scored here. Where it gives up (a flood of equal scores, scores near the end of float32, k a large
-part of the catalogue), all items of the user are scored: about 0.1 us an item, the same list.
+To compute all scores this way would take twenty times as long as BLAS. So `nominate` finds the few
+items that can be in the list, by float32 products and a proven margin, and only these are scored
+here. If it gives up (very many equal scores, scores near the end of float32, k a large part of the
+catalogue), all items are scored for that user: about 0.1 us per item, the same list.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ Bool = NDArray[np.bool_]
 Pairs = tuple[I64, I64, F32]  # positions of users in the batch, items, scores
 
 _PAIRS_AT_ONCE = 2048  # so that their vectors stay in the cache
-_PAIRS_IN_BATCH = 2**22  # fewer users in a batch where k is large
+_PAIRS_IN_BATCH = 2**22  # limits the number of users in a batch if k is large
 
 
 class KernelError(ValueError):
-    """An input that cannot be scored. row: the position of the offending user or item, if any."""
+    """An input that cannot be scored. row: the position of the user or item at fault, if any."""
 
     def __init__(self, message: str, row: int | None = None) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class KernelError(ValueError):
 
 @dataclass(frozen=True)
 class Ranked:
-    """Ragged lists: user i owns the places from indptr[i] up to indptr[i + 1], best first.
+    """Ragged lists: user i has the places from indptr[i] up to indptr[i + 1], best first.
 
     indptr: (n_users + 1,) int64; items: (total,) int32 rows of the item matrix; scores: (total,)
     float32.
@@ -60,7 +60,7 @@ class Ranked:
 
 
 class ItemMatrix:
-    """Everything about the items that is prepared once per worker, not per batch.
+    """What is prepared of the items once per worker, not once per batch.
 
     embeddings: (n_items, d) float32; biases: (n_items,) float32; allowed: (n_items,) bool, True for
     items that may be recommended (all, if None). The arrays are copied.
@@ -81,7 +81,7 @@ class ItemMatrix:
 
         vectors = np.column_stack([embeddings, biases])
         items = np.flatnonzero(allowed)
-        # Inside, an item is known by its place: descending norms, as `ItemBlocks` likes it.
+        # Here an item has a place, in descending order of norms, which makes `ItemBlocks` fast.
         self._item: I64 = items[np.argsort(-row_norms(vectors[items]), kind="stable")]
         self._place: I64 = np.full(self.n_items, -1, np.int64)  # -1: not allowed
         self._place[self._item] = np.arange(len(items))
@@ -104,7 +104,7 @@ def top_k(
     rows of the item matrix to leave out for each user, in any order, repeats and items that are not
     allowed included. Inputs are not changed.
 
-    A user with fewer than k items left gets a shorter list, with none left an empty one.
+    A user with fewer than k items left gets a shorter list, and one with none left an empty list.
 
     Raises KernelError: a wrong shape, type or k; NaN or infinity in a user, or a score in a list
     that float32 cannot hold (`row` is the position of the user); a seen row out of range.
@@ -157,7 +157,7 @@ def rank(
     vectors = np.column_stack([embeddings, np.ones(n, np.float32)])
     counts, parts = np.zeros(n, np.int64), []
     start = 0
-    while start < n:  # so many users that their pairs fit, and at least one
+    while start < n:  # as many users as fit by the number of their pairs, at least one
         stop = int(np.searchsorted(indptr, indptr[start] + _PAIRS_IN_BATCH, side="right")) - 1
         some = slice(start, max(start + 1, min(stop, start + BATCH, n)))
         wanted = np.unique(_keys(items, indptr, own, some))
@@ -187,7 +187,7 @@ def _keys(items: ItemMatrix, indptr: I64, rows: NDArray[np.integer], users: slic
 
 
 class _Batch:
-    """Ranks one batch after the other, of at most `size` users, in the same buffer."""
+    """Ranks batches of at most `size` users, all in the same buffer."""
 
     def __init__(self, items: ItemMatrix, size: int, k: int) -> None:
         self.items, self.k = items, k
@@ -196,7 +196,7 @@ class _Batch:
         self.buffer = self.blocks.buffer(size, k) if self.blocks else np.empty(0, np.float32)
 
     def ranked(self, embeddings: F32, biases: F32, seen_users: I64, seen: I64) -> Pairs:
-        """The lists, one after the other. seen_users, seen: positions in the batch, and places."""
+        """The lists, user by user. seen_users, seen: positions in the batch, places of items."""
         n, d = embeddings.shape
         vectors = np.ones((n, d + 1), np.float32)
         vectors[:, :-1] = embeddings
@@ -222,11 +222,11 @@ class _Batch:
 
 
 def _published(users: F32, biases: F32, items: F32, user: I64, item: I64) -> F32:
-    """Scores of pairs (user, item), each summed in the one order whatever stands beside it.
+    """Scores of pairs (user, item), each summed in the same fixed order.
 
     users: (n, d + 1) with 1 in the last column; items: (m, d + 1) with the bias in the last column.
-    One elementwise operation for the products and one for each sum: this must never become a dot,
-    an einsum or a sum over an axis.
+    The products are one elementwise operation, and so is each addition. This must never become a
+    dot, an einsum or a sum over an axis, whose order of summation is not fixed.
     """
     scores = np.empty(len(user), np.float32)
     for start in range(0, len(user), _PAIRS_AT_ONCE):
@@ -238,7 +238,7 @@ def _published(users: F32, biases: F32, items: F32, user: I64, item: I64) -> F32
             total += products[:, j]
         total += biases[user[part]]
         total += products[:, -1]
-        with np.errstate(over="ignore"):  # `_check_scores` looks at those that are in a list
+        with np.errstate(over="ignore"):  # `_check_scores` checks those that are in a list
             scores[part] = total
     return scores
 
@@ -246,11 +246,11 @@ def _published(users: F32, biases: F32, items: F32, user: I64, item: I64) -> F32
 def _best(users: I64, items: I64, scores: F32, n: int, k: int) -> Pairs:
     """Pairs sorted by (user, score descending, item), only the first k of each user.
 
-    Two sorts of plain integers, many times faster here than one `lexsort` by three keys: first the
-    items, then user and score with the order by item below them. Each integer ends in its position.
+    Two sorts of integers, many times faster here than a `lexsort` by three keys: the first by item,
+    the second by user, score and place in the first. The lowest bits tell the pair's position.
     """
     bits = len(users).bit_length()
-    if max(n - 1, 0).bit_length() + 32 + bits > 64:  # the number below would not hold them
+    if max(n - 1, 0).bit_length() + 32 + bits > 64:  # the integers below would overflow
         raise KernelError(f"{len(users):,} pairs of {n:,} users are too many for one batch")
     position = np.arange(len(users), dtype=np.uint64)
     mask = np.uint64((1 << bits) - 1)
@@ -266,7 +266,7 @@ def _best(users: I64, items: I64, scores: F32, n: int, k: int) -> Pairs:
 
 
 def _parts(n: int, most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most `most` users: as equal as multiples of 16 allow, which BLAS prefers."""
+    """Ranges of at most `most` users, as equal as possible in multiples of 16, for BLAS's sake."""
     size = -(-n // -(-n // most)) if n else 1
     size = min(most, -(-size // 16) * 16)
     for start in range(0, n, size):

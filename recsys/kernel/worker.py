@@ -1,4 +1,4 @@
-"""What an executor does with the users that Spark hands it."""
+"""What an executor does with the users that it gets from Spark."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from recsys.kernel.fold_in import FoldIn, fold_in
 from recsys.kernel.popular import Popularity
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
 
-# The ways by which a list is made; the column `source` has them.
+# The ways to make a list, as in the column `source`.
 MODEL, FOLD_IN, POPULAR = "model", "fold_in", "popular"
 
 
@@ -22,12 +22,12 @@ class BroadcastModel:
     """The items of one model, broadcast to every executor once.
 
     Attributes:
-        key: names the model and what may be recommended, for messages and the worker's cache.
+        key: names the model and its allowed items, for messages and the worker's cache.
         ids: `(n_items,)` the items' ids in ascending order: int32, int64 or objects (str).
         embeddings: `(n_items, n_components)` float32.
         biases: `(n_items,)` float32.
         positives: `(n_items,)` int32, how many users liked each.
-        allowed: `(n_items,)` bool, True for what may be recommended; None: all.
+        allowed: `(n_items,)` bool, True for items that may be recommended; None: all.
         fold_in: makes vectors of users whom the model does not know.
     """
 
@@ -74,12 +74,12 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Choice:
-    """What may be in the lists of some users.
+    """Which items may be in the lists of some users.
 
     Attributes:
         k: the length of a list.
-        left_out: for each user, items that may not.
-        candidates: for each user, the only items that may; None: all that are allowed.
+        left_out: for each user, items that may not be in the list.
+        candidates: for each user, the only items that may be in it; None: all allowed items.
     """
 
     k: int
@@ -110,11 +110,11 @@ class Lists:
         return self._ranked(1.0, embeddings, users["bias"].to_numpy(np.float32), choice)
 
     def by_fold_in(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
-        """Rank for users of whom it is known what they like."""
+        """Rank for users who are folded in from the items that they like."""
         fitted, liked = self.model.fold_in, Ragged.of(users["liked"])
         weights = np.concatenate([np.asarray(entry, np.float32) for entry in users["weights"]])
         vectors = fold_in(fitted, self.model.embeddings, liked.indptr, liked.values, weights)
-        biases = np.zeros(len(users), np.float32)  # of the user: nothing is known
+        biases = np.zeros(len(users), np.float32)  # a folded-in user has no bias
         return self._ranked(fitted.bias_scale, vectors, biases, choice)
 
     def _ranked(
@@ -131,7 +131,7 @@ class Lists:
         return rank(items, embeddings, biases, choice.k, *own, *seen)
 
     def by_popularity(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
-        """Give users the items that most users liked, of those that they have not seen."""
+        """Rank for each user the unseen items by how many users liked them."""
         seen = choice.left_out
         if choice.candidates is None:
             lists = Ragged(*self.popularity.top(choice.k, seen.indptr, seen.values))
@@ -148,7 +148,7 @@ _prepared: dict[str, Lists] = {}
 
 
 def prepared(model: BroadcastModel) -> Lists:
-    """Return what makes lists of a model, from the worker's cache where it is there."""
+    """Return the `Lists` of a model, from the worker's cache if they are there."""
     if model.key not in _prepared:
         _prepared.clear()
         _prepared[model.key] = Lists(model)
@@ -162,15 +162,15 @@ def score(
     exclude_seen: bool,
     only_candidates: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """Rank the catalogue for every user of every batch, by the way that the user came with.
+    """Rank the catalogue for every user of every batch, in the way that `source` says.
 
     Args:
         batches: `user_id`, `source`, `seen` (item rows); for users of the model `embedding` (list
             of float32) and `bias`; for users to be folded in `liked` (item rows) and `weights`;
-            with `only_candidates` the column of that name (item rows, or null for none).
+            with `only_candidates` also `candidates` (item rows, or null for none).
         shared: the broadcast model.
         k: length of a list.
-        exclude_seen: whether to leave out what is in `seen`.
+        exclude_seen: whether to leave out the items in `seen`.
         only_candidates: whether users have candidates of their own.
 
     Yields:
@@ -200,7 +200,7 @@ def score(
 
 @contextmanager
 def naming(users: pd.DataFrame, model: BroadcastModel) -> Iterator[None]:
-    """Say in an error of the kernel's which model and which of the users it is about."""
+    """Add the name of the model, and of the user, to the message of an error in the kernel."""
     try:
         yield
     except KernelError as error:

@@ -1,127 +1,122 @@
-"""Which epoch to keep: a part of the pairs is held out, and lists for it are judged. Driver only.
+"""Find the best epoch: hold out some pairs, and judge each epoch's lists by them. On the driver.
 
-Users and held-out pairs are fixed for a run, so that epochs differ by the model alone.
+The held-out pairs and the users whose lists are judged are chosen once, so that two epochs differ
+by the model alone.
 """
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.config.sections import EarlyStopping, Training
+from recsys.config.sections import EarlyStopping
 from recsys.errors import TrainingError
+from recsys.kernel.metrics import accuracy
 from recsys.kernel.topk import ItemMatrix, Ranked, top_k
 from recsys.learn.embeddings import Embeddings
 
 
-@dataclass(frozen=True)
-class Holdout:
-    """Which of the pairs that were labelled are trained on, and which are to be found.
+def hold_out(labels: sp.coo_matrix, settings: EarlyStopping, seed: int) -> NDArray[np.bool_]:
+    """Choose a share of each item's positive pairs, the same for the same labels and seed.
 
-    Attributes:
-        trained: `(n_pairs,)` bool, positions in the labels.
-        validation: `(n_pairs,)` bool; positives only.
-    """
-
-    trained: NDArray[np.bool_]
-    validation: NDArray[np.bool_]
-
-
-def hold_out(labels: sp.coo_matrix, settings: EarlyStopping, seed: int) -> Holdout:
-    """Hold out a share of each item's positives, the same for the same labels and seed.
-
-    The first of an item's pairs always stays, so that no item is judged that was never trained.
+    Of each item at least one pair stays in training, so that every item that is judged was trained.
+    Negatives are never held out.
 
     Args:
-        labels: `(n_users, n_items)`, sorted by user and item, each pair once.
+        labels: `(n_users, n_items)` COO, sorted by user and item, each pair once.
         settings: the share.
         seed: of the draw.
+
+    Returns:
+        `(n_pairs,)`, True for the pairs that are held out.
 
     Raises:
         TrainingError: there is nothing to hold out.
     """
     positive = labels.data > 0
     draw = np.random.default_rng(seed).random(len(labels.data))
-    draw[~positive] = -1.0  # negatives are never held out
+    draw[~positive] = -1.0  # sorts negatives first, where pairs stay in training
     order = np.lexsort((draw, labels.col))
     items = labels.col[order]
     counts = np.bincount(items, minlength=labels.shape[1])
     negatives = np.bincount(labels.col[~positive], minlength=labels.shape[1])
     starts = np.cumsum(counts) - counts
     position = np.arange(len(items)) - starts[items]
-    stays = negatives + np.maximum(np.rint((counts - negatives) * (1 - settings.share)), 1)
-    validation = np.zeros(len(items), np.bool_)
-    validation[order[position >= stays[items]]] = True
-    if not validation.any():
+    stay = negatives + np.maximum(np.rint((counts - negatives) * (1 - settings.share)), 1)
+    held_out = np.zeros(len(items), np.bool_)
+    held_out[order[position >= stay[items]]] = True
+    if not held_out.any():
         raise TrainingError(
             "training.early_stopping: expected items with several positive pairs to hold some of "
             "them out, found none; set training.early_stopping to null, which trains for "
             "training.epochs"
         )
-    return Holdout(~validation, validation)
+    return held_out
 
 
 class Validator:
-    """Judges embeddings on held-out pairs, on a fixed sample of the users who have any."""
+    """Judges embeddings by held-out pairs, on a fixed sample of the users who have any.
+
+    Attributes:
+        users: `(n,)` rows of the users who are judged, ascending.
+        k: the length of a list.
+        seen: as `top_k` takes it, the items that each of these users was trained with; they are
+            left out of the user's list.
+    """
 
     def __init__(
-        self, labels: sp.coo_matrix, held_out: Holdout, settings: EarlyStopping, seed: int
+        self,
+        labels: sp.coo_matrix,
+        held_out: NDArray[np.bool_],
+        settings: EarlyStopping,
+        seed: int,
     ) -> None:
-        wanted = _rows(labels, held_out.validation)
+        """Choose the users.
+
+        Args:
+            labels: `(n_users, n_items)` COO, all pairs.
+            held_out: `(n_pairs,)`, from `hold_out`.
+            settings: k, and the largest number of users.
+            seed: of the sample of users.
+        """
+        wanted = _rows(labels, held_out)
         users = np.flatnonzero(np.diff(wanted.indptr))
         if len(users) > settings.max_users:
             draw = np.random.default_rng(seed).permutation(len(users))[: settings.max_users]
             users = np.sort(users[draw])
         self.users = users
         self.k = settings.k
-        seen = _rows(labels, held_out.trained)[users]
+        seen = _rows(labels, ~held_out)[users]
         self.seen = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
         self._wanted = wanted[users]
-        self._popularity = np.bincount(
-            labels.col[held_out.trained], minlength=labels.shape[1]
-        ).astype(np.float32)
-
-    def ndcg(
-        self,
-        user_embeddings: NDArray[np.float32],
-        user_biases: NDArray[np.float32],
-        item_embeddings: NDArray[np.float32],
-        item_biases: NDArray[np.float32],
-    ) -> float:
-        """Return the mean nDCG@k of the users: what was trained on is left out of their lists."""
-        items = ItemMatrix(item_embeddings, item_biases)
-        ranked = top_k(
-            items, user_embeddings[self.users], user_biases[self.users], self.k, *self.seen
+        self._popularity = np.bincount(labels.col[~held_out], minlength=labels.shape[1]).astype(
+            np.float32
         )
-        return self.of_lists(ranked)
+
+    def ndcg(self, model: Embeddings) -> float:
+        """Return the mean nDCG@k of the users' lists by a model."""
+        items = ItemMatrix(model.item_embeddings, model.item_biases)
+        embeddings, biases = model.user_embeddings[self.users], model.user_biases[self.users]
+        return self.of_lists(top_k(items, embeddings, biases, self.k, *self.seen))
 
     def popularity_ndcg(self) -> float:
-        """Return what the most popular items reach on the same users."""
+        """Return the mean nDCG@k of the same users' lists of the most popular items."""
         n_items = len(self._popularity)
         items = ItemMatrix(np.zeros((n_items, 1), np.float32), self._popularity)
         nothing = np.zeros((len(self.users), 1), np.float32)
-        ranked = top_k(items, nothing, nothing[:, 0], self.k, *self.seen)
-        return self.of_lists(ranked)
+        return self.of_lists(top_k(items, nothing, nothing[:, 0], self.k, *self.seen))
 
     def of_lists(self, ranked: Ranked) -> float:
         """Return the mean nDCG@k of lists, one for each of `users`."""
-        n, n_items = self._wanted.shape
-        lengths = np.diff(ranked.indptr)
-        rows = np.repeat(np.arange(n), lengths)
-        rank = np.arange(len(rows)) - np.repeat(ranked.indptr[:-1], lengths)
-        counts = np.diff(self._wanted.indptr)
-        relevant = np.repeat(np.arange(n), counts) * n_items + self._wanted.indices
-        hits = np.isin(rows * n_items + ranked.items, relevant)
-        discounts = 1 / np.log2(np.arange(2, self.k + 2))
-        found = np.bincount(rows, weights=hits * discounts[rank], minlength=n)
-        ideal = np.cumsum(discounts)[np.minimum(counts, self.k) - 1]
-        return float(np.mean(found / ideal))
+        wanted = self._wanted.indptr, self._wanted.indices
+        found = accuracy(ranked.indptr, ranked.items, *wanted, [self.k])
+        return float(np.mean(found[self.k]["ndcg"]))
 
 
 def _rows(labels: sp.coo_matrix, chosen: NDArray[np.bool_]) -> sp.csr_matrix:
+    """Return the chosen pairs by user."""
     ones = np.ones(int(chosen.sum()), np.float32)
     made = sp.csr_matrix((ones, (labels.row[chosen], labels.col[chosen])), shape=labels.shape)
     made.sort_indices()
@@ -129,41 +124,45 @@ def _rows(labels: sp.coo_matrix, chosen: NDArray[np.bool_]) -> sp.csr_matrix:
 
 
 def refit_epochs(kept: int, share: float) -> int:
-    """Return how many epochs on everything are as good as `kept` were without a share of the pairs.
+    """Return how many epochs to train on all pairs, if `kept` were best without a share of them.
 
-    The more pairs there are, the longer it takes until a model learns them by heart, so that the
-    number of epochs grows as the number of pairs does.
+    With more pairs a model overfits later, so the number of epochs grows as the number of pairs.
     """
     return round(kept / (1 - share))
 
 
 class Search:
-    """Looks at some epochs: whether one is the best so far, and whether to go on."""
+    """Watches a training: which epoch is the best so far, and whether to stop.
 
-    def __init__(self, validator: Validator, settings: Training) -> None:
-        assert settings.early_stopping is not None  # noqa: S101 - who calls this has looked
-        self._validator, self._settings = validator, settings.early_stopping
-        self._last = settings.epochs
+    Attributes:
+        epoch: the best epoch so far, counted from 1; 0 before the first one that was judged.
+        best: the model of that epoch, if it is kept without a second training, else None.
+        epochs: the epochs that were judged.
+        curve: their nDCG.
+        seconds: the time that judging took.
+    """
+
+    def __init__(self, validator: Validator, settings: EarlyStopping, last_epoch: int) -> None:
+        self._validator, self._settings, self._last = validator, settings, last_epoch
         self._now = 0
+        self._highest, self._ndcg = -1.0, 0.0
+        self.epoch = 0
+        self.best: Embeddings | None = None
         self.epochs: list[int] = []
         self.curve: list[float] = []
-        self.epoch = 0
-        self._highest, self._ndcg = -1.0, 0.0
-        self.best: Embeddings | None = None
         self.seconds = 0.0
 
     def __call__(self, current: Embeddings) -> bool:
-        """Judge an epoch where it is its turn, and say whether to stop."""
+        """Take the model after the next epoch, judge it if it is its turn, say whether to stop.
+
+        Every `every`-th epoch is judged, and the last one. What is compared is the mean of the last
+        `smoothing` values.
+        """
         self._now += 1
         if self._now % self._settings.every and self._now < self._last:
             return False
         start = time.perf_counter()
-        value = self._validator.ndcg(
-            current.user_embeddings,
-            current.user_biases,
-            current.item_embeddings,
-            current.item_biases,
-        )
+        value = self._validator.ndcg(current)
         self.epochs.append(self._now)
         self.curve.append(value)
         smooth = float(np.mean(self.curve[-self._settings.smoothing :]))
@@ -175,7 +174,7 @@ class Search:
         return self._now - self.epoch >= self._settings.patience
 
     def report(self) -> dict[str, Any]:
-        """Return the curve and what was kept, in plain JSON values."""
+        """Return the curve and the best epoch, in plain JSON values."""
         return {
             "metric": f"ndcg@{self._validator.k}",
             "users": len(self._validator.users),

@@ -1,4 +1,4 @@
-"""What LightFM learns, and the average of it over the epochs."""
+"""What LightFM learns, and its average over the epochs."""
 
 from dataclasses import dataclass, fields
 
@@ -26,7 +26,7 @@ class Embeddings:
     item_biases: NDArray[np.float32]
 
     def copy(self) -> "Embeddings":
-        """Return a copy that further epochs do not change."""
+        """Return a copy with arrays of its own, which further epochs do not change."""
         return Embeddings(
             self.user_embeddings.copy(),
             self.user_biases.copy(),
@@ -36,28 +36,40 @@ class Embeddings:
 
 
 class Average:
-    """The exponential moving average of a model's states, one state an epoch.
+    """The exponential moving average of a model's states after each epoch.
 
-    The steps of single epochs lead round a good model; their average is nearer to it, and changes
-    less from epoch to epoch, so that the best epoch is easier to tell (Polyak and Juditsky 1992,
-    "Acceleration of Stochastic Approximation by Averaging"). After n states the newest has a share
-    of (1 - decay) / (1 - decay^n): the average as Kingma and Ba (2015, "Adam") correct it for its
-    start, so that the first state is the first average.
+    The updates of a single epoch scatter around a good model. The average of several states is
+    closer to that model than a single state. It also changes less from epoch to epoch, which makes
+    the best epoch easier to find (Polyak and Juditsky 1992, "Acceleration of Stochastic
+    Approximation by Averaging").
+
+    After n states the newest one has the share (1 - decay) / (1 - decay^n). So the first average is
+    the first state (the correction of the start in Kingma and Ba 2015, "Adam").
     """
 
     def __init__(self, decay: float) -> None:
-        self._decay, self._states = decay, 0
+        """Begin without a state.
+
+        Args:
+            decay: from 0 to less than 1; a state counts `decay` times as much as the one after it.
+                With 0 the average is the newest state.
+        """
+        self._decay, self._n_states = decay, 0
         self._average: Embeddings | None = None
 
     def add(self, state: Embeddings) -> Embeddings:
-        """Take a state in and return the average, which the next call changes in place."""
+        """Add the state after an epoch and return the average so far.
+
+        The returned arrays are not copies: the next call, or with a decay of 0 the next epoch,
+        changes them.
+        """
         if self._decay == 0:
             return state
-        self._states += 1
+        self._n_states += 1
         if self._average is None:
             self._average = state.copy()
             return self._average
-        share = np.float32((1 - self._decay) / (1 - self._decay**self._states))
+        share = np.float32((1 - self._decay) / (1 - self._decay**self._n_states))
         for field in fields(Embeddings):
             mean, new = getattr(self._average, field.name), getattr(state, field.name)
             mean += share * (new - mean)

@@ -1,6 +1,16 @@
-"""How much each pair counts in training. NumPy alone; it runs on the driver."""
+"""How much each pair counts in training. NumPy alone; it runs on the driver.
+
+**The rating of a negative.** A higher rating makes a stronger positive. For a negative it would be
+the other way round: 0.5 of 5 stars is a stronger dislike than 3. So a negative's weight must not
+come from the formula for positives. A formula that falls with the rating would need the upper end
+of the scale, and counts and sums have none. So a negative gets the mean of the positives' rating
+weights. All negatives count the same then, as LightFM's users expect, where a threshold decides
+what is negative; and positives and negatives are in the same balance as without rating weights. Age
+and the length of the user's history apply to both.
+"""
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config.sections import SampleWeights
@@ -11,43 +21,53 @@ _Float = NDArray[np.float64]
 
 def sample_weights(
     policy: SampleWeights,
-    users: NDArray[np.int32],
+    labels: sp.coo_matrix,
     ratings: NDArray[np.float32] | None = None,
     ages: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32] | None:
-    """Return each pair's weight, or None where all would be equal.
+    """Return each pair's weight, or None if all pairs count the same.
 
-    The product of what the policy names, scaled to a mean of one: LightFM multiplies a weight with
-    the learning rate, which keeps its meaning that way.
+    The weight is the product of the parts that the policy names, scaled to a mean of one. LightFM
+    multiplies the learning rate by the weight, so a mean of one keeps the learning rate's meaning.
 
-    - `rating`: `linear` r, `log` log(1 + r) (Hu, Koren & Volinsky 2008, "Collaborative Filtering
-      for Implicit Feedback Datasets", section 6, tempers counts so), `capped` min(r, cap).
-    - `half_life_days` h: 2 ** (-age / h).
-    - `user_exponent` e: n ** -e with n the user's pairs. With 1 every user counts the same, with 0
-      every pair; between them, those with long histories do not drown the others.
+    - `rating`, for positives: `linear` r, `log` log(1 + r) (Hu, Koren & Volinsky 2008,
+      "Collaborative Filtering for Implicit Feedback Datasets", section 6, temper counts this way),
+      `capped` min(r, cap). For negatives: the mean of this over the positives.
+    - `half_life_days` h, for all pairs: 2 ** (-age / h).
+    - `user_exponent` e, for all pairs: n ** -e, where n is the number of the user's pairs. With 1
+      every user counts the same, with 0 every pair. Between the two, users with long histories
+      count more than others, but less than in proportion.
 
     Args:
-        policy: what to multiply.
-        users: `(n,)` the user of each pair.
-        ratings: `(n,)`, needed by `rating`.
-        ages: `(n,)` days before the newest pair, needed by `half_life_days`.
+        policy: which parts to multiply.
+        labels: `(n_users, n_items)` COO; positives are above 0, negatives below.
+        ratings: `(n_pairs,)`, needed by `rating`.
+        ages: `(n_pairs,)` days before the newest pair, needed by `half_life_days`.
 
     Returns:
-        `(n,)` float32.
+        `(n_pairs,)` float32.
 
     Raises:
-        TrainingError: what the policy needs is not there, or a weight is negative or not finite.
+        TrainingError: the ratings or ages that the policy needs are missing, a positive's rating is
+            below 0, or the mean of the weights is not a positive number.
     """
     if policy.without_effect:
         return None
+    users = labels.row
     weights: _Float = np.ones(len(users))
     if policy.rating != "none":
         if ratings is None:
-            raise TrainingError("training.sample_weights.rating: there are no ratings")
-        weights = weights * _from_ratings(policy, ratings.astype(np.float64))
+            raise TrainingError(
+                f"training.sample_weights.rating: '{policy.rating}' needs ratings, found none; set "
+                "it to none"
+            )
+        weights = weights * _from_ratings(policy, ratings.astype(np.float64), labels.data > 0)
     if policy.half_life_days is not None:
         if ages is None:
-            raise TrainingError("training.sample_weights.half_life_days: there are no timestamps")
+            raise TrainingError(
+                "training.sample_weights.half_life_days needs timestamps, found none; set it to "
+                "null"
+            )
         weights = weights * np.exp2(-ages.astype(np.float64) / policy.half_life_days)
     counts = np.bincount(users)
     weights = weights * counts[users].astype(np.float64) ** -policy.user_exponent
@@ -60,16 +80,21 @@ def sample_weights(
     return (weights / mean).astype(np.float32)
 
 
-def _from_ratings(policy: SampleWeights, ratings: _Float) -> _Float:
-    lowest = float(ratings.min()) if len(ratings) else 0.0
+def _from_ratings(policy: SampleWeights, ratings: _Float, positive: NDArray[np.bool_]) -> _Float:
+    """Return the part of each weight that comes from the rating, `(n_pairs,)`."""
+    liked = ratings[positive]
+    lowest = float(liked.min()) if len(liked) else 0.0
     if not lowest >= 0:
         raise TrainingError(
-            f"training.sample_weights: found a rating of {lowest:g}, expected none below 0: a "
-            "negative weight turns the gradient round; set filters.rating_threshold or "
-            "row_checks.rating_min to 0 or more, or sample_weights.rating to none"
+            f"training.sample_weights: found a positive pair with a rating of {lowest:g}, expected "
+            "none below 0, since a negative weight would reverse the gradient; set "
+            "filters.rating_threshold or row_checks.rating_min to 0 or more, or "
+            "sample_weights.rating to none"
         )
-    if policy.rating == "linear":
-        return ratings
     if policy.rating == "log":
-        return np.asarray(np.log1p(ratings))
-    return np.minimum(ratings, policy.cap or np.inf)
+        liked = np.log1p(liked)
+    elif policy.rating == "capped":
+        liked = np.minimum(liked, policy.cap or np.inf)
+    weights = np.full(len(ratings), liked.mean() if len(liked) else 1.0)
+    weights[positive] = liked
+    return weights

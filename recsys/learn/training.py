@@ -1,9 +1,25 @@
-"""The training loop round LightFM: the only module that knows it. It runs on the driver."""
+"""Train a LightFM model, for the number of epochs that does best on pairs held out for it.
+
+No other module imports LightFM. It runs on the driver. A labelled pair of user and item, with its
+rating and its age, goes through these steps:
+
+1. `fit` holds the pair out or not (`early_stopping.hold_out`). Only positives are held out.
+2. A pair that is not held out gets a weight from its rating, its age and the number of its user's
+   pairs (`sample_weights`).
+3. `train` gives label and weight to LightFM in each epoch. With the logistic loss and no negatives
+   in the data, unobserved items of the user join it (`negatives`).
+4. After each epoch the model's state is added to the average of the states (`embeddings.Average`),
+   and the average ranks items for users with held-out pairs, which are to be found
+   (`early_stopping.Search`). This tells the best epoch.
+5. `fit` trains a second model on all pairs, those that were held out too, for as many epochs as
+   were best and a share more.
+"""
 
 import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +27,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recsys.config.sections import Training
+from recsys.config.sections import EarlyStopping, Training
 from recsys.errors import TrainingError
+from recsys.learn import negatives
 from recsys.learn.early_stopping import Search, Validator, hold_out, refit_epochs
 from recsys.learn.embeddings import Average, Embeddings
 from recsys.learn.sample_weights import sample_weights
@@ -46,17 +63,43 @@ def check_threads(threads: int) -> None:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model and how it came about.
+    """A trained model, and how it was trained.
 
     Attributes:
         embeddings: what was learned.
-        epochs: how many made it.
-        report: for the manifest, in plain JSON values.
+        epochs: for how many epochs this model was trained.
+        report: of early stopping, in plain JSON values; empty without early stopping.
+        negatives: what the model learned from as negatives, in plain JSON values; see
+            `negatives.report`.
     """
 
     embeddings: Embeddings
     epochs: int
     report: dict[str, Any]
+    negatives: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Labelled pairs, with what their weights are made from; as the arguments of `fit`."""
+
+    labels: sp.coo_matrix
+    ratings: NDArray[np.float32] | None
+    ages: NDArray[np.float32] | None
+
+    def only(self, chosen: NDArray[np.bool_]) -> "_Pairs":
+        """Return some of the pairs, in the same order and for the same users and items."""
+        cells = self.labels.row[chosen], self.labels.col[chosen]
+        return _Pairs(
+            sp.coo_matrix((self.labels.data[chosen], cells), shape=self.labels.shape),
+            None if self.ratings is None else self.ratings[chosen],
+            None if self.ages is None else self.ages[chosen],
+        )
+
+    def train(self, settings: Training, threads: int, search: Search | None = None) -> Embeddings:
+        """Weigh the pairs and train on them."""
+        weights = sample_weights(settings.sample_weights, self.labels, self.ratings, self.ages)
+        return train(self.labels, settings, threads=threads, weights=weights, stop=search)
 
 
 def fit(
@@ -69,11 +112,11 @@ def fit(
 ) -> Fitted:
     """Train for the number of epochs that does best on pairs held out for it.
 
-    Without `early_stopping`, for `settings.epochs`. With it, a first model is trained without a
-    part of the pairs until the nDCG of the rest, the mean of the last `smoothing` values, has not
-    risen for `patience` epochs; the kept epoch is its best one. With `refit` a second model is
-    trained on everything, for `refit_epochs`, else the first one's best state is kept, which has
-    not seen the pairs held out.
+    Without `early_stopping` that is `settings.epochs`. With it, a first model is trained without a
+    part of the pairs, until its nDCG on that part has not risen for `patience` epochs (see
+    `early_stopping.Search`). With `refit` a second model is trained on all pairs, for
+    `refit_epochs`. Without `refit` the model is the first one's state after its best epoch, which
+    has not seen the held-out pairs.
 
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
@@ -85,41 +128,40 @@ def fit(
     Raises:
         TrainingError: it cannot run as configured, the model diverged, or nothing can be held out.
     """
-    weights = sample_weights(settings.sample_weights, labels.row, ratings, ages)
+    pairs = _Pairs(labels, ratings, ages)
+    used_negatives = negatives.report(labels, settings)
     if settings.early_stopping is None:
-        embeddings = train(labels, settings, threads=threads, weights=weights)
-        return Fitted(embeddings, settings.epochs, {})
-    held_out = hold_out(labels, settings.early_stopping, settings.seed)
-    keep = held_out.trained
-    part = sp.coo_matrix(
-        (labels.data[keep], (labels.row[keep], labels.col[keep])), shape=labels.shape
-    )
-    part_weights = sample_weights(
-        settings.sample_weights,
-        part.row,
-        None if ratings is None else ratings[keep],
-        None if ages is None else ages[keep],
-    )
-    search = Search(Validator(labels, held_out, settings.early_stopping, settings.seed), settings)
-    train(part, settings, threads=threads, weights=part_weights, stop=search)
-    report = search.report()
+        embeddings = pairs.train(settings, threads)
+        return Fitted(embeddings, settings.epochs, {}, used_negatives)
+    search = _search_epoch(pairs, settings, settings.early_stopping, threads)
+    report, epochs = search.report(), search.epoch
     log.info(
         "validation nDCG@%d %.4f at epoch %d of %d (popularity %.4f)",
         settings.early_stopping.k,
         report["ndcg"],
-        search.epoch,
+        epochs,
         search.epochs[-1],
         report["popularity_ndcg"],
     )
-    if search.epoch == settings.epochs:
-        log.warning("the last epoch was the best: training.epochs (%d) is low", settings.epochs)
+    if epochs == settings.epochs:
+        log.warning("the last epoch was the best: training.epochs (%d) is low", epochs)
     if not settings.early_stopping.refit:
         assert search.best is not None  # noqa: S101 - there was at least one epoch
-        return Fitted(search.best, search.epoch, {**report, "refit_epochs": None})
-    epochs = refit_epochs(search.epoch, settings.early_stopping.share)
-    again = settings.model_copy(update={"epochs": epochs})
-    embeddings = train(labels, again, threads=threads, weights=weights)
-    return Fitted(embeddings, epochs, {**report, "refit_epochs": epochs})
+        return Fitted(search.best, epochs, {**report, "refit_epochs": None}, used_negatives)
+    epochs = refit_epochs(epochs, settings.early_stopping.share)
+    embeddings = pairs.train(settings.model_copy(update={"epochs": epochs}), threads)
+    return Fitted(embeddings, epochs, {**report, "refit_epochs": epochs}, used_negatives)
+
+
+def _search_epoch(
+    pairs: _Pairs, settings: Training, stopping: EarlyStopping, threads: int
+) -> Search:
+    """Train without the held-out pairs and judge the epochs by them."""
+    held_out = hold_out(pairs.labels, stopping, settings.seed)
+    validator = Validator(pairs.labels, held_out, stopping, settings.seed)
+    search = Search(validator, stopping, settings.epochs)
+    pairs.only(~held_out).train(settings, threads, search)
+    return search
 
 
 def train(
@@ -133,45 +175,24 @@ def train(
     """Train a LightFM model for a given number of epochs, and return the average of its states.
 
     Args:
-        labels: `(n_users, n_items)` COO, float32, 1 or -1; with one thread its order decides,
-            with the seed, the result to the last bit.
+        labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item. With one thread
+            the same labels, in the same order, and the same seed give the same bits.
         settings: LightFM's hyperparameters, epochs and seed.
         threads: CPU threads for the epochs.
-        weights: `(n_pairs,)` how much each pair counts.
-        stop: looks at the average after each epoch, and says whether it was the last.
+        weights: `(n_pairs,)` how much each pair counts; None: all the same.
+        stop: called with the average after each epoch; returns whether to stop.
 
     Raises:
         TrainingError: it cannot run as configured, or the model diverged.
     """
     check_threads(threads)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from lightfm import LightFM
-    matrix = None
-    if weights is not None:
-        matrix = sp.coo_matrix((weights, (labels.row, labels.col)), shape=labels.shape)
-    model = LightFM(
-        no_components=settings.no_components,
-        k=settings.k,
-        n=settings.n,
-        learning_schedule=settings.learning_schedule,
-        loss=settings.loss,
-        learning_rate=settings.learning_rate,
-        rho=settings.rho,
-        epsilon=settings.epsilon,
-        item_alpha=settings.item_alpha,
-        user_alpha=settings.user_alpha,
-        max_sampled=settings.max_sampled,
-        random_state=settings.seed,
-    )
-    if settings.loss == "logistic" and labels.data.min() > 0:
-        log.warning(
-            "logistic learns from negatives, and there are none: set filters.rating_threshold"
-        )
+    per_positive = negatives.drawn_per_positive(settings, negatives.count(labels))
+    examples = negatives.examples(labels, weights, per_positive, settings.seed)
+    model = _lightfm(settings, steps_per_pair=1 + per_positive)
     average = Average(settings.ema_decay)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
-        interruptible(lambda: _run_epoch(model, labels, matrix, threads, settings))
+        interruptible(partial(_run_epoch, model, examples, epoch, threads, settings))
         _check_converging(model, epoch, settings)
         current = average.add(
             Embeddings(
@@ -181,7 +202,7 @@ def train(
                 item_biases=model.item_biases,
             )
         )
-        if progress.disable:  # no terminal to draw on
+        if progress.disable:  # without a terminal there is no progress bar
             log.info("epoch %d of %d", epoch, settings.epochs)
         if stop is not None and stop(current):
             break
@@ -189,15 +210,37 @@ def train(
     return current
 
 
+def _lightfm(settings: Training, steps_per_pair: int) -> Any:
+    """Return an untrained model; LightFM applies the penalties once in each step."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from lightfm import LightFM
+    return LightFM(
+        no_components=settings.no_components,
+        k=settings.k,
+        n=settings.n,
+        learning_schedule=settings.learning_schedule,
+        loss=settings.loss,
+        learning_rate=settings.learning_rate,
+        rho=settings.rho,
+        epsilon=settings.epsilon,
+        item_alpha=settings.item_alpha / steps_per_pair,
+        user_alpha=settings.user_alpha / steps_per_pair,
+        max_sampled=settings.max_sampled,
+        random_state=settings.seed,
+    )
+
+
 def _run_epoch(
     model: Any,
-    labels: sp.coo_matrix,
-    weights: sp.coo_matrix | None,
+    examples: Callable[[int], negatives.Examples],
+    epoch: int,
     threads: int,
     settings: Training,
 ) -> None:
+    now = examples(epoch)
     try:
-        model.fit_partial(labels, sample_weight=weights, epochs=1, num_threads=threads)
+        model.fit_partial(now.labels, sample_weight=now.weights, epochs=1, num_threads=threads)
     except ValueError as error:
         if "finite" not in str(error):
             raise
@@ -205,7 +248,11 @@ def _run_epoch(
 
 
 def _check_converging(model: Any, epoch: int, settings: Training) -> None:
-    """Stop a model that diverges: WARP at a rate of 0.25 stays finite, with scores of 4e8."""
+    """Stop a model that diverges.
+
+    Diverged models need not have numbers that are not finite: WARP with a learning rate of 0.25
+    gives finite scores of 4e8.
+    """
     for name in ("item", "user"):
         embeddings = getattr(model, f"{name}_embeddings")
         biases = getattr(model, f"{name}_biases")

@@ -33,6 +33,17 @@ class EarlyStoppingReport(Part):
     """Epochs of the second training, on all pairs; null where there was none."""
 
 
+class NegativesReport(Part):
+    """The negatives of the logistic loss."""
+
+    in_data: int
+    """Negative pairs in the data."""
+    drawn_per_positive: int
+    """Items that were drawn as negatives for each positive pair, in each epoch."""
+    drawn_per_epoch: int
+    """All of them together."""
+
+
 class TrainingReport(Part):
     """How the model was trained."""
 
@@ -42,6 +53,8 @@ class TrainingReport(Part):
     """Epochs that made the model."""
     early_stopping: EarlyStoppingReport | None
     """How the epoch was chosen; null without early stopping."""
+    negatives: NegativesReport | None
+    """For the logistic loss: what was learned from as negatives; null for other losses."""
     threads: int
     """CPU threads."""
     openmp: bool

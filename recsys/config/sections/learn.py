@@ -96,6 +96,9 @@ class Training(Section):
     """The L2 penalty on user embeddings."""
     max_sampled: PositiveInt = 50
     """The largest number of negatives that WARP tries for each positive."""
+    negatives_per_positive: PositiveInt = 5
+    """For `logistic` on data without negatives: the number of items that are drawn as negatives for
+    each positive pair, anew in each epoch, from the items that the user has no pair with."""
     k: PositiveInt = 5
     """For `warp-kos`: of `n` sampled positives, the k-th best one is used."""
     n: PositiveInt = 10
