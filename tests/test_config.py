@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError
-from recsys.runtime.run import new_run
 from tests.conftest import ROOT
 
 CONFS = sorted((ROOT / "conf").glob("*.yaml"))
@@ -84,12 +83,6 @@ def test_a_wrong_value_names_the_key_and_what_was_found_and_expected(
 def test_a_cohort_name_that_a_reader_or_a_path_could_misread_is_refused(cohort: str) -> None:
     escaped = cohort.replace("\n", "\\n")
     assert refused(f'cohort.name="{escaped}"').startswith("cohort.name: found")
-
-
-@pytest.mark.parametrize("run_id", ["", "../x", "1", "NaN", "a b", "a:b", "a/b", "x" * 129, "a\n"])
-def test_a_run_id_that_a_reader_or_a_path_could_misread_is_refused(run_id: str) -> None:
-    with pytest.raises(ConfigError, match="--run-id: found"):
-        new_run(run_id)
 
 
 @pytest.mark.parametrize("policy", ["last", "first"])

@@ -158,7 +158,10 @@ def test_a_damaged_pointer_is_refused_by_name_and_written_anew_by_a_rollback(
     pointer = unit_place(files) / "current.json"
     damage(pointer)
     refused_everywhere(files, "2026-11-24/current.json", capsys, "r2")
-    assert managed(files, lambda place: manage.clean(place, yes=True, stored=True, min_age_days=0)) == 11
+    assert (
+        managed(files, lambda place: manage.clean(place, yes=True, stored=True, min_age_days=0))
+        == 11
+    )
     restored(files)
 
 

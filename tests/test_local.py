@@ -199,8 +199,9 @@ def test_a_notebook_gives_numbers_or_text(trained: Path) -> None:
     assert len(local.recommend([], k=2)) == 2
     with pytest.raises(ConfigError, match="weights: found 1, expected as many as liked, 2"):
         local.recommend([1, 2], weights=[1.0])
-    with pytest.raises(ConfigError, match="liked: found the text '12'"):
-        local.recommend("12")
+    for no_list in ("12", b"12", 12, None):
+        with pytest.raises(ConfigError, match=r"liked: found .*, expected a list of item ids"):
+            local.recommend(no_list)  # type: ignore[arg-type]
     with pytest.raises(ModelError):
         LocalModel.load(trained.parent)
 
