@@ -43,13 +43,14 @@ def as_day(value: object, key: str) -> dt.date:
     Raises:
         ConfigError: it is something else.
     """
-    with suppress(ValueError):  # text that is no ISO 8601, or NaT
+    day = value
+    with suppress(ValueError):  # text that is no ISO 8601, or pandas' NaT, which is a datetime
         if isinstance(value, str):
-            return dt.datetime.fromisoformat(value).date()
-        if isinstance(value, dt.datetime):
-            return value.date()
-        if isinstance(value, dt.date):
-            return value
+            day = dt.datetime.fromisoformat(value).date()
+        elif isinstance(value, dt.datetime):
+            day = value.date()
+    if isinstance(day, dt.date) and not isinstance(day, dt.datetime):
+        return dt.date(day.year, day.month, day.day)  # whatever class of dates it is of
     raise ConfigError(
         f"{key}: found {str(value)[:60]!r} ({type(value).__name__}), expected a date, a datetime "
         "or ISO 8601 text such as 2026-11-24"
