@@ -16,6 +16,7 @@ from recsys.flows.runs import list_runs
 from recsys.publishing import maintenance
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
+from recsys.runtime import logs
 from recsys.store.posix import PosixFiles, open_local
 
 
@@ -114,7 +115,7 @@ def execute(
     action: Callable[[Place], None], config: str | None, overrides: Sequence[str], *, debug: bool
 ) -> int:
     """Do one of these and return the exit status (README: "Exit status")."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logs.log_to_stderr(logging.WARNING)
     try:
         loaded = load_config(config, overrides)
         files = open_local(loaded.root)
