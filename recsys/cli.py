@@ -27,7 +27,10 @@ _OPTIONS = [
         type=click.DateTime(["%Y-%m-%d"]),
         help="The day that the run works for; default: today (UTC).",
     ),
-    click.option("--run-id", help="Name of the run; a retry with the same one goes on with it."),
+    click.option(
+        "--run-id",
+        help="Id of the run, such as a scheduler's; a retry with the same one goes on with it.",
+    ),
     click.option("--debug", is_flag=True, help="Show tracebacks and Spark's own log."),
 ]
 
@@ -172,20 +175,25 @@ def _manage(
 @main.command()
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--run-date", type=_DAY, help="Only runs for this day.")
+@click.option("--run-id", help="Only this run; also by the id that a scheduler gave it.")
 @_JSON
 @_with([*_CONFIG_OPTIONS, _DEBUG])
-def runs(limit: int, run_date: dt.datetime | None, as_json: bool, **given: Any) -> None:
+def runs(
+    limit: int, run_date: dt.datetime | None, run_id: str | None, as_json: bool, **given: Any
+) -> None:
     """List the latest runs of a root, with their state."""
     from recsys.flows import manage
 
     day = None if run_date is None else run_date.date()
-    _manage(lambda place: manage.runs(place, limit, day, as_json=as_json), **given)
+    _manage(lambda place: manage.runs(place, limit, day, run_id, as_json=as_json), **given)
 
 
 @main.command()
 @click.option("--cohort", required=True, help="Its name.")
 @click.option("--run-date", type=_DAY, required=True, help="The day.")
-@click.option("--to", help="Run id of a version that is kept; default: the one before.")
+@click.option(
+    "--to", help="Run id of a version that is kept, or a scheduler's; default: the one before."
+)
 @_with([*_CONFIG_OPTIONS, _DEBUG])
 def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -> None:
     """Let readers see an earlier version again, in one step."""

@@ -120,8 +120,8 @@ ROUTED_SCHEMA = (
     "candidates array<int>, weights array<double>, part int"
 )
 RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
-# Run date and cohort stand in the rows: Iceberg takes partitions from there, and no reader has to
-# infer types from paths.
+# Run date, cohort and run id stand in the rows, and no directory is called `key=value`: Iceberg
+# takes partitions from there, and no reader has to infer types from paths.
 RECOMMENDATIONS_SCHEMA = (
     "run_date date, cohort string, user_id {user}, rank int, item_id {item}, score float, "
     "probability float, source string, model_id string, run_id string, generated_at timestamp"
@@ -135,12 +135,12 @@ STATUS_SCHEMA = f"run_date date, cohort string, {OUTCOMES_SCHEMA}, run_id string
 
 NEIGHBOURS_SCHEMA = "id {id}, rank int, neighbour_id {id}, cosine float"
 SIMILAR_ITEMS_SCHEMA = (
-    "item_id {item}, rank int, neighbour_id {item}, cosine float, model_id string, run_id string, "
-    "generated_at timestamp"
+    "run_date date, item_id {item}, rank int, neighbour_id {item}, cosine float, model_id string, "
+    "run_id string, generated_at timestamp"
 )
 SIMILAR_USERS_SCHEMA = (
-    "user_id {user}, rank int, neighbour_id {user}, cosine float, model_id string, run_id string, "
-    "generated_at timestamp"
+    "run_date date, user_id {user}, rank int, neighbour_id {user}, cosine float, model_id string, "
+    "run_id string, generated_at timestamp"
 )
 TEST_USERS_SCHEMA = (
     "user_id {user}, source string, known boolean, also_seen array<int>, relevant array<int>, "

@@ -149,11 +149,13 @@ def record_of(
     started: dt.datetime = dt.datetime(2026, 11, 24, 4, tzinfo=dt.UTC),
     *,
     model_id: str | None = None,
+    requested_run_id: str | None = None,
+    run: Run | None = None,
 ) -> RunRecord:
     """Return what writes the record of a run."""
     config = Config.model_validate({"root": str(files.path(files.root))})
     spark = SparkSettings(
         application_id="a", master="local", driver_heap_bytes=1, default_parallelism=1, settings={}
     )
-    run = Run(run_id, DAY, started)
+    run = run or Run(run_id, DAY, started, requested_run_id=requested_run_id)
     return RunRecord(files, "run", run, config, model_id=model_id, spark=spark)

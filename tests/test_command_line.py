@@ -221,9 +221,9 @@ def test_sigterm_ends_a_run_cleanly(config: Path, submitted: bool) -> None:
     seen = ""
     for line in process.stdout:
         seen += line
-        if "INFO train ..." in line:
+        if "INFO [r1] train ..." in line:
             break
-    assert "INFO train ..." in seen, seen
+    assert "INFO [r1] train ..." in seen, seen
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=60)

@@ -13,7 +13,6 @@ from recsys.config.reading import load_config
 from recsys.config.reference import render_defaults, render_reference
 from recsys.config.requirements import for_scoring, for_training
 from recsys.errors import ConfigError
-from recsys.runtime.run import new_run
 from tests.conftest import ROOT
 
 CONFS = sorted((ROOT / "conf").glob("*.yaml"))
@@ -185,12 +184,6 @@ def test_a_wrong_value_names_the_key_and_what_was_found_and_expected(
 def test_a_cohort_name_that_a_reader_or_a_path_could_misread_is_refused(cohort: str) -> None:
     escaped = cohort.replace("\n", "\\n")
     assert refused(f'cohort.name="{escaped}"').startswith("cohort.name: found")
-
-
-@pytest.mark.parametrize("run_id", ["", "../x", "1", "NaN", "a b", "a:b", "a/b", "x" * 129, "a\n"])
-def test_a_run_id_that_a_reader_or_a_path_could_misread_is_refused(run_id: str) -> None:
-    with pytest.raises(ConfigError, match="--run-id: found"):
-        new_run(run_id)
 
 
 @pytest.mark.parametrize("policy", ["last", "first"])

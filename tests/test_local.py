@@ -1,5 +1,6 @@
 """Recommendations for someone new without Spark: what is printed, and that a batch job agrees."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from recsys.cli import main
 from recsys.config.configuration import Config
 from recsys.config.sections import Titles
 from recsys.errors import ConfigError, InputError, ModelError
+from recsys.model.arrays import load_items, load_users
 from recsys.score.local import LocalModel
 from recsys.score.titles import read_titles
 from tests.conftest import csv_input, model_folder, run_in, small_ratings, table, write_csv
@@ -199,10 +201,29 @@ def test_a_notebook_gives_numbers_or_text(trained: Path) -> None:
     assert len(local.recommend([], k=2)) == 2
     with pytest.raises(ConfigError, match="weights: found 1, expected as many as liked, 2"):
         local.recommend([1, 2], weights=[1.0])
-    with pytest.raises(ConfigError, match="liked: found the text '12'"):
-        local.recommend("12")
+    for no_list in ("12", b"12", 12, None):
+        with pytest.raises(ConfigError, match=r"liked: found .*, expected a list of item ids"):
+            local.recommend(no_list)  # type: ignore[arg-type]
     with pytest.raises(ModelError):
         LocalModel.load(trained.parent)
+
+
+def test_a_model_is_loaded_from_text_a_path_or_a_uri_whatever_its_directories_are_called(
+    trained: Path, tmp_path: Path
+) -> None:
+    # A reader that looks for partitions would find columns of other types here.
+    folder = tmp_path / "item_id=x" / "bias=y" / "kind=1" / "user_id=2" / trained.name
+    shutil.copytree(trained, folder)
+    items, users, one = load_items(trained), load_users(trained), LocalModel.load(trained)
+    for given in (folder, str(folder), f"file:{folder}", Path(f"file://{folder}")):
+        assert load_items(given).ids == items.ids
+        np.testing.assert_array_equal(load_users(given).embeddings, users.embeddings)
+        found = LocalModel.load(given).recommend([2])
+        pd.testing.assert_frame_equal(found, one.recommend([2]), check_exact=True)
+    for load in (load_items, load_users, LocalModel.load):
+        for wrong in (5, None, "s3a://bucket/model"):
+            with pytest.raises(ConfigError, match=r"^(model|path): found "):
+                load(wrong)  # type: ignore[operator]
 
 
 def test_the_command_never_loads_spark(trained: Path) -> None:

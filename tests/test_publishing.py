@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from recsys import read_recommendations
@@ -198,6 +199,52 @@ def test_a_reader_is_told_which_cohorts_there_are(files: PosixFiles) -> None:
         read(files, run_id="r9")
     with pytest.raises(OutputError, match=r"cohort '\.\./\.\./x'"):
         read(files, cohort="../../x")
+
+
+@pytest.mark.parametrize(
+    "day",
+    [
+        "2026-11-24",
+        "20261124",
+        "2026-11-24T23:59:59+05:00",
+        dt.datetime(2026, 11, 24, 23, 59, tzinfo=dt.timezone(dt.timedelta(hours=-9))),
+        pd.Timestamp("2026-11-24"),
+        pd.Timestamp("2026-11-24 00:30", tz="Europe/Berlin"),
+    ],
+)
+def test_a_day_may_be_a_date_a_datetime_or_text_and_counts_as_it_is_written(
+    files: PosixFiles, day: Any
+) -> None:
+    publish_version(files, UNIT, "r1", 1)
+    publish_version(files, NEXT, "r2", 2)
+    found = read(files, run_date=day)
+    assert (found.run_id, found.run_date) == ("r1", DAY)
+    assert type(found.run_date) is dt.date
+    # The same of a unit, which names directories and rows of tables.
+    assert Unit("all", day) == UNIT
+    assert place(files, Unit("all", day)) == place(files, UNIT)
+
+
+@pytest.mark.parametrize(
+    "day", [20261124, 1.5, True, "yesterday", "2026-13-01", "", pd.NaT, pd.Period("2026-11"), b"x"]
+)
+def test_what_is_no_day_is_refused_before_anything_is_read(tmp_path: Path, day: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^run_date: found .*, expected a date, a datetime or"):
+        read_recommendations(tmp_path / "nothing is here", run_date=day)
+
+
+def test_a_root_may_be_a_path_and_nothing_else_that_is_no_text(files: PosixFiles) -> None:
+    publish_version(files, UNIT, "r1", 1)
+    root = files.path(files.root)
+    for given in (root, str(root), f"file:{root}", f"file://{root}"):
+        assert read_recommendations(given).run_id == "r1"
+    for wrong in (None, 5, os.fsencode(root)):
+        with pytest.raises(ConfigError, match=r"^root: found .*, expected a path, as text or as"):
+            read_recommendations(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^cohort: found 5 \(int\), expected text"):
+        read(files, cohort=5)
+    with pytest.raises(ConfigError, match=r"^run_id: found 5 \(int\), expected text"):
+        read(files, run_id=5)
 
 
 def test_an_empty_cohort_replaces_yesterdays_lists_with_none(files: PosixFiles) -> None:

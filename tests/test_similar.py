@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys.errors import ConfigError, InputError
+from recsys.errors import ConfigError, InputError, OutputError
 from recsys.kernel.neighbours import (
     Directions,
     candidates,
@@ -25,7 +25,7 @@ from recsys.kernel.neighbours import (
 from recsys.model.manifest import ModelManifest
 from recsys.store.checksums import local_files
 from recsys.store.manifest import MANIFEST
-from tests.conftest import csv_input, model_folder, run_in, table, write_csv
+from tests.conftest import RUN_DATE, csv_input, model_folder, run_in, table, write_csv
 
 Run = Callable[..., dict[str, Any]]
 
@@ -106,10 +106,11 @@ def test_all_items_get_their_nearest_but_themselves_and_what_has_no_direction(jo
     assert [found[name] for name in counts] == [5, 0, 0, 0, 1, 4]
     assert output["rows"] == 12
     place = Path(output["uri"].removeprefix("file:"))
-    assert place.parts[-3:] == ("similar_items", "run_date=2026-11-24", "run_id=s0")
+    assert place.parts[-3:] == ("similar_items", "2026-11-24", "s0")
     assert output["files"] == [file.model_dump() for file in local_files(place)]
     file = place / output["files"][0]["path"]
     assert [(field.name, str(field.type)) for field in pq.read_schema(file)] == [
+        ("run_date", "date32[day]"),
         ("item_id", "int32"),
         ("rank", "int32"),
         ("neighbour_id", "int32"),
@@ -121,6 +122,7 @@ def test_all_items_get_their_nearest_but_themselves_and_what_has_no_direction(jo
     rows = table(manifest, "similar_items")
     assert set(rows["model_id"]) == {manifest["model_id"]}
     assert set(rows["run_id"]) == {"s0"}
+    assert set(rows["run_date"]) == {RUN_DATE}
 
 
 def test_users_are_compared_by_their_own_embeddings(job: Run) -> None:
@@ -131,7 +133,8 @@ def test_users_are_compared_by_their_own_embeddings(job: Run) -> None:
         3: [(2, -ACROSS), (1, -1.0)],
     }
     assert manifest["similar"]["neighbours"] == 2
-    assert list(table(manifest, "similar_users").columns[:4]) == [
+    assert list(table(manifest, "similar_users").columns[:5]) == [
+        "run_date",
         "user_id",
         "rank",
         "neighbour_id",
@@ -221,6 +224,20 @@ def test_neighbours_are_those_of_a_full_sort_also_among_many_equal_directions(k:
         part = slice(ranked.indptr[n], ranked.indptr[n + 1])
         found = list(zip(ranked.items[part].tolist(), ranked.scores[part].tolist(), strict=True))
         assert found == expected(vectors, int(row), k)
+
+
+def test_ids_of_another_type_than_the_published_ones_are_refused_before_anything_is_compared(
+    run: Run, job: Run, tmp_path: Path
+) -> None:
+    job("items", similar={"k": 1})
+    rows = [[f"u{u}", f"i{i}", 5, 1] for u in range(4) for i in range(5)]
+    source = csv_input(write_csv(tmp_path / "text.csv", rows))
+    text = run("train", run_id="text", input=source)["model_id"]
+    with pytest.raises(OutputError, match=r"column item_id was int and is string, .* with run s0"):
+        run("similar-items", run_id="refused", model_id=text)
+    record = (tmp_path / "out/runs/refused/manifest.json").read_text()
+    assert '"timings_seconds": {}' in record
+    assert run("similar-users", run_id="users", model_id=text)["state"] == "complete"
 
 
 def test_unit_vectors_of_any_finite_length_and_batches_of_any_size() -> None:

@@ -17,7 +17,7 @@ from recsys.config.reading import load_config
 from recsys.errors import ConfigError, OutputError, RecsysError, Terminated, one_line, unexpected
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
 from recsys.flows.record import RunRecord, recorded_date
-from recsys.runtime import session, signals
+from recsys.runtime import logs, session, signals
 from recsys.runtime.run import Run, new_run, run_lock
 from recsys.runtime.spark_errors import spark_reason
 from recsys.runtime.stop_points import stop_point
@@ -70,12 +70,7 @@ class Options:
 
 def execute(command: Command, options: Options) -> int:
     """Run a command and return its exit status (see `recsys.errors`)."""
-    logging.basicConfig(
-        level=logging.DEBUG if options.debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     if not options.debug:
         # It prints the whole stack of every failed query; the user is to see one line.
@@ -85,6 +80,7 @@ def execute(command: Command, options: Options) -> int:
         config = load_config(options.config, options.overrides)
         check_configuration(command, config)
         run = new_run(options.run_id, options.run_date)
+        logs.name_run(run.run_id)
         with signals.postponed():
             spark = session.start(config.spark, quiet=not options.debug)
         try:
@@ -168,6 +164,11 @@ def _print_result(manifest: RunManifest) -> None:
         print(f"{table:16} {place.uri}  {place.rows:,} rows")
     for line in manifest.report or ():
         print(line)
+    if manifest.forced:
+        for verdict in manifest.gates or ():
+            if verdict.state == "failed":
+                print(f"gate failed: {one_line(str(verdict))}")
+        print("published all the same, because of --force")
 
 
 def _one_line(error: BaseException) -> str:

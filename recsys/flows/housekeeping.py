@@ -149,11 +149,19 @@ def _staged(files: PosixFiles) -> list[Waste]:
     for run_id in files.names(files.uri(STAGING)):
         lock = run_lock(run_id)
         if not files.is_locked(lock):
-            found.append(_waste(files, files.uri(STAGING, run_id), "staged by a killed run", lock))
+            why = f"staged by a killed run{_requested(files, run_id)}"
+            found.append(_waste(files, files.uri(STAGING, run_id), why, lock))
     for run_id in files.names(files.uri(HELD)):
-        uri = files.uri(HELD, run_id)
-        found.append(_waste(files, uri, "held back by a gate", run_lock(run_id)))
+        uri, why = files.uri(HELD, run_id), f"held back by a gate{_requested(files, run_id)}"
+        found.append(_waste(files, uri, why, run_lock(run_id)))
     return found
+
+
+def _requested(files: PosixFiles, run_id: str) -> str:
+    """Name the id that a scheduler gave a run, where its directories are called otherwise."""
+    run = read_run(files, run_id)
+    requested = None if run is None else run.requested_run_id
+    return "" if requested in (None, run_id) else f", requested as {requested}"
 
 
 def _unreferenced(files: PosixFiles, index: VersionIndex) -> list[Waste]:

@@ -16,6 +16,7 @@ from recsys.flows.runs import list_runs
 from recsys.publishing import maintenance
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
+from recsys.runtime import logs
 from recsys.store.posix import PosixFiles, open_local
 
 
@@ -28,9 +29,11 @@ class Place:
     index: VersionIndex
 
 
-def runs(place: Place, limit: int, run_date: dt.date | None, *, as_json: bool) -> None:
+def runs(
+    place: Place, limit: int, run_date: dt.date | None, run_id: str | None, *, as_json: bool
+) -> None:
     """Print the latest runs, one a line or as JSON."""
-    found = list_runs(place.files, place.index, run_date)[:limit]
+    found = list_runs(place.files, place.index, run_date, run_id)[:limit]
     if as_json:
         print(json.dumps([run.model_dump(mode="json") for run in found], indent=2))
         return
@@ -42,6 +45,8 @@ def runs(place: Place, limit: int, run_date: dt.date | None, *, as_json: bool) -
         seconds = "" if run.seconds is None else f"{run.seconds:,.0f}"
         exit_code = "" if run.exit_code is None else str(run.exit_code)
         print(line.format(*shown, seconds, exit_code, run.published, run.model_id).rstrip())
+        if run.requested_run_id not in ("", run.run_id):
+            print(f"    requested as {run.requested_run_id}")
         if run.note:
             print(f"    {run.note}")
 
@@ -110,7 +115,7 @@ def execute(
     action: Callable[[Place], None], config: str | None, overrides: Sequence[str], *, debug: bool
 ) -> int:
     """Do one of these and return the exit status (README: "Exit status")."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logs.log_to_stderr(logging.WARNING)
     try:
         loaded = load_config(config, overrides)
         files = open_local(loaded.root)

@@ -85,6 +85,8 @@ class RunManifest(Outcome, Manifest):
 
     run_id: str
     """Its id, which is the name of its directory."""
+    requested_run_id: str | None
+    """Its id as `--run-id` gave it; null where none was given."""
     job: str
     """Which command ran: run, train, score, evaluate, similar-items or similar-users."""
     run_date: str

@@ -12,6 +12,7 @@ from recsys.errors import Complaints
 from recsys.evaluate.held_out import read_segments
 from recsys.flows.execution import Job
 from recsys.flows.score import schemas
+from recsys.flows.similar import check_published
 from recsys.flows.train import model_id_of, threads
 from recsys.ingest import judging, source
 from recsys.ingest.ids import IdColumn, read_ids
@@ -22,6 +23,7 @@ from recsys.model.manifest import ModelManifest
 from recsys.model.pairs import open_newer_pairs, open_pairs
 from recsys.publishing.index import check_columns, check_run_date, open_index, published_before
 from recsys.publishing.versions import Unit
+from recsys.publishing.views import check_views
 from recsys.score.candidates import read_pairs
 from recsys.score.cohorts import read_list
 from recsys.score.ranking import read_items
@@ -54,6 +56,8 @@ def scoring(
     config, files, spark = job.config, job.store.files, job.spark
     unit = Unit(config.cohort.name, job.run.run_date)
     with found.collecting():
+        check_views(spark, config.publishing)  # which a retry replaces as well
+    with found.collecting():
         index = open_index(files, config.publishing, job.store.ensure_alive)
         if published_before(index, unit, job.run.run_id) is not None:
             return  # a retry, which only has to finish its record
@@ -80,7 +84,9 @@ def scoring(
 
 
 def similar(job: Job, kind: str, model: ModelManifest, found: Complaints) -> None:
-    """Look at the list of those whose neighbours are wanted."""
+    """Look at what is published, and at the list of those whose neighbours are wanted."""
+    with found.collecting():
+        check_published(job, kind, model.id_types)
     chosen: ItemList | UserIds | None = getattr(job.config.similar, kind)
     if chosen is None:
         return

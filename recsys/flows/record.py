@@ -60,6 +60,7 @@ class RunRecord:
         self._about: dict[str, Any] = {
             "schema_version": RunManifest.SCHEMA_VERSION,
             "run_id": run.run_id,
+            "requested_run_id": run.requested_run_id,
             "job": job,
             "run_date": run.run_date.isoformat(),
             "configuration_hash": config.fingerprint(),
@@ -73,9 +74,12 @@ class RunRecord:
         """Return the manifest of an earlier attempt that finished, or None.
 
         Raises:
-            ConfigError: the run id is that of a finished run that was asked for something else.
+            ConfigError: the run id is that of a finished run that was asked for something else, or
+                has the name of another one.
         """
         earlier = read_run(self._files, self._run.run_id)
+        if earlier is not None:
+            self._about["requested_run_id"] = self._same_run(earlier)
         if earlier is None or earlier.state != "complete":
             return None
         asked = {**self._about, "model_id": self._model_id or earlier.model_id}
@@ -86,6 +90,16 @@ class RunRecord:
                 f"{' and '.join(different).replace('_', ' ')}; choose another run id"
             )
         return earlier
+
+    def _same_run(self, earlier: RunManifest) -> str | None:
+        """Return what an earlier attempt was called, which may be called by its name now."""
+        requested, before = self._run.requested_run_id, earlier.requested_run_id
+        if requested not in (before, earlier.run_id):
+            raise ConfigError(
+                f"--run-id: found {requested!r}, but {earlier.run_id}, the name that it gets, is "
+                f"that of run {before!r} already; choose another run id"
+            )
+        return before
 
     def begin(self) -> None:
         """Say that the run goes on."""

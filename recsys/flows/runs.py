@@ -2,11 +2,11 @@
 
 import datetime as dt
 
-from recsys.errors import DamageError
+from recsys.errors import ConfigError, DamageError
 from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
 from recsys.publishing.versions import HELD, VersionIndex, placed
-from recsys.runtime.run import run_lock
+from recsys.runtime.run import find_run, run_lock
 from recsys.store.files import RUNS
 from recsys.store.manifest import Part
 from recsys.store.posix import PosixFiles
@@ -17,6 +17,8 @@ class RunSummary(Part):
 
     run_id: str
     """Its id."""
+    requested_run_id: str
+    """Its id as `--run-id` gave it; empty where none was given."""
     job: str
     """Which command ran; empty where the manifest cannot be read."""
     run_date: str
@@ -40,7 +42,10 @@ class RunSummary(Part):
 
 
 def list_runs(
-    files: PosixFiles, index: VersionIndex, run_date: dt.date | None = None
+    files: PosixFiles,
+    index: VersionIndex,
+    run_date: dt.date | None = None,
+    called: str | None = None,
 ) -> list[RunSummary]:
     """Return the runs of a root, the latest first.
 
@@ -48,12 +53,19 @@ def list_runs(
         files: the root.
         index: says what readers see.
         run_date: only runs for this day; None: all.
+        called: only the run with this id, or with this requested id; None: all.
+
+    Raises:
+        ConfigError: there is no run that is called so.
     """
     published = _published(files, index)
-    found = [
-        _summary(files, run_id, published.get(run_id, ""))
-        for run_id in files.names(files.uri(RUNS))
-    ]
+    names = files.names(files.uri(RUNS))
+    if called is not None:
+        run_id = find_run(called, names)
+        if run_id not in names:
+            raise ConfigError(f"--run-id: there is no run {called[:140]!r}; see recsys runs")
+        names = [run_id]
+    found = [_summary(files, run_id, published.get(run_id, "")) for run_id in names]
     if run_date is not None:
         found = [run for run in found if run.run_date == run_date.isoformat()]
     return sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True)
@@ -79,6 +91,7 @@ def _summary(files: PosixFiles, run_id: str, published: str) -> RunSummary:
     if run is None:
         return RunSummary(
             run_id=run_id,
+            requested_run_id="",
             job="",
             run_date="",
             cohort="",
@@ -96,6 +109,7 @@ def _summary(files: PosixFiles, run_id: str, published: str) -> RunSummary:
     ended = run.state != "running"
     return RunSummary(
         run_id=run_id,
+        requested_run_id=run.requested_run_id or "",
         job=run.job,
         run_date=run.run_date,
         cohort=cohort_of(run),

@@ -1,7 +1,9 @@
 """Find the nearest neighbours of items or users, and publish them."""
 
 import datetime as dt
+import logging
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -10,10 +12,12 @@ from recsys.columns import (
     ITEM,
     MODEL_ID,
     RANK,
+    RUN_DATE,
     RUN_ID,
     SIMILAR_ITEMS_SCHEMA,
     SIMILAR_USERS_SCHEMA,
     USER,
+    IdTypes,
     names,
 )
 from recsys.errors import OutputError
@@ -21,22 +25,51 @@ from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
 from recsys.model.arrays import ITEMS
 from recsys.model.tables import Model
+from recsys.publishing.versions import columns, schema_changes
+from recsys.runtime.spark_errors import spark_reason
 from recsys.score.manifest import SimilarCounts
 from recsys.score.similar import asked_for, similar, vectors_of
+
+log = logging.getLogger(__name__)
+
+
+def check_published(job: Job, kind: str, id_types: IdTypes) -> None:
+    """Refuse columns that could not be read together with the newest neighbours that are published.
+
+    Args:
+        job: the run.
+        kind: `items` or `users`.
+        id_types: the model's.
+
+    Raises:
+        OutputError: a column that is published is missing or of another type.
+    """
+    files, table = job.store.files, f"similar_{kind}"
+    new = columns(_schema(kind, id_types))
+    for day in reversed(files.names(files.uri(table))):
+        for run_id in files.names(files.uri(table, day)):
+            try:
+                found = job.spark.read.parquet(files.uri(table, day, run_id)).schema
+            except PySparkException as error:
+                log.warning("%s of run %s: %s", table, run_id, spark_reason(error))
+                continue
+            old = {field.name: field.dataType.simpleString() for field in found}
+            if changes := schema_changes(old, new):
+                raise OutputError(
+                    f"{table}: {', '.join(changes)}, compared with run {run_id}; new columns are "
+                    "fine, others need a new root"
+                )
+            return
 
 
 def find_neighbours(job: Job, model: Model, kind: str) -> Outcome:
     """Publish the neighbours of `items` or `users`, and say what they are."""
     config, run, store = job.config, job.run, job.store
-    whose, schema, chosen = (
-        (ITEM, SIMILAR_ITEMS_SCHEMA, config.similar.items)
-        if kind == ITEMS
-        else (USER, SIMILAR_USERS_SCHEMA, config.similar.users)
-    )
-    schema = model.id_types.fill(schema)
+    whose, chosen = (ITEM, config.similar.items) if kind == ITEMS else (USER, config.similar.users)
+    schema = _schema(kind, model.id_types)
     table = f"similar_{kind}"
     staged = f"{job.staging}/{table}"
-    place = store.uri(table, f"run_date={run.run_date}", f"run_id={run.run_id}")
+    place = store.uri(table, run.run_date.isoformat(), run.run_id)
 
     with run.step("request"):
         vectors = vectors_of(model, kind)
@@ -53,6 +86,7 @@ def find_neighbours(job: Job, model: Model, kind: str) -> Outcome:
             rows_per_file=config.scoring.users_per_file,
         )
         stamped = {
+            RUN_DATE: F.lit(run.run_date),
             MODEL_ID: F.lit(model.model_id),
             RUN_ID: F.lit(run.run_id),
             GENERATED_AT: F.lit(dt.datetime.now(dt.UTC)),
@@ -64,6 +98,10 @@ def find_neighbours(job: Job, model: Model, kind: str) -> Outcome:
         store.publish(staged, place)
     output = OutputTable(uri=place, rows=written.rows, files=written.files)
     return Outcome(model_id=model.model_id, similar=counts, outputs={table: output})
+
+
+def _schema(kind: str, id_types: IdTypes) -> str:
+    return id_types.fill(SIMILAR_ITEMS_SCHEMA if kind == ITEMS else SIMILAR_USERS_SCHEMA)
 
 
 def _verify(found: DataFrame, whose: str, counts: SimilarCounts) -> None:

@@ -25,6 +25,7 @@ from recsys.errors import ModelError
 from recsys.kernel.fold_in import FoldIn
 from recsys.model.manifest import ModelManifest, read_model_manifest
 from recsys.store.checksums import compare_files, local_files
+from recsys.store.files import require_local
 from recsys.store.manifest import MANIFEST, File
 
 ITEMS, USERS, FOLD_IN_TABLE = "items", "users", "fold_in"
@@ -131,30 +132,32 @@ def vectors_from_table(table: pa.Table, manifest: ModelManifest, kind: str) -> V
     return Vectors(ids, embeddings.astype(np.float32), biases.astype(np.float32), positives)
 
 
-def load_items(folder: Path) -> Vectors:
+def load_items(folder: str | Path) -> Vectors:
     """Load a model's items from a local directory with pyarrow alone.
 
     Raises:
+        ConfigError: it is no local path.
         ModelError: the table does not fit the manifest.
     """
     return _load_local(folder, ITEMS)
 
 
-def load_fold_in(folder: Path) -> FoldIn:
+def load_fold_in(folder: str | Path) -> FoldIn:
     """Load a model's fold-in map from a local directory with pyarrow alone.
 
     Raises:
+        ConfigError: it is no local path.
         ModelError: the table does not fit the manifest.
     """
-    manifest, expected = _checked(folder, FOLD_IN_TABLE)
-    parts = [pq.read_table(folder / FOLD_IN_TABLE / file.path) for file in expected]
-    return fold_in_from_table(pa.concat_tables(parts), manifest)
+    manifest, table = _load_table(folder, FOLD_IN_TABLE, None)
+    return fold_in_from_table(table, manifest)
 
 
-def load_users(folder: Path) -> Vectors:
+def load_users(folder: str | Path) -> Vectors:
     """Load a model's users from a local directory with pyarrow alone.
 
     Raises:
+        ConfigError: it is no local path.
         ModelError: the table does not fit the manifest.
     """
     return _load_local(folder, USERS)
@@ -175,9 +178,21 @@ def _checked(folder: Path, kind: str) -> tuple[ModelManifest, list[File]]:
     return manifest, expected
 
 
-def _load_local(folder: Path, kind: str) -> Vectors:
-    manifest, expected = _checked(folder, kind)
+def _load_local(folder: str | Path, kind: str) -> Vectors:
     index_name, id_name = _NAMES[kind]
     columns = [index_name, id_name, BIAS, EMBEDDING] + ([POSITIVES] if kind == ITEMS else [])
-    parts = [pq.read_table(folder / kind / file.path, columns=columns) for file in expected]
-    return vectors_from_table(pa.concat_tables(parts).sort_by(index_name), manifest, kind)
+    manifest, table = _load_table(folder, kind, columns)
+    return vectors_from_table(table.sort_by(index_name), manifest, kind)
+
+
+def _load_table(
+    folder: str | Path, kind: str, columns: list[str] | None
+) -> tuple[ModelManifest, pa.Table]:
+    place = require_local(folder, "model")
+    manifest, expected = _checked(place, kind)
+    # Whatever the directories above are called, they are no columns.
+    parts = [
+        pq.read_table(place / kind / file.path, columns=columns, partitioning=None)
+        for file in expected
+    ]
+    return manifest, pa.concat_tables(parts)

@@ -14,6 +14,7 @@ from recsys.errors import ConfigError, ConflictError, DamageError, RecsysError
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Unit, Version, VersionIndex, place, placed, units_on_disk
+from recsys.runtime.run import find_run
 from recsys.store.manifest import MANIFEST
 from recsys.store.posix import PosixFiles
 
@@ -29,7 +30,8 @@ def rollback(
         files: the root.
         index: says what readers see.
         unit: the cohort and the day.
-        run_id: which version; None: the one published before the current one.
+        run_id: which version, by its run id or the requested one; None: the one published before
+            the current one.
 
     Raises:
         ConfigError: there is no such version, or what is no name of a cohort.
@@ -51,7 +53,8 @@ def rollback(
         if run_id is None:
             earlier = kept[: kept.index(current)]
         else:
-            earlier = [version for version in kept if version.run_id == run_id]
+            wanted_id = find_run(run_id, [version.run_id for version in kept])
+            earlier = [version for version in kept if version.run_id == wanted_id]
         if not earlier:
             known = ", ".join(version.run_id for version in kept)
             wanted = f"no version {run_id[:140]}" if run_id else "no version before the current one"
@@ -97,13 +100,14 @@ def _restore(files: PosixFiles, index: Pointers, unit: Unit, run_id: str) -> Ver
         except (DamageError, ValueError, KeyError, TypeError) as error:
             damaged[name] = error
     kept.sort(key=lambda version: version.published_at)
-    chosen = next((version for version in kept if version.run_id == run_id), None)
+    wanted = find_run(run_id, [*(version.run_id for version in kept), *damaged])
+    chosen = next((version for version in kept if version.run_id == wanted), None)
     if chosen is None:
-        if isinstance(reason := damaged.get(run_id), DamageError):
+        if isinstance(reason := damaged.get(wanted), DamageError):
             raise reason
         whole = ", ".join(version.run_id for version in kept) or "none"
         raise ConfigError(f"{unit}: no version {run_id[:140]} lies there whole; there are: {whole}")
-    index.restore(unit, run_id, kept)
+    index.restore(unit, chosen.run_id, kept)
     return chosen
 
 

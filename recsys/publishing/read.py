@@ -2,13 +2,14 @@
 
 import datetime as dt
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config.sections import Publishing
-from recsys.errors import DamageError, OutputError
+from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.index import open_index, published_before
 from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.versions import (
@@ -17,9 +18,11 @@ from recsys.publishing.versions import (
     TABLES,
     Unit,
     Version,
+    as_day,
     place,
     read_manifest,
 )
+from recsys.runtime.run import find_run
 from recsys.store.checksums import compare_files, local_files
 from recsys.store.files import Files, local_path
 from recsys.store.manifest import WrittenTable
@@ -51,10 +54,10 @@ class Published:
 
 
 def read_recommendations(
-    root: str,
+    root: str | Path,
     *,
     cohort: str = "all",
-    run_date: dt.date | None = None,
+    run_date: dt.date | str | None = None,
     run_id: str | None = None,
     spark: "SparkSession | None" = None,
     publishing: Publishing | None = None,
@@ -65,23 +68,36 @@ def read_recommendations(
     checksum that was published, so that what is returned is what was made.
 
     Args:
-        root: the local directory that the job publishes to.
+        root: the local directory that the job publishes to, as a path or a `file:` URI.
         cohort: its name.
-        run_date: the day; None: the latest that there is.
-        run_id: an earlier version that is still kept; None: the current one.
+        run_date: the day: a date, a datetime or a pandas Timestamp, or ISO 8601 text; None: the
+            latest that there is.
+        run_id: an earlier version that is still kept, by its run id or by the id that a scheduler
+            gave the run; None: the current one.
         spark: returns DataFrames instead of pyarrow Tables.
         publishing: the configuration's section; None: plain directories.
 
     Raises:
+        ConfigError: an argument is of another type, or no day; nothing was read.
         OutputError: nothing is published of it.
         DamageError: a file is missing, damaged or too many; the message names it.
     """
+    day = None if run_date is None else as_day(run_date, "run_date")
+    for key, text in (("cohort", cohort), ("run_id", "" if run_id is None else run_id)):
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"{key}: found {str(text)[:60]} ({type(text).__name__}), expected text"
+            )
     files = open_local(root)
     index = open_index(files, publishing or Publishing(), lambda: None)
     # A version may be forgotten and deleted between being named and being read: look again.
     for attempt in (1, 2, 3):
-        unit = _unit(index.units(), cohort, run_date)
-        version = index.current(unit) if run_id is None else published_before(index, unit, run_id)
+        unit = _unit(index.units(), cohort, day)
+        if run_id is None:
+            version = index.current(unit)
+        else:
+            known = [version.run_id for version in index.versions(unit)]
+            version = published_before(index, unit, find_run(run_id, known))
         if version is None:
             raise OutputError(f"{unit}: nothing is published of run {run_id or 'any'}")
         try:

@@ -15,11 +15,12 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from recsys.config.sections import COHORT_PATTERN, RUN_ID_PATTERN
-from recsys.errors import ConflictError, DamageError
+from recsys.errors import ConfigError, ConflictError, DamageError
 from recsys.publishing.manifest import VersionManifest
 from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST, ManifestError
@@ -31,12 +32,41 @@ RECOMMENDATIONS, STATUS = "recommendations", "status"
 TABLES = (STATUS, RECOMMENDATIONS)
 
 
+def as_day(value: object, key: str) -> dt.date:
+    """Return a day that a caller gave.
+
+    Args:
+        value: a date; a datetime or a pandas Timestamp, whose day counts as it is written, in
+            whatever time zone; or ISO 8601 text.
+        key: where it was given, for the message.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    day = value
+    with suppress(ValueError):  # text that is no ISO 8601, or pandas' NaT, which is a datetime
+        if isinstance(value, str):
+            day = dt.datetime.fromisoformat(value).date()
+        elif isinstance(value, dt.datetime):
+            day = value.date()
+    if isinstance(day, dt.date) and not isinstance(day, dt.datetime):
+        return dt.date(day.year, day.month, day.day)  # whatever class of dates it is of
+    raise ConfigError(
+        f"{key}: found {str(value)[:60]!r} ({type(value).__name__}), expected a date, a datetime "
+        "or ISO 8601 text such as 2026-11-24"
+    )
+
+
 @dataclass(frozen=True, order=True)
 class Unit:
     """One cohort on one run date: what one publication replaces."""
 
     cohort: str
     run_date: dt.date
+
+    def __post_init__(self) -> None:
+        """Make the run date a plain date: a datetime would give other paths."""
+        object.__setattr__(self, "run_date", as_day(self.run_date, "run_date"))
 
     def __str__(self) -> str:
         """Name it in messages."""

@@ -6,9 +6,12 @@ the version before, which retention keeps as long as `publishing.keep_versions` 
 
 import logging
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from recsys.errors import DamageError
+from recsys.config.sections import Publishing
+from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -19,10 +22,12 @@ from recsys.publishing.versions import (
     place,
     read_manifest,
 )
+from recsys.runtime.spark_errors import spark_reason
 from recsys.store.files import Files
 
 log = logging.getLogger(__name__)
 
+_BUILT_IN = "spark_catalog"
 _Table = tuple[str, dict[str, str]]  # its URI, and types by column name
 
 # By the view's name: which table, and whether of the latest run date of each cohort alone.
@@ -34,13 +39,44 @@ VIEWS = {
 }
 
 
-def create_views(spark: SparkSession, files: Files, index: VersionIndex, database: str) -> None:
-    """Create or replace the views of VIEWS in a database of Spark's catalog.
+def check_views(spark: SparkSession, settings: Publishing) -> None:
+    """Refuse views that no other session would see, or whose database is missing.
 
-    They stay for other sessions where the catalog does (a Hive metastore, not Spark's own in
-    memory). A database that was made for them is left where it is.
+    The database is not created: it is the metastore's owner who says where it lies and who may read
+    it, and a wrong name would leave a stray one.
+
+    Raises:
+        ConfigError: Spark's catalog is in memory, or there is no such database in it.
+        OutputError: the catalog cannot be reached.
     """
-    spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+    database = settings.views
+    if database is None:
+        return
+    try:
+        catalog = spark.catalog.currentCatalog()
+        kind = spark.conf.get("spark.sql.catalogImplementation", "in-memory")
+        if catalog == _BUILT_IN and kind == "in-memory":
+            raise ConfigError(
+                f"publishing.views: found {database}, and Spark's catalog in memory, whose views "
+                "end with the run; expected a persistent catalog: set "
+                "spark.sql.catalogImplementation to hive, with a Hive metastore, or "
+                "publishing.views to null"
+            )
+        if not spark.catalog.databaseExists(database):
+            known = ", ".join(sorted(found.name for found in spark.catalog.listDatabases())[:20])
+            raise ConfigError(
+                f"publishing.views: found {database}, expected a database of Spark's catalog; there"
+                f" are: {known}; create it (CREATE DATABASE {database}), or name another"
+            )
+    except (Py4JError, PySparkException) as error:
+        raise OutputError(
+            f"publishing.views: Spark's catalog cannot be reached: {spark_reason(error)}; check "
+            "the metastore, or set publishing.views to null"
+        ) from error
+
+
+def create_views(spark: SparkSession, files: Files, index: VersionIndex, database: str) -> None:
+    """Create or replace the views of VIEWS in a database of Spark's catalog."""
     with files.lock("views", wait=120):  # or an earlier look at the index could win
         _create(spark, files, index, database)
 

@@ -1,12 +1,18 @@
-"""A run: its id, its date and its steps, and the versions of what runs it."""
+"""A run: its id, its date and its steps, and the versions of what runs it.
+
+Schedulers give their runs ids that no directory can have, such as
+`scheduled__2026-11-24T00:00:00+00:00`. A run takes such an id and makes a name of it, which is its
+run id in every path and table.
+"""
 
 import datetime as dt
+import hashlib
 import importlib.metadata
 import logging
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
@@ -15,6 +21,13 @@ from recsys.config.sections import RUN_ID_PATTERN
 from recsys.errors import ConfigError
 from recsys.runtime.build import commit, version
 
+LONGEST_REQUESTED_ID = 250
+_LONGEST_SLUG = 80
+# What fits RUN_ID_PATTERN, and still is no text to some readers, or no version's directory to
+# this package.
+_MISREAD = re.compile(
+    r"nan|nat|na|null|none|inf|infinity|true|false|epoch|.*\.(json|tmp|crc)", re.IGNORECASE
+)
 _LIBRARIES = ("lightfm-next", "numpy", "scipy", "pandas", "pyarrow", "pyspark")
 
 log = logging.getLogger(__name__)
@@ -22,12 +35,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a job: what a scheduler calls it and the day that it works for."""
+    """One execution of a job.
+
+    Attributes:
+        run_id: its name in every path and table.
+        run_date: the day that it works for.
+        started_at: when it began, in UTC.
+        timings: seconds of each step that has ended.
+        requested_run_id: its id as it was given; None where none was.
+    """
 
     run_id: str
     run_date: dt.date
     started_at: dt.datetime
     timings: dict[str, float] = field(default_factory=dict)
+    requested_run_id: str | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -39,21 +61,51 @@ class Run:
         log.info("%s took %.1f s", name, self.timings[name])
 
 
-def new_run(run_id: str | None = None, run_date: dt.date | None = None) -> Run:
+def new_run(requested_id: str | None = None, run_date: dt.date | None = None) -> Run:
     """Begin a run; the id defaults to a new one, the date to today (UTC).
 
+    Args:
+        requested_id: printable text of at most LONGEST_REQUESTED_ID characters; see `run_name`.
+        run_date: the day that the run works for.
+
     Raises:
-        ConfigError: the run id could not be a directory's name that every reader takes for text.
+        ConfigError: the id is something else.
     """
     now = dt.datetime.now(dt.UTC)
-    if run_id is None:
-        run_id = f"r{now:%Y%m%dT%H%M%SZ}-{token_hex(3)}"
-    elif not re.fullmatch(RUN_ID_PATTERN, run_id):
+    date = run_date or now.date()
+    if requested_id is None:
+        return Run(f"r{now:%Y%m%dT%H%M%SZ}-{token_hex(3)}", date, now)
+    fits = len(requested_id) <= LONGEST_REQUESTED_ID and requested_id.isprintable()
+    if not fits or not requested_id.strip():
         raise ConfigError(
-            f"--run-id: found {run_id[:140]!r}, expected a letter a-z, then letters, digits, _, - "
-            "and ., at most 128 characters"
+            f"--run-id: found {requested_id[:140]!r} ({len(requested_id):,} characters), expected "
+            f"1 to {LONGEST_REQUESTED_ID} printable characters"
         )
-    return Run(run_id, run_date or now.date(), now)
+    name = run_name(requested_id)
+    if name != requested_id:
+        log.info("run id %s: directories and tables call it %s", requested_id, name)
+    return Run(name, date, now, requested_run_id=requested_id)
+
+
+def run_name(requested_id: str) -> str:
+    """Return the run id that a requested id gets.
+
+    An id that matches RUN_ID_PATTERN stays as it is. Others become readable and end in a hash of
+    the original: the same for every attempt, and another one for every other id. A name begins with
+    a letter and is no word such as `nan`, so that no reader takes it for a number or a date.
+    """
+    if re.fullmatch(RUN_ID_PATTERN, requested_id) and not _MISREAD.fullmatch(requested_id):
+        return requested_id
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", requested_id)[:_LONGEST_SLUG].strip("-_.")
+    if not re.match("[a-z]", slug):
+        slug = f"r-{slug}".rstrip("-")
+    hashed = hashlib.sha256(requested_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{slug}-{hashed[:16]}"
+
+
+def find_run(called: str, run_ids: Collection[str]) -> str:
+    """Return the run id that a person means: one of those that are there, or a requested one."""
+    return called if called in run_ids else run_name(called)
 
 
 def versions() -> dict[str, str]:

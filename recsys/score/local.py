@@ -19,6 +19,7 @@ from recsys.errors import ConfigError
 from recsys.kernel.worker import FOLD_IN, POPULAR, BroadcastModel, Choice, Lists, Ragged
 from recsys.model.arrays import Vectors, ids_for_pandas, load_fold_in, load_items
 from recsys.score.titles import read_titles
+from recsys.store.files import require_local
 
 _TYPES = {pa.int32(): ("int", 32), pa.int64(): ("bigint", 64)}
 
@@ -37,14 +38,17 @@ class LocalModel:
         """Load a model.
 
         Args:
-            path: its directory.
+            path: its directory, as a path or a `file:` URI.
             titles: where the items' titles are.
 
         Raises:
             ModelError: the model is missing, incomplete or damaged.
+            ConfigError: it is no local path.
             ConfigError, InputError: the titles cannot be read; see `titles.read_titles`.
         """
-        folder = Path(path).resolve()  # a model is called like its directory, not like a link to it
+        folder = require_local(
+            path, "path"
+        ).resolve()  # a model is called like its directory, not like a link to it
         items, fold_in = load_items(folder), load_fold_in(folder)
         model = BroadcastModel(
             key=folder.name,
@@ -129,8 +133,9 @@ class LocalModel:
         return dict(sorted(likes.items()))
 
     def _ids(self, given: Iterable[object]) -> list[Any]:
-        if isinstance(given, str):
-            raise ConfigError(f"liked: found the text {given!r}, expected a list of item ids")
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            found = f"{str(given)[:60]!r} ({type(given).__name__})"
+            raise ConfigError(f"liked: found {found}, expected a list of item ids")
         ids = []
         for value in given:
             item = self._id(value)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -80,16 +81,34 @@ def local_path(uri: str) -> Path | None:
     return None if path == uri else Path("/" + path.lstrip("/"))
 
 
-def require_local(text: str, key: str) -> Path:
+def path_text(path: object, key: str) -> str:
+    """Return a path or a URI that a caller gave, as text or as a `Path`.
+
+    Args:
+        path: what was given.
+        key: where, for the message.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        found = f"{str(path)[:60]!r} ({type(path).__name__})"
+        raise ConfigError(f"{key}: found {found}, expected a path, as text or as a Path")
+    return text
+
+
+def require_local(path: str | Path, key: str) -> Path:
     """Return a local path that is written as a path or as a `file:` URI.
 
     Args:
-        text: the path.
+        path: the path.
         key: where it was given, for the message.
 
     Raises:
-        ConfigError: it is on another store.
+        ConfigError: it is on another store, or no path.
     """
+    text = path_text(path, key)
     plain = re.sub(r"^file:(//(?=/))?", "", text)
     if plain.startswith("//") or scheme(plain) != "file":
         raise ConfigError(

@@ -16,15 +16,16 @@ from pathlib import Path
 from recsys.config.redaction import redact
 from recsys.errors import ConfigError, ConflictError, OutputError
 from recsys.runtime.stop_points import stop_point
-from recsys.store.files import LOCKS, local_path, scheme
+from recsys.store.files import LOCKS, local_path, path_text, scheme
 
 
-def open_local(root: str) -> "PosixFiles":
+def open_local(root: str | Path) -> "PosixFiles":
     """Open a local root without Spark.
 
     Raises:
-        ConfigError: it is on another store.
+        ConfigError: it is on another store, or no path.
     """
+    root = path_text(root, "root")
     if scheme(root) != "file":
         raise ConfigError(f"root {redact(root)}: expected a local path, found another store")
     # Not resolve(): a root may be a link, and stays one.
