@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,7 @@ def train(
         )
         if progress.disable:  # no terminal to draw on
             log.info("epoch %d of %d", epoch, settings.epochs)
-        if stop is not None and stop(current):
+        if stop is not None and interruptible(partial(stop, current)):
             break
     progress.close()
     return current
