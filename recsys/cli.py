@@ -6,12 +6,12 @@ Each command imports its own job: those without Spark answer within about a seco
 import datetime as dt
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 if TYPE_CHECKING:
-    from recsys.flows.execution import Options
+    from recsys.flows.execution import Command
     from recsys.flows.manage import Place
 
 _CONFIG_OPTIONS = [
@@ -51,11 +51,24 @@ def _with(options: Sequence[Callable[[_Command], _Command]]) -> Callable[[_Comma
     return add
 
 
-def _options(given: dict[str, Any]) -> "Options":
-    from recsys.flows.execution import Options
+def _execute(choose: Callable[[Any], "Command"], given: dict[str, Any]) -> NoReturn:
+    """Run a command that needs Spark, and end the process with its exit status.
+
+    Args:
+        choose: returns the command, from the module `recsys.flows.commands`.
+        given: the command line.
+    """
+    from recsys.runtime import signals
+
+    signals.listen()  # before everything else is loaded, which takes seconds
+    from recsys.flows import commands
+    from recsys.flows.execution import Options, execute
 
     day: dt.datetime | None = given.pop("run_date")
-    return Options(**given, run_date=day.date() if day else None)
+    options = Options(**given, run_date=day.date() if day else None)
+    status = execute(choose(commands), options)
+    signals.ignore()
+    sys.exit(status)
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -83,20 +96,14 @@ def main() -> None:
 @_with([*_OPTIONS, _FORCE])
 def run(**given: Any) -> None:
     """Prepare, train and score."""
-    from recsys.flows.commands import run_command
-    from recsys.flows.execution import execute
-
-    sys.exit(execute(run_command(), _options(given)))
+    _execute(lambda commands: commands.run_command(), given)
 
 
 @main.command()
 @_with(_OPTIONS)
 def train(**given: Any) -> None:
     """Prepare the ratings and train a model."""
-    from recsys.flows.commands import train_command
-    from recsys.flows.execution import execute
-
-    sys.exit(execute(train_command(), _options(given)))
+    _execute(lambda commands: commands.train_command(), given)
 
 
 @main.command()
@@ -104,10 +111,7 @@ def train(**given: Any) -> None:
 @_with([*_OPTIONS, _FORCE])
 def score(model_id: str, **given: Any) -> None:
     """Score a cohort with a model that was trained before."""
-    from recsys.flows.commands import score_command
-    from recsys.flows.execution import execute
-
-    sys.exit(execute(score_command(model_id), _options(given)))
+    _execute(lambda commands: commands.score_command(model_id), given)
 
 
 @main.command()
@@ -116,10 +120,7 @@ def score(model_id: str, **given: Any) -> None:
 @_with(_OPTIONS)
 def similar(kind: str, model_id: str, **given: Any) -> None:
     """Write the nearest neighbours of items or users, by the cosine of their embeddings."""
-    from recsys.flows.commands import similar_command
-    from recsys.flows.execution import execute
-
-    sys.exit(execute(similar_command(kind, model_id), _options(given)))
+    _execute(lambda commands: commands.similar_command(kind, model_id), given)
 
 
 @main.command()
@@ -138,10 +139,7 @@ def recommend(**given: Any) -> None:
 @_with(_OPTIONS)
 def evaluate(**given: Any) -> None:
     """Hold pairs out, train on the rest, and measure the lists beside popularity."""
-    from recsys.flows.commands import evaluate_command
-    from recsys.flows.execution import execute
-
-    sys.exit(execute(evaluate_command(), _options(given)))
+    _execute(lambda commands: commands.evaluate_command(), given)
 
 
 @main.command("config")

@@ -92,14 +92,25 @@ class DamageError(RecsysError):
     exit_code = 11
 
 
-class Terminated(BaseException):
-    """The run was told to stop (SIGTERM).
+class Stopped(BaseException):
+    """The run was told to stop by a signal.
 
-    Not an Exception, like KeyboardInterrupt: py4j wraps every Exception that a signal handler
-    raises during one of its calls into an error of its own.
+    Not an Exception, like KeyboardInterrupt: nothing that handles errors may go on after it.
     """
 
+    exit_code = 1
+
+
+class Terminated(Stopped):
+    """The run was told to stop by SIGTERM."""
+
     exit_code = 143
+
+
+class Interrupted(Stopped):
+    """The run was told to stop by SIGINT (Ctrl-C)."""
+
+    exit_code = 130
 
 
 class Complaints:

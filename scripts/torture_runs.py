@@ -153,30 +153,44 @@ class Runs:
         return self.start(*arguments).wait(timeout=PATIENCE)
 
     def start(
-        self, command: str, *arguments: str, log: str = "log", **variables: str
+        self,
+        command: str,
+        *arguments: str,
+        log: str = "log",
+        submitted: bool = False,
+        **variables: str,
     ) -> subprocess.Popen[bytes]:
-        """Start the command line as the console script does."""
+        """Start a command in a process group of its own.
+
+        Args:
+            command: its name.
+            arguments: beside the configuration.
+            log: file for all that it says.
+            submitted: by spark-submit, not as the console script does.
+            variables: of its environment.
+        """
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         variables = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
+            "PYSPARK_PYTHON": sys.executable,
             "SPARK_LOCAL_IP": "127.0.0.1",
             "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # a short life
             **variables,
         }
-        script = "from recsys.cli import main; main()"
+        script = [sys.executable, "-c", "from recsys.cli import main; main()", command]
+        if submitted:
+            spark_submit = str(Path(sys.executable).with_name("spark-submit"))
+            script = [spark_submit, str(ROOT / "jobs" / f"{command}.py")]
         with (self.work / log).open("wb") as stream:
             return subprocess.Popen(
-                [
-                    *(sys.executable, "-c", script, command),
-                    *("--config", str(self.work / "conf.yaml")),
-                    *arguments,
-                ],
+                [*script, "--config", str(self.work / "conf.yaml"), *arguments],
                 cwd=self.work,
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
+                start_new_session=True,
             )
 
     def tail(self, log: str = "log") -> str:

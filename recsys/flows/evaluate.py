@@ -32,6 +32,7 @@ from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import plain_mean
 from recsys.model.tables import Learned, Model, write_model, written_model
+from recsys.runtime.signals import interruptible
 from recsys.score import ranking
 from recsys.store.tables import parsed
 
@@ -49,7 +50,7 @@ def evaluate(job: Job) -> Outcome:
     with run.step("estimate"):
         values = held_out.collect_values(job.spark, rows, config.memory.max_share)
         covered = held_out.coverage(rows, trained.model.manifest.n_items)
-        found = held_out.results(values, covered, settings)
+        found = interruptible(lambda: held_out.results(values, covered, settings))
     with run.step("publish"):
         outputs = _publish(job, prepared, rows, found)
     return Outcome(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -14,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.errors import ConfigError, OutputError, RecsysError, Terminated, one_line, unexpected
+from recsys.errors import ConfigError, OutputError, RecsysError, Stopped, one_line, unexpected
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
 from recsys.flows.record import RunRecord, recorded_date
 from recsys.runtime import logs, session, signals
@@ -69,20 +70,33 @@ class Options:
 
 
 def execute(command: Command, options: Options) -> int:
-    """Run a command and return its exit status (see `recsys.errors`)."""
+    """Run a command and return its exit status (see `recsys.errors`).
+
+    The caller has called `signals.listen`.
+    """
     logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     if not options.debug:
         # It prints the whole stack of every failed query; the user is to see one line.
         PySparkLogger.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL + 1)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_is_not_py4j)
+    return signals.supervised(lambda: _execute(command, options), session.cancel_jobs)
+
+
+def _is_not_py4j(record: logging.LogRecord) -> bool:
+    """Leave out what py4j tells the root logger: the stack of each call to a JVM that is gone."""
+    return "py4j" not in Path(record.pathname).parts
+
+
+def _execute(command: Command, options: Options) -> int:
     try:
-        signals.stop_on_sigterm(with_parent=session.under_spark_submit())
+        signals.check_stop()
         config = load_config(options.config, options.overrides)
         check_configuration(command, config)
         run = new_run(options.run_id, options.run_date)
         logs.name_run(run.run_id)
-        with signals.postponed():
-            spark = session.start(config.spark, quiet=not options.debug)
+        spark = session.start(config.spark, quiet=not options.debug)
         try:
             if options.run_date is None:
                 earlier = recorded_date(Store(spark, config.root).files, run.run_id)
@@ -91,8 +105,8 @@ def execute(command: Command, options: Options) -> int:
         finally:
             with suppress(Py4JError, OSError):  # the JVM may be gone, which was said already
                 spark.stop()
-    except (Exception, Terminated, KeyboardInterrupt) as error:
-        return _report(error, options)
+    except (Exception, Stopped, KeyboardInterrupt) as error:
+        return _report(signals.settle() or error, options)
     return 0
 
 
@@ -123,6 +137,7 @@ def run_recorded(
         record = RunRecord(
             store.files, command.name, run, config, model_id=command.model_id, spark=settings
         )
+        signals.check_stop()
         finished = record.finished_before()
         if finished is not None:
             log.info("run %s is complete already: nothing to do", run.run_id)
@@ -136,21 +151,25 @@ def run_recorded(
                 scratch = Scratch(store, f"{staging}/scratch")
                 job = Job(spark, store, config, run, staging, scratch, force)
                 outcome = command.work(job)
+            if (stopped := signals.settle()) is not None:  # what comes later is too late
+                raise stopped
             complete = record.complete(outcome)
-            stop_point("recorded")
-            _print_result(complete)
-            return complete
-        except (Exception, Terminated, KeyboardInterrupt) as raised:
+        except (Exception, Stopped, KeyboardInterrupt) as raised:
             error = _cause(raised, store)
             record.fail(_one_line(error), _exit_code(error))
             if error is raised:
                 raise
             raise error from raised
+        stop_point("recorded")
+        _print_result(complete)
+        return complete
 
 
 def _cause(error: BaseException, store: Store) -> BaseException:
-    """Return what is behind an error: of a JVM that is gone, whatever was called says its own."""
-    if isinstance(error, RecsysError | Terminated | KeyboardInterrupt):
+    """Return what is behind an error: a stop cancels calls, and so does a JVM that is gone."""
+    if (stopped := signals.settle()) is not None:
+        return stopped
+    if isinstance(error, RecsysError | Stopped | KeyboardInterrupt):
         return error
     try:
         store.ensure_alive()
@@ -174,7 +193,7 @@ def _print_result(manifest: RunManifest) -> None:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, Py4JError | PySparkException):
         return one_line(spark_reason(error))
-    if isinstance(error, RecsysError | Terminated):
+    if isinstance(error, RecsysError | Stopped):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
@@ -191,5 +210,6 @@ def _report(error: BaseException, options: Options) -> int:
         log.exception("the traceback, as --debug asks")
     if exit_code == 1:
         message = f"unexpected: {message} (run with --debug for the traceback)"
-    print(f"recsys: error: {message}", file=sys.stderr)
+    with suppress(OSError):  # spark-submit was killed, and nobody listens
+        print(f"recsys: error: {message}", file=sys.stderr, flush=True)
     return exit_code

@@ -24,6 +24,7 @@ from recsys.model.tables import Learned, Model, load_model, write_model, written
 from recsys.runtime import memory
 from recsys.runtime.run import Run, versions
 from recsys.runtime.session import driver_cores
+from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
 from recsys.store.manifest import MANIFEST
 
@@ -47,13 +48,15 @@ def train(job: Job) -> Model:
     with run.step("fold-in"):
         embeddings = fitted.embeddings
         liked = (interactions.labels > 0).tocsr()
-        fold_in, report = fold_in_map.fit(
-            embeddings.user_embeddings,
-            embeddings.item_embeddings,
-            embeddings.item_biases,
-            liked.indptr.astype(np.int64),
-            liked.indices.astype(np.int32),
-            seed=config.training.seed,
+        fold_in, report = interruptible(
+            lambda: fold_in_map.fit(
+                embeddings.user_embeddings,
+                embeddings.item_embeddings,
+                embeddings.item_biases,
+                liked.indptr.astype(np.int64),
+                liked.indices.astype(np.int32),
+                seed=config.training.seed,
+            )
         )
     with run.step("write model"):
         learned = Learned(interactions, embeddings, fold_in, prepared.manifest.id_types)

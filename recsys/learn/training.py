@@ -204,7 +204,7 @@ def train(
         )
         if progress.disable:  # without a terminal there is no progress bar
             log.info("epoch %d of %d", epoch, settings.epochs)
-        if stop is not None and stop(current):
+        if stop is not None and interruptible(partial(stop, current)):
             break
     progress.close()
     return current

@@ -20,6 +20,7 @@ from recsys.publishing.versions import (
     VersionIndex,
     place,
 )
+from recsys.runtime.signals import check_stop, unstoppable
 from recsys.runtime.stop_points import stop_point
 from recsys.store.files import Files, write_json
 from recsys.store.manifest import MANIFEST, ManifestError
@@ -100,6 +101,7 @@ def publish(
         if failed and not force:
             raise _refusal(failed, hold(files, staged))
         stop_point("judged")
+        check_stop()
         version = Version(
             unit, staged.run_id, dt.datetime.now(dt.UTC).isoformat(), _sha256(content)
         )
@@ -110,14 +112,15 @@ def publish(
                 alive()
                 if not files.exists(files.uri(PUBLICATIONS, MARKER)):
                     write_json(files, files.uri(PUBLICATIONS, MARKER), index.identity())
-                _place(files, index, staged)
-                stop_point("placed")
-                alive()
-                index.switch(version, expected=expected.run_id if expected else None)
+                with unstoppable():  # a stop leaves it unplaced, or published
+                    _place(files, index, staged)
+                    stop_point("placed")
+                    alive()
+                    index.switch(version, expected=expected.run_id if expected else None)
         except ConflictError as conflict:
             log.warning("%s: judging once more", conflict)
             if not files.exists(staged.uri):  # placed, and not switched to
-                with files.lock(lock_name(unit), wait=_WAIT):
+                with unstoppable(), files.lock(lock_name(unit), wait=_WAIT):
                     index.withdraw(unit, staged.run_id)
                     files.move(place(files, unit, staged.run_id), staged.uri)
             continue

@@ -20,6 +20,7 @@ from secrets import token_hex
 from recsys.config.sections import RUN_ID_PATTERN
 from recsys.errors import ConfigError
 from recsys.runtime.build import commit, version
+from recsys.runtime.signals import check_stop
 
 LONGEST_REQUESTED_ID = 250
 _LONGEST_SLUG = 80
@@ -53,10 +54,15 @@ class Run:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Log a step and record its duration in seconds under its name."""
+        """Log a step and record its duration in seconds under its name.
+
+        A run that is to stop does so before a step or at its end.
+        """
+        check_stop()
         log.info("%s ...", name)
         start = time.perf_counter()
         yield
+        check_stop()
         self.timings[name] = round(time.perf_counter() - start, 3)
         log.info("%s took %.1f s", name, self.timings[name])
 

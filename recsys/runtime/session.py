@@ -12,14 +12,18 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 import recsys
 from recsys.config.redaction import redact
+from recsys.runtime.jvm_shutdown import watch_jvm
+from recsys.runtime.signals import check_stop
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +59,17 @@ def under_spark_submit() -> bool:
 def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession:
     """Start the session, or take up the one that spark-submit prepared.
 
+    In the main thread, PySpark answers Ctrl-C by an exception in the middle of whatever it does; in
+    another thread it leaves signals alone.
+
     Args:
         settings: Spark's keys and values from the configuration; they win over this module's
             defaults and lose against spark-submit's.
         quiet: without spark-submit, silence the JVM's log, whose stack traces would bury the one
             line that a user is to see.
+
+    Raises:
+        Stopped: a signal came.
     """
     wanted = {**DEFAULTS, **{key: _text(value) for key, value in settings.items()}}
     if not under_spark_submit():
@@ -79,6 +89,8 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
         SparkContext._ensure_initialized(conf=launch)
     else:
         SparkContext._ensure_initialized()  # without a JVM, SparkConf knows nothing
+    watch_jvm(SparkContext._jvm)
+    check_stop()
     present = SparkConf()
     missing = {key: value for key, value in wanted.items() if not present.contains(key)}
     if "spark.pyspark.python" in settings and not (
@@ -100,6 +112,18 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
     _ship_kernel(spark)
     _pin_blas(spark)
     return spark
+
+
+def cancel_jobs() -> None:
+    """Cancel what runs, so that calls that wait for it come back with an error.
+
+    For another thread than the one that waits: py4j gives each thread a connection of its own.
+    """
+    context = SparkContext._active_spark_context
+    jvm_context = None if context is None else context._jsc
+    if jvm_context is not None:
+        with suppress(Py4JError, OSError):  # it is being stopped
+            jvm_context.cancelAllJobs()
 
 
 def driver_cores(spark: SparkSession) -> int:

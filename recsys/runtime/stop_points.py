@@ -1,13 +1,15 @@
 """Named points of a run at which a test can make it wait: `RECSYS_STOP_AT=name:directory`.
 
 There the run makes a file `reached` in the directory, and waits until there is a file `go` or until
-it is killed. Without the variable nothing happens.
+it is stopped or killed. Without the variable nothing happens.
 """
 
 import logging
 import os
 import time
 from pathlib import Path
+
+from recsys.runtime.signals import stop_requested
 
 VARIABLE = "RECSYS_STOP_AT"
 
@@ -39,5 +41,5 @@ def stop_point(name: str) -> None:
         return
     log.warning("%s: waiting at %r", VARIABLE, name)
     (Path(folder) / "reached").touch()
-    while not (Path(folder) / "go").exists():
+    while not (Path(folder) / "go").exists() and not stop_requested():
         time.sleep(0.01)

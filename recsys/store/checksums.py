@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.errors import ModelError, RecsysError
+from recsys.runtime.signals import check_stop
 from recsys.store.manifest import File
 
 
@@ -25,6 +26,7 @@ def local_files(folder: Path) -> list[File]:
 
 
 def _sha256(path: Path) -> str:
+    check_stop()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from recsys.config.redaction import redact
 from recsys.errors import ConflictError, OutputError
+from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
 from recsys.store.files import LOCKS
 
@@ -122,6 +123,7 @@ class HadoopFiles:
             with suppress(Py4JJavaError):  # it exists
                 self._fs.create(path, False).close()
                 break
+            check_stop()
             if time.monotonic() >= deadline:
                 raise ConflictError(
                     f"{path.toString()} exists: another process works on the same, or was killed; "

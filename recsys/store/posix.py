@@ -15,6 +15,7 @@ from pathlib import Path
 
 from recsys.config.redaction import redact
 from recsys.errors import ConfigError, ConflictError, OutputError
+from recsys.runtime.signals import check_stop
 from recsys.runtime.stop_points import stop_point
 from recsys.store.files import LOCKS, local_path, path_text, scheme
 
@@ -193,6 +194,7 @@ def _acquire(path: Path, wait: float) -> int:
         except FileNotFoundError:
             os.close(opened)
             continue
+        check_stop()
         if time.monotonic() >= deadline:
             raise ConflictError(
                 f"{path.name} is held by {holder or 'another process'}; wait for it to end and run "

@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from recsys.errors import OutputError
+from recsys.runtime.jvm_shutdown import DRIVER_GONE
+from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
 from recsys.store.checksums import local_files
 from recsys.store.files import STAGING, Files, local_path, scheme
@@ -62,9 +65,7 @@ class Store:
             context._jvm.java.lang.System.currentTimeMillis()
             stopped = context._jsc.sc().isStopped()
         except (Py4JError, OSError, AttributeError) as error:
-            raise OutputError(
-                "Spark's driver is gone before the run was complete; run again with the same run id"
-            ) from error
+            raise OutputError(DRIVER_GONE) from error
         if stopped:
             raise OutputError(
                 "the Spark session was stopped before the run was complete; run again with the "
@@ -84,7 +85,8 @@ class Store:
         try:
             yield place
         finally:
-            with suppress(Py4JError, OSError):  # the JVM may be gone, and its tasks with it
+            # The JVM may be gone, or the session stopped, and its tasks with it.
+            with suppress(Py4JError, OSError, AttributeError):
                 self._wait_for_no_tasks()
             with suppress(Py4JError, OutputError):  # the next run removes what is left
                 self.delete(place)
@@ -93,11 +95,16 @@ class Store:
                     above.rmdir()
 
     def _wait_for_no_tasks(self) -> None:
-        """Cancel running tasks: one could write to the directory that is about to be deleted."""
-        context = self._spark.sparkContext
+        """Cancel running tasks: one could write to the directory that is about to be deleted.
+
+        A cancelled stage has ended at once; its tasks go on until they notice.
+        """
+        context: Any = self._spark.sparkContext
         context.cancelAllJobs()
+        tracker = context._jsc.sc().statusTracker()
         for _ in range(100):
-            if not context.statusTracker().getActiveStageIds():
+            running = sum(executor.numRunningTasks() for executor in tracker.getExecutorInfos())
+            if not running and not len(tracker.getActiveStageIds()):
                 return
             time.sleep(0.1)
 
@@ -106,6 +113,7 @@ class Store:
 
         The caller holds the lock of whatever the place belongs to.
         """
+        check_stop()
         self.files.delete(place)
         self.files.move(staged, place)
 
@@ -130,6 +138,7 @@ class Store:
         promised = [(field.name, field.dataType) for field in parsed(schema)]
         if [(field.name, field.dataType) for field in frame.schema] != promised:
             raise OutputError(f"expected the columns {schema}, found {frame.schema.simpleString()}")
+        check_stop()
         with self._writing(uri):
             frame.write.mode("errorifexists").parquet(uri)
         return WrittenTable(rows=self.read_table(uri, schema).count(), files=self.data_files(uri))
@@ -142,6 +151,7 @@ class Store:
         """
         rows = max(1, len(table) * _PIECE // max(1, table.nbytes))
         for number, start in enumerate(range(0, max(1, len(table)), rows)):
+            check_stop()
             buffer = io.BytesIO()
             # Uncompressed: it is read once, and then deleted.
             pq.write_table(table.slice(start, rows), buffer, compression="none")

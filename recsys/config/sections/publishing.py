@@ -84,6 +84,6 @@ class Publishing(Section):
     """For each cohort, keep this many of the latest run dates. null: all."""
     iceberg: Iceberg = Iceberg()
     views: Name | None = None
-    """A database of Spark's catalog for views of what is current. null: no views. The database has to
-    exist, in a catalog that outlives the session: set spark.sql.catalogImplementation to hive, with
-    a Hive metastore."""
+    """A database of Spark's catalog for views of what is current. null: no views. The database has
+    to exist, in a catalog that outlives the session: set spark.sql.catalogImplementation to hive,
+    with a Hive metastore."""

@@ -19,6 +19,7 @@ from recsys.publishing.iceberg import history as past
 from recsys.publishing.iceberg.catalog import IcebergCatalog, errors
 from recsys.publishing.iceberg.history import Entry, History
 from recsys.publishing.versions import Unit
+from recsys.runtime.signals import check_stop
 
 ATTEMPTS = 30
 
@@ -34,6 +35,7 @@ def persist(catalog: IcebergCatalog, attempt: Callable[[], None]) -> None:
             with errors(catalog):
                 return attempt()
         except CommitFailedException:
+            check_stop()
             time.sleep(random.uniform(0, 0.2))  # noqa: S311 - no secret, only apart
     raise ConflictError(
         f"other publishers came first {ATTEMPTS} times in a row; run again when they are done"
