@@ -1,9 +1,9 @@
 """The documentation's site: Sphinx with MyST Markdown; it needs no network to build or to read."""
 
-from recsys import __version__
+from recsys.runtime.build import version as built
 
 project = "recsys"
-version = release = __version__
+version = release = built()
 project_copyright = ""
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}

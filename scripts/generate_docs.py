@@ -1,4 +1,4 @@
-"""Write the parts of the documentation that come from the code.
+"""Write conf/base.yaml and the parts of the documentation that come from the code.
 
 usage: python scripts/generate_docs.py [--check]
 
@@ -7,7 +7,6 @@ A page holds a generated part between two comments, `<!-- generated: NAME -->` a
 `--check` it writes nothing, names the pages that are stale, and exits with 1 if there are any.
 """
 
-import importlib
 import inspect
 import json
 import re
@@ -21,31 +20,20 @@ import yaml
 from pydantic import BaseModel
 
 from recsys import cli, columns, errors
+from recsys.config.reference import render_defaults, render_reference
+from recsys.flows.manifest import MANIFESTS
 from recsys.kernel import metrics
+from recsys.store.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 SCHEMAS = DOCS / "reference" / "schemas"
+DEFAULTS = ROOT / "conf" / "base.yaml"
 
-# The classes of the records: their names in the documentation, and where they are.
-RECORDS: dict[str, str] = {}
+# What the manifests in a directory of a root describe, one of them.
+NAMES = {"models": "model", "publications": "version", "runs": "run"}
 
 _ID_TYPES = {"{user}": "int, bigint or string", "{item}": "int, bigint or string"}
-
-
-def configuration() -> str:
-    """Return the sections of the configuration, each key with its default."""
-    # TODO: recsys.config.reference replaces this, once it is there.
-    text = (ROOT / "conf" / "base.yaml").read_text(encoding="utf-8")
-    blocks = re.split(r"\n\n(?=# )", text)[1:]
-    parts = []
-    for block in blocks:
-        lines = block.rstrip().splitlines()
-        n = next(n for n, line in enumerate(lines) if not line.startswith("#"))
-        about = " ".join(line.removeprefix("#").strip() for line in lines[:n])
-        section = lines[n].partition(":")[0]
-        parts.append(f"## {section}\n\n{about}\n\n```yaml\n" + "\n".join(lines[n:]) + "\n```")
-    return "\n\n".join(parts)
 
 
 def commands() -> str:
@@ -187,13 +175,9 @@ def records() -> str:
     return "\n\n".join(parts)
 
 
-def record_classes() -> dict[str, type[BaseModel]]:
-    """Return the classes of RECORDS."""
-    found = {}
-    for name, path in RECORDS.items():
-        module, _, kind = path.rpartition(".")
-        found[name] = getattr(importlib.import_module(module), kind)
-    return found
+def record_classes() -> dict[str, type[Manifest]]:
+    """Return the classes of the records by the names that the documentation gives them."""
+    return {NAMES.get(place, place): kind for place, kind in MANIFESTS.items()}
 
 
 def record_fields(kind: type[BaseModel]) -> str:
@@ -245,7 +229,7 @@ def _cell(text: str) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "configuration": configuration,
+    "configuration": render_reference,
     "commands": commands,
     "tables": tables,
     "dbt source": dbt_source,
@@ -270,6 +254,7 @@ def generated() -> dict[Path, str]:
             found[page] = _MARKED.sub(_filled, text)
     if written != set(PARTS):
         raise ValueError(f"the pages have the parts {sorted(written)}, expected {sorted(PARTS)}")
+    found[DEFAULTS] = render_defaults()
     for name, kind in record_classes().items():
         schema = kind.model_json_schema(mode="serialization")
         found[SCHEMAS / f"{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

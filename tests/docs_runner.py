@@ -1,7 +1,7 @@
 """Use blocks of the documentation in order: `python docs_runner.py BLOCKS RESULTS` (JSON files).
 
-All of them share one process and so one JVM: a command then costs its own work and no start. It is a
-process of its own, since each command ends its Spark session.
+All of them share one process and so one JVM: a command then costs its own work and no start. It is
+a process of its own, since each command ends its Spark session.
 """
 
 import contextlib

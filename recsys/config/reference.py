@@ -12,7 +12,7 @@ _WIDTH = 100
 _HEADER = """\
 # Every key, with its default. A configuration of your own names only what differs from this;
 # `--set section.key=value` overrides a single key on the command line.
-# This file is made from recsys/config/sections: `python scripts/generate.py`.
+# This file is made from recsys/config/sections: `python scripts/generate_docs.py`.
 """
 
 
@@ -41,27 +41,16 @@ def _entries(every: list[Key], above: tuple[str, ...]) -> Iterator[str]:
 
 def render_reference() -> str:
     """Return the reference of the configuration as Markdown, one heading for each section."""
-    lines = ["# Configuration", "", _INTRODUCTION, ""]
     every = list(walk())
-    tops = [key for key in every if len(key.path) == 1]
-    single = [key for key in tops if key.section is None]
-    lines += ["## Top level", "", *_table(single)]
+    lines = ["## Top level", "", *_table([k for k in every if len(k.path) == 1 and not k.section])]
     for key in every:
         if key.section is None:
             continue
-        lines += ["", f"## `{key.name}`", "", _described(key), ""]
+        lines += ["", f"## {key.name}", "", _described(key), ""]
         if _default(key) is None:
-            lines += ["This section is not set by default.", ""]
-        below = [k for k in every if k.path[:-1] == key.path and k.section is None]
-        lines += _table(below)
-    return "\n".join(lines) + "\n"
-
-
-_INTRODUCTION = (
-    "A configuration is a YAML file that names what differs from the defaults. `--set key=value` "
-    "overrides a single key. Unknown keys are refused, and everything that is wrong is reported at "
-    "once. `recsys config` prints all defaults with these descriptions."
-)
+            lines += ["It is not set by default.", ""]
+        lines += _table([k for k in every if k.path[:-1] == key.path and k.section is None])
+    return "\n".join(lines)
 
 
 def _table(found: list[Key]) -> list[str]:
