@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,21 +27,32 @@ def main(blocks: Path, results: Path) -> None:
     found = []
     for block in json.loads(blocks.read_text(encoding="utf-8")):
         files: set[str] = set()
+        start = time.perf_counter()
         with captured() as output, tracing(files if block["traced"] else None):
             try:
                 if block["language"] == "python":
                     code = compile(block["code"], block["page"], "exec")
                     exec(code, spaces.setdefault(block["page"], {}))  # noqa: S102 - our own pages
                 else:
-                    cli.main(block["arguments"], prog_name="recsys")
+                    cli.main(with_model(block["arguments"]), prog_name="recsys")
                 status = 0
             except SystemExit as ended:
                 status = ended.code if isinstance(ended.code, int) else 0
             except Exception:
                 traceback.print_exc()
                 status = 1
-        found.append({"status": status, "output": output.getvalue(), "files": sorted(files)})
+        took = round(time.perf_counter() - start, 1)
+        about = {"status": status, "seconds": took, "files": sorted(files)}
+        found.append({**about, "output": output.getvalue()})
     results.write_text(json.dumps(found), encoding="utf-8")
+
+
+def with_model(arguments: list[str]) -> list[str]:
+    """Return arguments with the id of the latest model, until `--model latest` is merged."""
+    if "models" in cli.main.commands or "latest" not in arguments:
+        return arguments
+    models = sorted(Path("output/models").iterdir(), key=lambda path: path.stat().st_mtime)
+    return [models[-1].name if word == "latest" else word for word in arguments]
 
 
 @contextlib.contextmanager
