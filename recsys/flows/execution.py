@@ -28,7 +28,7 @@ log = logging.getLogger("recsys")
 
 @dataclass(frozen=True)
 class Job:
-    """One run's surroundings, as its steps need them."""
+    """One run's surroundings, as its steps need them; `model_id` where it uses a trained model."""
 
     spark: SparkSession
     store: Store
@@ -37,6 +37,7 @@ class Job:
     staging: str
     scratch: Scratch
     force: bool = False
+    model_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Command:
         name: the job's, for the run's manifest.
         require: says what the configuration lacks for it; no Spark yet.
         work: does it.
-        model_id: the model that it uses; None where it trains one.
+        model_id: the model that it uses, or `latest`; None where it trains one.
     """
 
     name: str
@@ -126,7 +127,8 @@ def run_recorded(
         try:
             with store.staging(run.run_id) as staging:
                 scratch = Scratch(store, f"{staging}/scratch")
-                job = Job(spark, store, config, run, staging, scratch, force)
+                model_id = record.choose_model()
+                job = Job(spark, store, config, run, staging, scratch, force, model_id)
                 outcome = command.work(job)
             complete = record.complete(outcome)
             stop_point("recorded")
