@@ -39,6 +39,13 @@ _FORCE = click.option(
     "--force", is_flag=True, help="Publish although a gate fails; the manifest says which."
 )
 
+_MODEL = click.option(
+    "--model",
+    "model_id",
+    required=True,
+    help="Id of the model, as train printed it, or latest; see recsys models.",
+)
+
 _Command = Callable[..., Any]
 
 
@@ -107,7 +114,7 @@ def train(**given: Any) -> None:
 
 
 @main.command()
-@click.option("--model", "model_id", required=True, help="Id of the model, as train printed it.")
+@_MODEL
 @_with([*_OPTIONS, _FORCE])
 def score(model_id: str, **given: Any) -> None:
     """Score a cohort with a model that was trained before."""
@@ -116,7 +123,7 @@ def score(model_id: str, **given: Any) -> None:
 
 @main.command()
 @click.argument("kind", type=click.Choice(["items", "users"]))
-@click.option("--model", "model_id", required=True, help="Id of the model, as train printed it.")
+@_MODEL
 @_with(_OPTIONS)
 def similar(kind: str, model_id: str, **given: Any) -> None:
     """Write the nearest neighbours of items or users, by the cosine of their embeddings."""
@@ -124,7 +131,9 @@ def similar(kind: str, model_id: str, **given: Any) -> None:
 
 
 @main.command()
-@click.option("--model", required=True, help="Id of a model under a local root, or a path to one.")
+@click.option(
+    "--model", required=True, help="Id of a model under a local root, latest, or a path to one."
+)
 @click.option("--liked", required=True, metavar="ID,ID,...", help="Items that someone likes.")
 @click.option("--k", type=click.IntRange(min=1), help="Length of the list; default: scoring.k.")
 @_with(_CONFIG_OPTIONS)
@@ -184,6 +193,16 @@ def runs(
 
     day = None if run_date is None else run_date.date()
     _manage(lambda place: manage.runs(place, limit, day, run_id, as_json=as_json), **given)
+
+
+@main.command()
+@_JSON
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def models(as_json: bool, **given: Any) -> None:
+    """List the models of a root, the newest first."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.models(place, as_json=as_json), **given)
 
 
 @main.command()

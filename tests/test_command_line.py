@@ -105,7 +105,10 @@ def test_run_without_spark_submit_then_bad_inputs_with_their_exit_status(config:
         BIN / "recsys", "score", "--config", config, "--model", "r9-none", "--debug", cwd=here
     )
     assert ran.returncode == 7
-    assert "model r9-none is missing or incomplete" in ran.stderr
+    told = (
+        r"--model: there is no model r9-none in file:\S+/models; there are \(newest first\): r1-\w+"
+    )
+    assert re.search(told, ran.stderr)
     assert "Traceback" in ran.stderr  # as --debug asks
 
 

@@ -208,6 +208,14 @@ def test_a_notebook_gives_numbers_or_text(trained: Path) -> None:
         LocalModel.load(trained.parent)
 
 
+def test_latest_is_the_newest_model_of_the_root_and_is_named(trained: Path) -> None:
+    given = ["--liked", "1,4", "--set", f"root={trained.parents[1]}"]
+    result = recommend("--model", "latest", *given)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"recsys: note: the latest model is {trained.name}\n"
+    assert result.stdout == recommend("--model", trained.name, *given).stdout
+
+
 def test_a_model_is_loaded_from_text_a_path_or_a_uri_whatever_its_directories_are_called(
     trained: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,10 @@ def test_an_empty_cohort_publishes_empty_tables_rather_than_leaving_what_was_the
 
 
 def test_a_gate_that_fails_keeps_what_is_published_and_force_records_it(
-    run: Run, source: dict[str, Any], tmp_path: Path
+    run: Run, source: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = run(input=source)["model_id"]
+    assert "--force" not in capsys.readouterr().out
     strict = {"min_users": 1, "max_top_item": 0.01}
     again = {"model_id": model, "gates": strict, "scoring": {"k": 3}}  # of 40 items: some choice
     before = (tmp_path / "out/publications/all/2026-11-24/current.json").read_bytes()
@@ -85,8 +87,13 @@ def test_a_gate_that_fails_keeps_what_is_published_and_force_records_it(
     record = json.loads((tmp_path / "out/runs/r2/manifest.json").read_text())
     assert (record["state"], record["exit_code"]) == ("failed", 9)
     # The same run, told to.
-    manifest = run("score", run_id="r2", **again, force=True)
-    assert manifest["forced"]
+    for attempt in ("the first", "one that finds it complete"):
+        manifest = run("score", run_id="r2", **again, force=True)
+        assert manifest["forced"], attempt
+        *tables, gate, last = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in tables] == ["status", "recommendations"]
+        assert re.fullmatch(r"gate failed: top_item: found 0\.\d+, allowed at most 0\.01 .*", gate)
+        assert last == "published all the same, because of --force"
     assert not (tmp_path / "out/held/r2").exists()
     published = read_recommendations(str(tmp_path / "out"))
     assert published.run_id == "r2"

@@ -16,6 +16,7 @@ from recsys.flows.manifest import Outcome
 from recsys.flows.score import score
 from recsys.flows.similar import find_neighbours
 from recsys.flows.train import train, trained
+from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
 from recsys.model.tables import load_model, read_manifest
 
@@ -55,7 +56,7 @@ def score_command(model_id: str) -> Command:
     """Score a cohort with a model that was trained before."""
 
     def work(job: Job) -> Outcome:
-        uri, manifest = _model(job, model_id)
+        uri, manifest = _model(job)
         with _looking(job) as found:
             preflight.scoring(job, manifest.id_types, found, manifest)
         return score(job, load_model(job.store, uri))
@@ -67,7 +68,7 @@ def similar_command(kind: str, model_id: str) -> Command:
     """Write the nearest neighbours of `items` or `users`."""
 
     def work(job: Job) -> Outcome:
-        uri, manifest = _model(job, model_id)
+        uri, manifest = _model(job)
         with _looking(job) as found:
             preflight.similar(job, kind, manifest, found)
         return find_neighbours(job, load_model(job.store, uri), kind)
@@ -96,12 +97,14 @@ def _looking(job: Job) -> Iterator[Complaints]:
         found.raise_all()
 
 
-def _model(job: Job, model_id: str) -> tuple[str, ModelManifest]:
-    """Find a model of this root by its id; return where it is and what is said of it."""
+def _model(job: Job) -> tuple[str, ModelManifest]:
+    """Find the model that a run uses; return where it is and what is said of it."""
+    model_id = job.model_id or ""
     if not re.fullmatch(STORED_ID_PATTERN, model_id):
         raise ConfigError(
             f"--model: found {model_id[:180]!r}, expected the id of a model under "
             f"{job.store.uri('models')}"
         )
+    check_known(job.store.files, model_id)
     uri = job.store.uri("models", model_id)
     return uri, read_manifest(job.store, uri)

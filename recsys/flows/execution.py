@@ -29,7 +29,7 @@ log = logging.getLogger("recsys")
 
 @dataclass(frozen=True)
 class Job:
-    """One run's surroundings, as its steps need them."""
+    """One run's surroundings, as its steps need them; `model_id` where it uses a trained model."""
 
     spark: SparkSession
     store: Store
@@ -38,6 +38,7 @@ class Job:
     staging: str
     scratch: Scratch
     force: bool = False
+    model_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Command:
         name: the job's, for the run's manifest.
         requires: yields what the configuration lacks for it.
         work: does it.
-        model_id: the model that it uses; None where it trains one.
+        model_id: the model that it uses, or `latest`; None where it trains one.
     """
 
     name: str
@@ -149,7 +150,8 @@ def run_recorded(
         try:
             with store.staging(run.run_id) as staging:
                 scratch = Scratch(store, f"{staging}/scratch")
-                job = Job(spark, store, config, run, staging, scratch, force)
+                model_id = record.choose_model()
+                job = Job(spark, store, config, run, staging, scratch, force, model_id)
                 outcome = command.work(job)
             if (stopped := signals.settle()) is not None:  # what comes later is too late
                 raise stopped

@@ -1,4 +1,4 @@
-"""After a run: `recsys runs`, `rollback`, `clean` and `verify`. None of them starts Spark."""
+"""After a run: `recsys runs`, `models`, `rollback`, `clean` and `verify`, all without Spark."""
 
 import datetime as dt
 import json
@@ -13,6 +13,7 @@ from recsys.config.reading import load_config
 from recsys.errors import ConfigError, DamageError, RecsysError, unexpected
 from recsys.flows import housekeeping
 from recsys.flows.runs import list_runs
+from recsys.model.listing import list_models
 from recsys.publishing import maintenance
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
@@ -49,6 +50,28 @@ def runs(
             print(f"    requested as {run.requested_run_id}")
         if run.note:
             print(f"    {run.note}")
+
+
+def models(place: Place, *, as_json: bool) -> None:
+    """Print the models of the root, the newest first, one a line or as JSON."""
+    found = list_models(place.files)
+    if as_json:
+        print(json.dumps([model.model_dump(mode="json") for model in found], indent=2))
+        return
+    line = "{:44} {:19} {:10} {:>11} {:>11} {:>10} {:>6} {:>6} {:>9}"
+    header = ("model", "created (UTC)", "date", "users", "items", "components", "epochs", "nDCG")
+    print(line.format(*header, "size"))
+    for model in found:
+        if model.created_at is not None:
+            numbers = (model.users, model.items, model.components, model.epochs)
+            counts = [f"{number:,}" for number in numbers]
+            ndcg = "" if model.validation_ndcg is None else f"{model.validation_ndcg:.4f}"
+            about = (model.model_id, model.created_at[:19], model.run_date)
+            print(line.format(*about, *counts, ndcg, _size(model.bytes or 0)))
+        else:
+            print(model.model_id)
+        if model.error is not None:
+            print(f"    cannot be used: {model.error}")
 
 
 def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> None:

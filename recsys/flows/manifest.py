@@ -89,6 +89,8 @@ class RunManifest(Outcome, Manifest):
     """Its id as `--run-id` gave it; null where none was given."""
     job: str
     """Which command ran: run, train, score, evaluate, similar-items or similar-users."""
+    requested_model: str | None
+    """What `--model` said, an id or `latest`; null where the job trains its model."""
     run_date: str
     """The day that it worked for, ISO 8601."""
     state: RunState

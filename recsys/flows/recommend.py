@@ -13,15 +13,22 @@ from recsys.config.reading import load_config
 from recsys.config.sections import STORED_ID_PATTERN
 from recsys.errors import ConfigError, RecsysError, one_line, unexpected
 from recsys.kernel.worker import POPULAR
+from recsys.model.listing import LATEST, MODELS, check_known, latest_model
 from recsys.score.local import LocalModel
 from recsys.store.files import require_local
+from recsys.store.posix import open_local
 
 
 def model_folder(model: str, root: str) -> Path:
-    """Return the directory of a model: of its id below the root, or of a path, which has a `/`.
+    """Return the directory of a model.
+
+    Args:
+        model: its id below the root, `latest`, or a path, which has a `/`.
+        root: the configuration's.
 
     Raises:
         ConfigError: it is neither, or not on this machine.
+        ModelError: there is none of this id.
     """
     if "/" in model:
         return require_local(model, "--model")
@@ -30,17 +37,22 @@ def model_folder(model: str, root: str) -> Path:
             f"--model: found {model[:180]!r}, expected the id of a model under {root}/models, or a "
             "path to one"
         )
-    return require_local(root, "root") / "models" / model
+    files = open_local(require_local(root, "root"))
+    if model == LATEST:
+        model = latest_model(files)
+    check_known(files, model)
+    return files.path(files.uri(MODELS, model))
 
 
 def recommend(
     config: Config, model: str, liked: Sequence[str], k: int | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the list, as `LocalModel.recommend` does, and what is to be said about it."""
-    local = LocalModel.load(model_folder(model, config.root), config.items.titles)
+    folder = model_folder(model, config.root)
+    local = LocalModel.load(folder, config.items.titles)
     unknown = local.unknown(liked)
     found = local.recommend(liked, k or config.scoring.k)
-    notes = []
+    notes = [f"the latest model is {folder.name}"] if model == LATEST else []
     if unknown:
         notes.append(f"not in the model: {', '.join(map(str, unknown))}")
     if (found["source"] == POPULAR).any():

@@ -7,6 +7,7 @@ from typing import Any
 from recsys.config.configuration import Config
 from recsys.errors import ConfigError
 from recsys.flows.manifest import Outcome, RunManifest, RunState, SparkSettings
+from recsys.model.listing import LATEST, latest_model
 from recsys.runtime.run import Run, versions
 from recsys.store.files import RUNS, Files
 from recsys.store.manifest import MANIFEST, ManifestError
@@ -51,17 +52,19 @@ class RunRecord:
             job: the job's name.
             run: its id and date.
             config: its configuration.
-            model_id: the model that it is asked to use; None where it trains one.
+            model_id: the model that it is asked to use, or `latest`; None where it trains one.
             spark: what the session runs with.
         """
         self._files = files
         self._run = run
-        self._model_id = model_id
+        self._requested_model = model_id
+        self._model_id = None if model_id == LATEST else model_id
         self._about: dict[str, Any] = {
             "schema_version": RunManifest.SCHEMA_VERSION,
             "run_id": run.run_id,
             "requested_run_id": run.requested_run_id,
             "job": job,
+            "requested_model": model_id,
             "run_date": run.run_date.isoformat(),
             "configuration_hash": config.fingerprint(),
             "started_at": run.started_at.isoformat(),
@@ -80,9 +83,14 @@ class RunRecord:
         earlier = read_run(self._files, self._run.run_id)
         if earlier is not None:
             self._about["requested_run_id"] = self._same_run(earlier)
+            if (earlier.job, earlier.requested_model) == (self._about["job"], LATEST):
+                self._model_id = self._model_id or earlier.model_id
         if earlier is None or earlier.state != "complete":
             return None
-        asked = {**self._about, "model_id": self._model_id or earlier.model_id}
+        model_id = self._model_id
+        if self._requested_model == LATEST and model_id is None:
+            model_id = latest_model(self._files)
+        asked = {**self._about, "model_id": model_id or earlier.model_id}
         different = [name for name in _IDENTITY if getattr(earlier, name) != asked[name]]
         if different:
             raise ConfigError(
@@ -104,6 +112,22 @@ class RunRecord:
     def begin(self) -> None:
         """Say that the run goes on."""
         self._write("running", Outcome(model_id=self._model_id))
+
+    def choose_model(self) -> str | None:
+        """Return the id of the model that the run uses; None where it trains one.
+
+        What `latest` is, the first attempt of a run decides and records. The next attempts use the
+        same model, also where there is a newer one by then: another model would make another run.
+
+        Raises:
+            ModelError: the latest is asked for, and there is none.
+        """
+        if self._requested_model == LATEST:
+            if self._model_id is None:
+                self._model_id = latest_model(self._files)
+                self.begin()
+            log.info("--model %s: model %s", LATEST, self._model_id)
+        return self._model_id
 
     def complete(self, outcome: Outcome) -> RunManifest:
         """Say that the run is complete and what came of it; this is written last of all."""

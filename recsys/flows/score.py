@@ -76,10 +76,11 @@ def score(job: Job, model: Model) -> Outcome:
     else:
         log.info("%s is published already: taking it up", unit)
     manifest = read_manifest(files, version)
-    if manifest.configuration_hash != config.fingerprint():
+    other = "model" if manifest.model_id != model.model_id else "configuration"
+    if other == "model" or manifest.configuration_hash != config.fingerprint():
         raise ConfigError(
-            f"--run-id: run {job.run.run_id} has published {unit} already, with another "
-            "configuration; choose another run id"
+            f"--run-id: run {job.run.run_id} has published {unit} already, with another {other}; "
+            "choose another run id"
         )
 
     def follow() -> None:

@@ -31,6 +31,7 @@ _formatter = _Formatter()
 
 def log_to_stderr(level: int) -> None:
     """Log to standard error from a level on, unless somebody has set up logging already."""
+    name_run(_NO_RUN)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter)
     logging.basicConfig(level=level, handlers=[handler])
