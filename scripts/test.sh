@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Everything that must hold: style, types, layers, tests.
+# Everything that must hold: style, types, layers, generated files, tests.
 # usage: bash scripts/test.sh [options of pytest]
+#        bash scripts/test.sh quick      the tests that need neither Spark nor processes of their own
+#        bash scripts/test.sh coverage   all tests, measured; fails below the floor in pyproject.toml
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 
@@ -8,4 +10,18 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-cache | tail -n 12
-python -m pytest "$@"
+python scripts/generate_docs.py --check
+case ${1:-} in
+    quick)
+        shift
+        python -m pytest -m "not spark and not process" "$@"
+        ;;
+    coverage)
+        shift
+        rm -rf .coverage
+        python -m coverage run -m pytest "$@"
+        python -m coverage combine -q
+        python -m coverage report
+        ;;
+    *) python -m pytest "$@" ;;
+esac

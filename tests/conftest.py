@@ -33,6 +33,32 @@ SHARED = ROOT.parent / "shared" / "data"
 RUN_DATE = dt.date(2026, 11, 24)
 
 
+# Modules whose tests start processes: commands, clusters, builds, servers.
+PROCESSES = (
+    "command_line",
+    "docs",
+    "executors",
+    "folders",
+    "iceberg",
+    "iceberg_past",
+    "iceberg_races",
+    "manage",
+    "secrets",
+    "signals",
+    "torture",
+    "wheel",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, so that those that need little can be run alone."""
+    for item in items:
+        if "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker("spark")
+        if item.path.stem.removeprefix("test_") in PROCESSES:
+            item.add_marker("process")
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """Give the suite's only session; tests that never ask for it start no JVM."""
