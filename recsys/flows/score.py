@@ -172,7 +172,7 @@ def _stage(job: Job, model: Model, unit: Unit) -> tuple[Staged, _Judge]:
         )
 
     with run.step("score"):
-        loss = model.manifest["configuration"]["training"]["loss"]
+        training = model.manifest["training"]
         ranked = ranking.recommend(
             job.spark,
             model,
@@ -183,7 +183,9 @@ def _stage(job: Job, model: Model, unit: Unit) -> tuple[Staged, _Judge]:
             allowed=allowed,
             only_candidates=bool(candidates),
         )
-        written = write(ranked.withColumn(PROBABILITY, ranking.probability(loss)), RECOMMENDATIONS)
+        written = write(
+            ranked.withColumn(PROBABILITY, ranking.probability(training)), RECOMMENDATIONS
+        )
     with run.step("judge"):
         lists = store.read_table(f"{uri}/{RECOMMENDATIONS}", schemas[RECOMMENDATIONS])
         outcomes = cohorts.statuses(

@@ -74,6 +74,7 @@ def train(job: Job) -> Model:
                     "epochs": fitted.epochs,
                     "early_stopping": fitted.report,
                     "negatives": fitted.negatives,
+                    "mean_user_bias": float(embeddings.user_biases.mean(dtype=np.float64)),
                     "threads": threads(job),
                     "openmp": training.has_openmp(),
                     "seed": config.training.seed,
