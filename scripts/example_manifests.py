@@ -68,6 +68,7 @@ def trained_model(
             epochs=1,
             early_stopping=early_stopping,
             negatives=None,
+            mean_user_bias=0.0,
             threads=1,
             openmp=True,
             seed=42,

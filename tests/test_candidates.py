@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from recsys.errors import ConfigError, InputError
 from recsys.kernel import topk
 from recsys.kernel.topk import ItemMatrix, KernelError, rank, top_k
+from recsys.model.arrays import Vectors, load_users
 from tests.conftest import csv_input, table
 from tests.test_cohorts import ROWS, Run, lists, statuses
 from tests.test_topk import assert_same, model, ragged, reference
@@ -81,6 +82,17 @@ def test_a_great_many_users_are_ranked_as_each_of_them_alone() -> None:
 
 
 @pytest.fixture
+def trained_users(tmp_path: Path) -> Callable[[], Vectors]:
+    """Load the users of the one model in the test's own directory."""
+
+    def load() -> Vectors:
+        [folder] = (tmp_path / "out" / "models").iterdir()
+        return load_users(folder)
+
+    return load
+
+
+@pytest.fixture
 def logistic(run: Run, ratings_csv: Callable[..., str]) -> Run:
     source = csv_input(ratings_csv(ROWS), id_types={"user": "int", "item": "int"})
     trained = run(
@@ -127,7 +139,8 @@ def test_pairs_go_in_and_come_out_ranked_with_a_probability(logistic: Run, tmp_p
     known = rows[rows["source"] == "model"]
     expected = 1 / (1 + np.exp(-known["score"].to_numpy(np.float64)))
     np.testing.assert_allclose(known["probability"], expected, rtol=1e-6)
-    assert rows.loc[rows["source"] != "model", "probability"].isna().all()
+    assert set(rows["source"]) == {"model", "popular"}
+    assert rows.loc[rows["source"] == "popular", "probability"].isna().all()
 
     # With everything as a candidate the lists and scores are those without candidates.
     every = tmp_path / "every.csv"
@@ -144,6 +157,17 @@ def test_pairs_go_in_and_come_out_ranked_with_a_probability(logistic: Run, tmp_p
     )
     assert len(one) > 0
     assert one.equals(other)
+
+
+def test_the_probability_of_folded_in_users_has_the_mean_user_bias_and_their_score_has_not(
+    logistic: Run, trained_users: Callable[[], Vectors]
+) -> None:
+    found = table(logistic("s1", scoring={"fold_in": "all"}), "recommendations")
+    assert set(found["source"]) == {"fold_in"}
+    bias = float(trained_users().biases.astype(np.float64).mean())
+    assert abs(bias) > 1e-3  # else there would be nothing to see
+    score = found["score"].to_numpy(np.float64)
+    np.testing.assert_allclose(found["probability"], 1 / (1 + np.exp(-score - bias)), rtol=1e-6)
 
 
 def test_a_cohort_of_its_own_limits_candidates_and_wrong_tables_are_refused(

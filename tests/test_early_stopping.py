@@ -45,6 +45,34 @@ def test_each_policy_gives_known_weights_with_a_mean_of_one(
     np.testing.assert_allclose(weights, np.array(expected) / np.mean(expected), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rating", "of_four", "of_five"),
+    [("linear", 4.0, 5.0), ("log", np.log(5), np.log(6)), ("capped", 4.0, 4.5)],
+)
+def test_a_negative_has_the_mean_weight_of_the_positives_however_low_its_rating(
+    rating: str, of_four: float, of_five: float
+) -> None:
+    # User 0 likes two items and dislikes three; user 1 dislikes one, below a scale that goes to 0.
+    signs = np.array([1, 1, -1, -1, -1, -1], np.float32)
+    labels = sp.coo_matrix((signs, ([0, 0, 0, 0, 0, 1], [0, 1, 2, 3, 4, 0])))
+    ratings = np.array([4, 5, 0.5, 3, 0, -7], np.float32)
+    ages = np.array([0, 10, 0, 10, 20, 0], np.float32)
+    mean = (of_four + of_five) / 2
+    capped = {"cap": 4.5} if rating == "capped" else {}
+
+    def weights(**more: object) -> Any:
+        policy = SampleWeights.model_validate({"rating": rating, **capped, **more})
+        return sample_weights(policy, labels, ratings, ages)
+
+    expected = np.array([of_four, of_five, mean, mean, mean, mean])
+    found = weights(user_exponent=0.0)
+    np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-6)
+    # Age and the number of a user's pairs count for negatives as for positives.
+    expected *= np.array([1, 0.5, 1, 0.5, 0.25, 1]) * np.array([1 / 5] * 5 + [1])
+    found = weights(user_exponent=1.0, half_life_days=10.0)
+    np.testing.assert_allclose(found, expected / expected.mean(), rtol=1e-6)
+
+
 def test_an_empty_policy_gives_no_weights_and_impossible_weights_are_refused() -> None:
     assert sample_weights(SampleWeights(rating="none", user_exponent=0.0), LABELS) is None
     linear = SampleWeights(rating="linear")
@@ -126,6 +154,11 @@ def test_the_best_epoch_is_kept_and_a_second_model_is_trained_on_all_pairs() -> 
     held_out = hold_out(labels, stopping, given.seed)
     judge = Validator(labels, held_out, stopping, given.seed)
     assert max(curve) == judge.ndcg(kept.embeddings)
+    # That model has not seen the pairs that it was judged by.
+    cells = labels.row[~held_out], labels.col[~held_out]
+    part = sp.coo_matrix((labels.data[~held_out], cells), shape=labels.shape)
+    again = train(part, settings(epochs=kept.epochs, no_components=4), threads=1)
+    assert kept.embeddings.item_embeddings.tobytes() == again.item_embeddings.tobytes()
 
 
 def test_the_kept_epoch_has_the_highest_mean_of_its_value_and_those_before() -> None:

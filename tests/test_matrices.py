@@ -86,6 +86,27 @@ def test_too_many_interactions_for_the_memory_are_refused_with_the_numbers(
     assert "lower spark.driver.memory or training.no_components" in message
 
 
+def test_drawn_negatives_count_in_the_memory_check_and_its_message(spark: SparkSession) -> None:
+    def refused(max_share: float, loss: str, label: int) -> str:
+        given = settings("none", loss=loss, negatives_per_positive=7)
+        found = pairs(spark, [("u", 1, 1.0, 1), ("u", 2, 1.0, label), ("v", 1, 1.0, 1)])
+        with pytest.raises(MemoryLimitError) as caught:
+            collect(spark, found, given, max_share=max_share)
+        return str(caught.value)
+
+    drawn = refused(1e-9, "logistic", 1)
+    assert drawn.startswith("3 interactions and 21 drawn negatives of 2 users and 2 items")
+    assert "training.no_components or training.negatives_per_positive" in drawn
+    assert "drawn" not in refused(1e-9, "logistic", -1)
+    assert "drawn" not in refused(1e-9, "warp", 1)
+    # The pairs fit into a hundredth of the memory, but not with two billion drawn negatives.
+    check_collectable(spark, 1000, 10, 10, 4, 0.01)
+    with pytest.raises(MemoryLimitError, match=r"2,000,000,000 drawn negatives .* are allowed"):
+        check_collectable(spark, 1000, 10, 10, 4, 0.01, n_drawn=2_000_000_000)
+    with pytest.raises(MemoryLimitError, match=r"more than the 2,147,483,647 that LightFM can"):
+        check_collectable(spark, 1000, 10, 10, 4, 0.8, n_drawn=2**31)
+
+
 def test_more_than_max_result_size_is_refused_before_spark_fails(spark: SparkSession) -> None:
     with pytest.raises(MemoryLimitError, match=r"spark\.driver\.maxResultSize is 1g; raise it"):
         check_collectable(spark, 70_000_000, 10, 10, 4, 0.8)

@@ -71,6 +71,7 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
     assert counts["rows_read"] == 900
     assert counts["rows_accepted"] == 900
     assert counts["pairs"] == counts["positive_pairs"] + counts["pairs_left_out"]
+    assert abs(manifest["training"].pop("mean_user_bias")) < 1
     assert manifest["training"] == {
         "loss": "warp",
         "epochs": 2,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ def drawn(found: negatives.Examples, n_positives: int) -> list[tuple[int, int]]:
     return [(int(user), int(item)) for user, item in cells]
 
 
+@example(rows=[[0, 1, 2, 3, 4, 5, 6, 7], [1, 6], []], per_positive=2, seed=0)
 @given(
     rows=st.lists(st.lists(st.integers(0, 7), max_size=9), min_size=1, max_size=6),
     per_positive=st.integers(1, 4),
@@ -160,6 +161,12 @@ def test_logistic_learns_a_checkerboard_from_its_positives_alone() -> None:
     labels = checkerboard()
     model = train(labels, logistic(epochs=40), threads=1)
     assert found_of_withheld(model, labels) > 0.95
+    # Negatives push the scores of the other parity below 0, where the probability is below a half.
+    scores = model.user_embeddings @ model.item_embeddings.T
+    scores += model.user_biases[:, None] + model.item_biases
+    users, items = np.indices(scores.shape)
+    assert (scores[(users + items) % 2 == 1] < 0).mean() > 0.95
+    assert scores[labels.row, labels.col].mean() > 0
 
 
 def test_early_stopping_averages_and_a_second_training_work_on_drawn_negatives() -> None:

@@ -248,7 +248,7 @@ def _write_lists(
         allowed=allowed,
         only_candidates=cohort.candidates is not None,
     )
-    probability = ranking.probability(model.manifest.training.loss)
+    probability = ranking.probability(model.manifest.training)
     written = writer.write(ranked.withColumn(PROBABILITY, probability), RECOMMENDATIONS)
     return PublishedLists(**dict(written), candidates=cohort.candidates)
 

@@ -145,6 +145,7 @@ def origin(
             epochs=fitted.epochs,
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
+            mean_user_bias=float(fitted.embeddings.user_biases.mean(dtype=np.float64)),
             threads=threads(job),
             openmp=training.has_openmp(),
             seed=config.training.seed,

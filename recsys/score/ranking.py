@@ -34,6 +34,7 @@ from recsys.ingest.ids import IdColumn, read_ids
 from recsys.ingest.source import reading
 from recsys.kernel import worker
 from recsys.model.arrays import ids_for_pandas
+from recsys.model.manifest import TrainingReport
 from recsys.model.tables import Model
 
 _FEWEST_USERS = 1000  # in a part: starting a worker costs as much as scoring so many
@@ -143,16 +144,34 @@ def n_tasks(n_users: int, users_per_file: int, cores: int) -> int:
     return max(1, -(-n_users // users_per_file), min(cores, n_users // _FEWEST_USERS))
 
 
-def probability(loss: str) -> Column:
-    """Return LightFM's probability that the user likes the item, float.
+def probability(training: TrainingReport) -> Column:
+    """Return the probability that the user likes the item, float; null unless it is known.
 
-    The sigmoid of the score is one for the logistic loss alone, where a user's own vector and bias
-    are in it: null for other losses and other sources (Kula 2015, equation 2).
+    With the logistic loss it is the sigmoid of the score (Kula 2015, equation 2). Other losses only
+    rank, and popular items have no score by the model: null for both.
+
+    What it means depends on the negatives that the model was trained on. With negatives in the data
+    (pairs below `filters.rating_threshold`), it is the probability that a rating of this item by
+    this user would reach the threshold. With drawn negatives, it is the probability that the pair
+    would be a positive among its kind, and not one of the `training.negatives_per_positive` drawn
+    ones. It then falls as more negatives are drawn, so it compares users and items, and says
+    nothing of how often users take an item.
+
+    The score of a folded-in user has no user bias, since nothing is known of it, but the users of
+    the model have one. With drawn negatives it is far below 0 for all of them, because most of
+    their pairs are negatives. So the mean of the users' biases is added before the sigmoid; the
+    score and the order of a list stay as they are. The probability of a folded-in user is still a
+    rougher one: the map is chosen by how well it ranks, and may scale the items' biases.
+
+    Args:
+        training: how the model was trained.
     """
-    if loss != "logistic":
+    if training.loss != "logistic":
         return F.lit(None).cast("float")
-    sigmoid = 1 / (1 + F.exp(-F.col(SCORE).cast("double")))
-    return F.when(F.col(SOURCE) == worker.MODEL, sigmoid).cast("float")
+    score, source = F.col(SCORE).cast("double"), F.col(SOURCE)
+    typical = score + F.lit(training.mean_user_bias)
+    logit = F.when(source == worker.MODEL, score).when(source == worker.FOLD_IN, typical)
+    return (1 / (1 + F.exp(-logit))).cast("float")
 
 
 def broadcast_model(

@@ -27,8 +27,9 @@ class SampleWeights(Section):
     """How much each pair counts. A pair's weight is the product of these, scaled to a mean of 1."""
 
     rating: Literal["none", "linear", "log", "capped"] = "log"
-    """`none`, or a weight from the pair's rating (or sum, or count), which must not be negative:
-    `linear`, `log` (of 1 + rating) or `capped`."""
+    """`none`, or a weight from the rating (or sum, or count) of a positive pair, which must not be
+    negative: `linear`, `log` (of 1 + rating) or `capped`. Negative pairs get the mean weight of the
+    positive ones."""
     cap: PositiveFloat | None = None
     """For `capped`: the largest weight."""
     half_life_days: PositiveFloat | None = None
@@ -85,7 +86,9 @@ class Training(Section):
     learning_schedule: Literal["adagrad", "adadelta"] = "adagrad"
     """`adagrad` or `adadelta`."""
     learning_rate: PositiveFloat = 0.02
-    """For `adagrad`. 0.02 to 0.05 work well; 0.25 ruins a WARP model."""
+    """For `adagrad`. 0.02 to 0.05 work well; 0.25 ruins a WARP model. For `logistic` with drawn
+    negatives 0.1 works well; with 0.02 early stopping ends the training before it has learned
+    much."""
     rho: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """For `adadelta`."""
     epsilon: PositiveFloat = 1e-6
@@ -98,7 +101,8 @@ class Training(Section):
     """The largest number of negatives that WARP tries for each positive."""
     negatives_per_positive: PositiveInt = 5
     """For `logistic` on data without negatives: the number of items that are drawn as negatives for
-    each positive pair, anew in each epoch, from the items that the user has no pair with."""
+    each positive pair, anew in each epoch, from the items that the user has no pair with. More of
+    them take more time and memory."""
     k: PositiveInt = 5
     """For `warp-kos`: of `n` sampled positives, the k-th best one is used."""
     n: PositiveInt = 10
