@@ -64,8 +64,7 @@ def readers(spark: SparkSession) -> dict[str, Callable[[Path], pd.DataFrame]]:
         return frame.toArrow().to_pandas()
 
     def by_duckdb(folder: Path) -> pd.DataFrame:
-        # As text: the folder's name may have quotes.
-        return duckdb.read_parquet(f"{folder}/**/*.parquet").arrow().to_pandas()
+        return duckdb.read_parquet(f"{folder}/**/*.parquet").to_arrow_table().to_pandas()
 
     return {
         "pandas": pd.read_parquet,

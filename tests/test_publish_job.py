@@ -1,6 +1,5 @@
 """Publishing as the job does it, with Spark: both forms, gates, views, reruns, rivals for a run."""
 
-import datetime as dt
 import json
 import re
 from collections.abc import Callable
@@ -130,32 +129,6 @@ def test_two_processes_cannot_work_on_one_run(
         run(input=source)
     assert not (tmp_path / "out/runs").exists()
     assert run(input=source)["state"] == "complete"
-
-
-def test_views_show_what_is_current_of_every_day_and_of_the_latest(
-    run: Run, source: dict[str, Any], spark: SparkSession
-) -> None:
-    publishing = {"views": "shown"}
-    later = RUN_DATE + dt.timedelta(days=1)
-    model = run(input=source, publishing=publishing)["model_id"]
-
-    def shown(view: str) -> set[tuple[Any, ...]]:
-        return {
-            tuple(row) for row in spark.table(view).select("cohort", "run_id").distinct().collect()
-        }
-
-    try:
-        assert shown("shown.recommendations_latest") == {("all", "r1")}
-        again = {"model_id": model, "publishing": publishing}
-        run("score", run_id="r2", **again)
-        assert shown("shown.recommendations") == shown("shown.status") == {("all", "r2")}
-        run("score", run_id="r3", run_date=later, **again)
-        run("score", run_id="r4", cohort={"name": "few", "sample": 3}, **again)
-        assert shown("shown.status") == {("all", "r2"), ("all", "r3"), ("few", "r4")}
-        for view in ("shown.recommendations_latest", "shown.status_latest"):
-            assert shown(view) == {("all", "r3"), ("few", "r4")}
-    finally:
-        spark.sql("DROP DATABASE IF EXISTS shown CASCADE")
 
 
 def test_other_types_of_ids_than_the_published_are_refused(

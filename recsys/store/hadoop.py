@@ -5,7 +5,7 @@ The same promises as on POSIX, by HDFS's own semantics; they were not tried on a
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -54,21 +54,24 @@ class HadoopFiles:
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
-        return bool(self._fs.exists(self._path(uri)))
+        with _reading(uri):
+            return bool(self._fs.exists(self._path(uri)))
 
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
         path = self._path(uri)
-        if not self._fs.isDirectory(path):
-            return []
-        return sorted(status.getPath().getName() for status in self._fs.listStatus(path))
+        with _reading(uri):
+            if not self._fs.isDirectory(path):
+                return []
+            return sorted(status.getPath().getName() for status in self._fs.listStatus(path))
 
     def read(self, uri: str) -> bytes:
         """Read a small file; FileNotFoundError where there is none."""
         path = self._path(uri)
-        if not self._fs.exists(path):
+        if not self.exists(uri):
             raise FileNotFoundError(uri)
-        stream = self._fs.open(path)
+        with _reading(uri):
+            stream = self._fs.open(path)
         try:
             return bytes(stream.readAllBytes())
         except Py4JError as error:  # a checksum of the file system's own does not fit
@@ -120,9 +123,13 @@ class HadoopFiles:
         path = self._path(self.uri(LOCKS, name))
         deadline = time.monotonic() + wait
         while True:
-            with suppress(Py4JJavaError):  # it exists
+            try:
                 self._fs.create(path, False).close()
                 break
+            except Py4JJavaError as error:
+                # FileAlreadyExistsException or AlreadyBeingCreatedException: somebody holds it.
+                if "Already" not in error.java_exception.getClass().getSimpleName():
+                    raise _refused("write", path.toString(), error) from error
             check_stop()
             if time.monotonic() >= deadline:
                 raise ConflictError(
@@ -140,6 +147,18 @@ class HadoopFiles:
         try:
             yield
         except Py4JJavaError as error:
-            raise OutputError(
-                f"cannot write {uri}: {spark_reason(error)}; check root and its permissions"
-            ) from error
+            raise _refused("write", uri, error) from error
+
+
+@contextmanager
+def _reading(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise _refused("read", uri, error) from error
+
+
+def _refused(doing: str, uri: str, error: Py4JJavaError) -> OutputError:
+    return OutputError(
+        f"cannot {doing} {uri}: {spark_reason(error)}; check root, its space and its permissions"
+    )

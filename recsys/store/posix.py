@@ -4,6 +4,7 @@ Everything that decides what readers see goes through here: writing a file whole
 into its place, and holding a lock. Each class says what its store promises.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -33,8 +34,37 @@ def open_local(root: str | Path) -> "PosixFiles":
     return PosixFiles(Path(os.path.abspath(local_path(root) or root)))  # noqa: PTH100
 
 
+def refused(doing: str, path: Path, error: OSError) -> OutputError:
+    """Return an error that says what the operating system refused, why, and what helps.
+
+    Args:
+        doing: a verb, such as `write`.
+        path: what it was done with.
+        error: what the operating system said.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free space there (recsys clean shows what nothing needs), or choose another root"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        user = f"this process runs as user id {os.geteuid()}"
+        remedy = f"check its permissions ({user}), or choose another root"
+    else:
+        remedy = "check the root"
+    return OutputError(f"cannot {doing} {path}: {error.strerror}; {remedy}")
+
+
 def make_directory(path: Path) -> None:
-    """Make a directory that may be there, also while others remove empty ones above it."""
+    """Make a directory that may be there, also while others remove empty ones above it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        _make_directory(path)
+    except OSError as error:
+        raise refused("make", path, error) from error
+
+
+def _make_directory(path: Path) -> None:
     for _ in range(100):
         # Another process may remove it between pathlib's two looks; it then reports a file.
         with suppress(FileNotFoundError, FileExistsError):
@@ -78,6 +108,8 @@ class PosixFiles:
             return sorted(path.name for path in self.path(uri).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise refused("read", self.path(uri), error) from error
 
     def read(self, uri: str) -> bytes:
         """Read a small file; FileNotFoundError where there is none."""
@@ -86,7 +118,7 @@ class PosixFiles:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise OutputError(f"cannot read {self.path(uri)}: {error.strerror}") from error
+            raise refused("read", self.path(uri), error) from error
 
     def replace(self, uri: str, content: bytes) -> None:
         """Write a small file, or a new content of it, in one step."""
@@ -105,7 +137,7 @@ class PosixFiles:
                 beside.unlink(missing_ok=True)
             _sync(path.parent)
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            raise refused("write", path, error) from error
 
     def write(self, uri: str, content: bytes | memoryview) -> None:
         """Write a file that nobody reads before its directory is moved into its place."""
@@ -114,7 +146,7 @@ class PosixFiles:
             make_directory(path.parent)
             path.write_bytes(content)
         except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            raise refused("write", path, error) from error
 
     def move(self, source: str, target: str) -> None:
         """Move a directory to where nothing is yet, in one step."""
@@ -128,7 +160,7 @@ class PosixFiles:
             old.rename(new)
             _sync(new.parent)
         except OSError as error:
-            raise OutputError(f"could not move {old} to {new}: {error.strerror}") from error
+            raise refused(f"move {old} to", new, error) from error
 
     def delete(self, uri: str) -> None:
         """Delete a file, or a directory with all below it; nothing happens where there is none."""
@@ -141,7 +173,7 @@ class PosixFiles:
         except FileNotFoundError:  # another process has deleted it
             return
         except OSError as error:
-            raise OutputError(f"cannot delete {path}: {error.strerror}") from error
+            raise refused("delete", path, error) from error
 
     def is_locked(self, name: str) -> bool:
         """Whether a process holds a lock; the file of a lock that nobody holds is removed."""
@@ -160,9 +192,10 @@ class PosixFiles:
         try:
             held = _acquire(path, wait)
         except OSError as error:
-            raise OutputError(f"cannot lock {path}: {error.strerror}") from error
+            raise refused("lock", path, error) from error
         try:
-            os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            with suppress(OSError):  # a full disk: who holds it is only told
+                os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
         finally:
             with suppress(OSError):

@@ -126,7 +126,8 @@ class Store:
             raise  # scoring failed, not writing
         except (Py4JJavaError, PySparkException) as error:
             raise OutputError(
-                f"cannot write {place}: {spark_reason(error)}; check root and its permissions"
+                f"cannot write {place}: {spark_reason(error)}; check root, its space and its "
+                "permissions"
             ) from error
 
     def write_table(self, frame: DataFrame, uri: str, schema: str) -> WrittenTable:
