@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -72,12 +73,14 @@ def tracing(files: set[str] | None) -> Iterator[None]:
         if event == "call" and name.startswith(PACKAGE) and frame.f_code.co_name != "<module>":
             files.add(f"recsys{name.removeprefix(PACKAGE)}")
 
-    if files is not None:
-        sys.setprofile(called)
+    watch = None if files is None else called
+    sys.setprofile(watch)
+    threading.setprofile(watch)  # a command works in a thread of its own
     try:
         yield
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)
 
 
 if __name__ == "__main__":
