@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def main(blocks: Path, results: Path) -> None:
                     code = compile(block["code"], block["page"], "exec")
                     exec(code, spaces.setdefault(block["page"], {}))  # noqa: S102 - our own pages
                 else:
-                    cli.main(with_model(block["arguments"]), prog_name="recsys")
+                    cli.main(block["arguments"], prog_name="recsys")
                 status = 0
             except SystemExit as ended:
                 status = ended.code if isinstance(ended.code, int) else 0
@@ -45,14 +46,6 @@ def main(blocks: Path, results: Path) -> None:
         about = {"status": status, "seconds": took, "files": sorted(files)}
         found.append({**about, "output": output.getvalue()})
     results.write_text(json.dumps(found), encoding="utf-8")
-
-
-def with_model(arguments: list[str]) -> list[str]:
-    """Return arguments with the id of the latest model, until `--model latest` is merged."""
-    if "models" in cli.main.commands or "latest" not in arguments:
-        return arguments
-    models = sorted(Path("output/models").iterdir(), key=lambda path: path.stat().st_mtime)
-    return [models[-1].name if word == "latest" else word for word in arguments]
 
 
 @contextlib.contextmanager
@@ -72,12 +65,14 @@ def tracing(files: set[str] | None) -> Iterator[None]:
         if event == "call" and name.startswith(PACKAGE) and frame.f_code.co_name != "<module>":
             files.add(f"recsys{name.removeprefix(PACKAGE)}")
 
-    if files is not None:
-        sys.setprofile(called)
+    watch = None if files is None else called
+    sys.setprofile(watch)
+    threading.setprofile(watch)  # a command works in a thread of its own
     try:
         yield
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)
 
 
 if __name__ == "__main__":
