@@ -90,9 +90,10 @@ def new_run(requested_id: str | None = None, run_date: dt.date | None = None) ->
 def run_name(requested_id: str) -> str:
     """Return the run id that a requested id gets.
 
-    An id that matches RUN_ID_PATTERN stays as it is, and so does a name. Others become readable and end in a hash of
-    the original: the same for every attempt, and another one for every other id. A name begins with
-    a letter and is no word such as `nan`, so that no reader takes it for a number or a date.
+    An id that matches RUN_ID_PATTERN stays as it is, and so does the name of another id. Others
+    become readable and end in a hash of the original: the same for every attempt, and another one
+    for every other id. A name begins with a letter and is no word such as `nan`, so that no reader
+    takes it for a number or a date.
     """
     if re.fullmatch(RUN_ID_PATTERN, requested_id) and not _MISREAD.fullmatch(requested_id):
         return requested_id
