@@ -6,7 +6,7 @@ from recsys.errors import ConfigError, DamageError
 from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
 from recsys.publishing.versions import HELD, VersionIndex, placed
-from recsys.runtime.run import find_run, run_lock
+from recsys.runtime.run import run_lock, run_name
 from recsys.store.files import RUNS
 from recsys.store.manifest import Part
 from recsys.store.posix import PosixFiles
@@ -61,7 +61,7 @@ def list_runs(
     published = _published(files, index)
     names = files.names(files.uri(RUNS))
     if called is not None:
-        run_id = find_run(called, names)
+        run_id = run_name(called)
         if run_id not in names:
             raise ConfigError(f"--run-id: there is no run {called[:140]!r}; see recsys runs")
         names = [run_id]

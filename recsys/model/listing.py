@@ -1,6 +1,5 @@
 """The models of a root: which there are, and which is the latest. No Spark."""
 
-import datetime as dt
 import logging
 
 from recsys.errors import ModelError
@@ -93,10 +92,8 @@ def _known(files: Files) -> str:
     return f"there are (newest first): {shown}{more}; see recsys models"
 
 
-def _newness(model: ModelSummary) -> tuple[dt.datetime, str]:
-    if model.created_at is None:
-        return dt.datetime.min.replace(tzinfo=dt.UTC), model.model_id
-    return dt.datetime.fromisoformat(model.created_at), model.model_id
+def _newness(model: ModelSummary) -> tuple[str, str]:
+    return model.created_at or "", model.model_id  # ISO 8601 in UTC is in order as text
 
 
 def _summary(files: Files, name: str) -> ModelSummary:

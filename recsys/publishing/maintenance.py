@@ -14,7 +14,7 @@ from recsys.errors import ConfigError, ConflictError, DamageError, RecsysError
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Unit, Version, VersionIndex, place, placed, units_on_disk
-from recsys.runtime.run import find_run
+from recsys.runtime.run import run_name
 from recsys.store.manifest import MANIFEST
 from recsys.store.posix import PosixFiles
 
@@ -53,8 +53,7 @@ def rollback(
         if run_id is None:
             earlier = kept[: kept.index(current)]
         else:
-            wanted_id = find_run(run_id, [version.run_id for version in kept])
-            earlier = [version for version in kept if version.run_id == wanted_id]
+            earlier = [version for version in kept if version.run_id == run_name(run_id)]
         if not earlier:
             known = ", ".join(version.run_id for version in kept)
             wanted = f"no version {run_id[:140]}" if run_id else "no version before the current one"
@@ -100,7 +99,7 @@ def _restore(files: PosixFiles, index: Pointers, unit: Unit, run_id: str) -> Ver
         except (DamageError, ValueError, KeyError, TypeError) as error:
             damaged[name] = error
     kept.sort(key=lambda version: version.published_at)
-    wanted = find_run(run_id, [*(version.run_id for version in kept), *damaged])
+    wanted = run_name(run_id)
     chosen = next((version for version in kept if version.run_id == wanted), None)
     if chosen is None:
         if isinstance(reason := damaged.get(wanted), DamageError):

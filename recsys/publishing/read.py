@@ -22,7 +22,7 @@ from recsys.publishing.versions import (
     place,
     read_manifest,
 )
-from recsys.runtime.run import find_run
+from recsys.runtime.run import run_name
 from recsys.store.checksums import compare_files, local_files
 from recsys.store.files import Files, local_path
 from recsys.store.manifest import WrittenTable
@@ -96,8 +96,7 @@ def read_recommendations(
         if run_id is None:
             version = index.current(unit)
         else:
-            known = [version.run_id for version in index.versions(unit)]
-            version = published_before(index, unit, find_run(run_id, known))
+            version = published_before(index, unit, run_name(run_id))
         if version is None:
             raise OutputError(f"{unit}: nothing is published of run {run_id or 'any'}")
         try:

@@ -12,7 +12,7 @@ import logging
 import platform
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
@@ -96,9 +96,10 @@ def new_run(requested_id: str | None = None, run_date: dt.date | None = None) ->
 def run_name(requested_id: str) -> str:
     """Return the run id that a requested id gets.
 
-    An id that matches RUN_ID_PATTERN stays as it is. Others become readable and end in a hash of
-    the original: the same for every attempt, and another one for every other id. A name begins with
-    a letter and is no word such as `nan`, so that no reader takes it for a number or a date.
+    An id that matches RUN_ID_PATTERN stays as it is, and so does the name of another id. Others
+    become readable and end in a hash of the original: the same for every attempt, and another one
+    for every other id. A name begins with a letter and is no word such as `nan`, so that no reader
+    takes it for a number or a date.
     """
     if re.fullmatch(RUN_ID_PATTERN, requested_id) and not _MISREAD.fullmatch(requested_id):
         return requested_id
@@ -107,11 +108,6 @@ def run_name(requested_id: str) -> str:
         slug = f"r-{slug}".rstrip("-")
     hashed = hashlib.sha256(requested_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{slug}-{hashed[:16]}"
-
-
-def find_run(called: str, run_ids: Collection[str]) -> str:
-    """Return the run id that a person means: one of those that are there, or a requested one."""
-    return called if called in run_ids else run_name(called)
 
 
 def versions() -> dict[str, str]:
