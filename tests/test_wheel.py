@@ -23,8 +23,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy, so that nothing is left in the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, symlinks=True)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    # As in a checkout: what git knows has a say in what a wheel takes in.
+    subprocess.run(["git", "-C", folder, "init", "-q"], check=True)
+    subprocess.run(["git", "-C", folder, "add", "-A"], check=True)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder / "dist", folder],
         env={**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": "0.1.dev1+gabc1234"},
