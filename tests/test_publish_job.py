@@ -16,6 +16,7 @@ from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit
 from recsys.runtime.run import run_lock
 from recsys.store.hadoop import HadoopFiles
+from recsys.store.posix import PosixFiles
 from recsys.store.tables import Store
 from tests.conftest import RUN_DATE, csv_input, small_ratings
 
@@ -97,6 +98,50 @@ def test_a_gate_that_fails_keeps_what_is_published_and_force_records_it(
     published = read_recommendations(str(tmp_path / "out"))
     assert published.run_id == "r2"
     assert published.manifest.failed_gates == ["top_item"]
+
+
+def test_a_retry_judges_again_what_a_gate_held_back_and_makes_nothing_again(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    model = run(input=source)["model_id"]
+    again = {"model_id": model, "scoring": {"k": 3}}
+    strict, loose = ({"min_users": 1, "max_top_item": most} for most in (0.01, 0.9))
+    with pytest.raises(GateError):
+        run("score", run_id="r2", gates=strict, **again)
+    held = {
+        path.name: path.stat().st_mtime_ns
+        for path in (tmp_path / "out/held/r2").rglob("*.parquet")
+        if path.parent.name != "_requests"
+    }
+    with pytest.raises(GateError):  # another attempt fails in the same way, and keeps it
+        run("score", run_id="r2", gates=strict, **again)
+    manifest = run("score", run_id="r2", gates=loose, **again)
+    assert {"cohort", "score"} & set(manifest["timings_seconds"]) == set()
+    assert "judge" in manifest["timings_seconds"]
+    version = tmp_path / "out/publications/all/2026-11-24/r2"
+    found = {path.name: path.stat().st_mtime_ns for path in version.rglob("*.parquet")}
+    assert found == held
+    assert not (tmp_path / "out/held/r2").exists()
+    # Lists that were made otherwise are made anew.
+    with pytest.raises(GateError):
+        run("score", run_id="r3", gates=strict, **again)
+    other = {"model_id": model, "scoring": {"k": 4}, "gates": loose}
+    assert "score" in run("score", run_id="r3", **other)["timings_seconds"]
+
+
+def test_a_local_root_opens_no_file_system_of_hadoops_and_changes_none(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for root in (str(tmp_path / "out"), f"file:{tmp_path}/out", f"file://{tmp_path}/out"):
+        files = Store(spark, root).files
+        assert isinstance(files, PosixFiles)
+        assert files.root == f"file:{tmp_path}/out"
+    HadoopFiles(spark, str(tmp_path))  # which has an instance of its own
+    # The one that everybody shares still writes checksums.
+    jvm: Any = spark.sparkContext._jvm
+    path = jvm.org.apache.hadoop.fs.Path(f"file:{tmp_path}/shared")
+    path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()).create(path).close()
+    assert (tmp_path / ".shared.crc").exists()
 
 
 def test_a_run_that_was_killed_after_the_switch_is_taken_up(
