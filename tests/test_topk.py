@@ -499,7 +499,7 @@ def test_wrong_shapes_types_and_k_are_errors() -> None:
     matrix = ItemMatrix(items, item_biases)
     seen = ragged([[1], [2], []])
     for message, call in {
-        "not one model": lambda: top_k(matrix, users[:, :2], user_biases, 5),
+        "not of one model": lambda: top_k(matrix, users[:, :2], user_biases, 5),
         "user biases": lambda: top_k(matrix, users, user_biases[:2], 5),
         "expected float32": lambda: top_k(matrix, users.astype(np.float64), user_biases, 5),  # type: ignore[arg-type]
         "k is 0": lambda: top_k(matrix, users, user_biases, 0),

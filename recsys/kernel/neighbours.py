@@ -69,7 +69,7 @@ def nearest(
         items: from `candidates`.
         vectors: `(n, d)` float32, of unit length.
         rows: `(m,)` whose neighbours are wanted; each must have a direction.
-        k: how many for each; fewer where there are no more.
+        k: how many for each; fewer if there are no more.
 
     Raises:
         KernelError: a shape, a type or k cannot be used.
@@ -89,11 +89,11 @@ def nearest(
         alone = _top_k(items, vectors, rows[position : position + 1], items.n_items)
         first = _ordered(np.zeros(len(alone.items), np.int64), alone.items, alone.scores)[:k]
         parts.append((np.full(len(first), position), alone.items[first], alone.scores[first]))
-    whose = np.concatenate([part[0] for part in parts])
+    owners = np.concatenate([part[0] for part in parts])
     found = np.concatenate([part[1] for part in parts])
     cosines = np.concatenate([part[2] for part in parts])
-    order = _ordered(whose, found, cosines)
-    counts = np.bincount(whose, minlength=len(rows))
+    order = _ordered(owners, found, cosines)
+    counts = np.bincount(owners, minlength=len(rows))
     return Ranked(
         indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
         items=found[order],
@@ -110,9 +110,9 @@ def _top_k(
 
 
 def _ordered(
-    whose: NDArray[np.integer], found: NDArray[np.int32], cosines: NDArray[np.float32]
+    owners: NDArray[np.integer], found: NDArray[np.int32], cosines: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    order: NDArray[np.int64] = np.lexsort((found, -np.clip(cosines, -1, 1), whose))
+    order: NDArray[np.int64] = np.lexsort((found, -np.clip(cosines, -1, 1), owners))
     return order
 
 

@@ -279,7 +279,7 @@ def _check_scores(user_rows: I64, scores: F32) -> None:
         row = int(user_rows[bad[0]])
         raise KernelError(
             f"user at row {row}: a score is {scores[bad[0]]}, beyond the range of float32; "
-            "look at the norms of the model",
+            "retrain with a lower learning rate",
             row,
         )
 
@@ -311,7 +311,9 @@ def _check_users(items: ItemMatrix, embeddings: F32, biases: F32, k: int) -> int
     _check_vectors("user", embeddings, biases)
     n, d = int(embeddings.shape[0]), embeddings.shape[1]
     if d != items.n_components:
-        raise KernelError(f"users have {d} components, items {items.n_components}: not one model")
+        raise KernelError(
+            f"users have {d} components, items {items.n_components}: not of one model"
+        )
     if k < 1:
         raise KernelError(f"k is {k}, but must be at least 1")
     return n

@@ -32,7 +32,7 @@ from recsys.store.tables import Scratch
 # (4 and 12), and as much again for what is freed late.
 _BYTES_PER_PAIR = 140
 # For each drawn negative: user, item, label and weight (16), LightFM's shuffled order (4), and a
-# byte for the comparison of matrices; 23 were measured.
+# byte for the comparison of matrices; 23 to 28 were measured.
 _BYTES_PER_DRAWN_PAIR = 28
 # LightFM numbers the pairs of an epoch with int32.
 _MAX_PAIRS = 2**31 - 1
