@@ -53,7 +53,8 @@ def check_views(spark: SparkSession, settings: Publishing) -> None:
     if database is None:
         return
     try:
-        catalog = spark.catalog.currentCatalog()
+        # Asked of the settings: the catalog in memory makes a directory when it is first used.
+        catalog = spark.conf.get("spark.sql.defaultCatalog", _BUILT_IN)
         kind = spark.conf.get("spark.sql.catalogImplementation", "in-memory")
         if catalog == _BUILT_IN and kind == "in-memory":
             raise ConfigError(
