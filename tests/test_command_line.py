@@ -1,12 +1,10 @@
-"""The commands as a scheduler or a person runs them: processes, exit status, signals."""
+"""The commands as a scheduler or a person runs them: processes and exit status."""
 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,23 +30,14 @@ def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.fixture
-def config(tmp_path: Path, ratings_csv: Csv) -> Path:
-    path = tmp_path / "c.yaml"
+def write_config(path: Path, ratings: str) -> Path:
+    """Write a configuration for small data, with a root beside it."""
+    columns = {name: name for name in ("user", "item", "rating", "timestamp")}
     path.write_text(
         yaml.safe_dump(
             {
-                "root": str(tmp_path / "out"),
-                "input": {
-                    "path": ratings_csv(small_ratings()),
-                    "options": {"header": True},
-                    "columns": {
-                        "user": "user",
-                        "item": "item",
-                        "rating": "rating",
-                        "timestamp": "timestamp",
-                    },
-                },
+                "root": str(path.parent / "out"),
+                "input": {"path": ratings, "options": {"header": True}, "columns": columns},
                 "training": {
                     "threads": 1,
                     "epochs": 2,
@@ -65,6 +54,11 @@ def config(tmp_path: Path, ratings_csv: Csv) -> Path:
         )
     )
     return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, ratings_csv: Csv) -> Path:
+    return write_config(tmp_path / "c.yaml", ratings_csv(small_ratings()))
 
 
 def complaint(ran: subprocess.CompletedProcess[str]) -> str:
@@ -146,24 +140,6 @@ def test_an_evaluation_exits_with_0_and_its_table_or_with_the_status_of_its_fail
     assert "evaluation.split.test_since is not set" in complaint(ran)
 
 
-def test_sigterm_during_the_launch_of_the_jvm_leaves_no_process_behind(config: Path) -> None:
-    process = subprocess.Popen(
-        [str(BIN / "recsys"), "run", "--config", str(config)],
-        cwd=config.parent,
-        env=ENV,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()  # the JVM's first word
-    process.send_signal(signal.SIGTERM)
-    # A JVM left behind would hold the pipe open.
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "recsys: error: stopped by SIGTERM" in rest
-
-
 def test_spark_submits_settings_win_over_the_configurations(config: Path) -> None:
     ran = command(
         BIN / "spark-submit",
@@ -208,49 +184,11 @@ def test_spark_submit_passes_the_exit_status_on(config: Path) -> None:
     assert "Traceback" not in ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize("submitted", [False, True], ids=["recsys", "spark-submit"])
-def test_sigterm_ends_a_run_cleanly(config: Path, submitted: bool) -> None:
-    start = [BIN / "spark-submit", ROOT / "jobs/run.py"] if submitted else [BIN / "recsys", "run"]
-    endless = ["--set", "training.epochs=100000000"]
-    process = subprocess.Popen(
-        [str(part) for part in [*start, "--config", config, "--run-id", "r1", *endless]],
-        cwd=config.parent,
-        env=ENV,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,  # where spark-submit puts what Python says on either
-        text=True,
-    )
-    assert process.stdout is not None
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if "INFO [r1] train ..." in line:
-            break
-    assert "INFO [r1] train ..." in seen, seen
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "Traceback" not in rest
-    out = config.parent / "out"
-    deadline = time.monotonic() + 20  # spark-submit may end before the Python that it started
-    while '"running"' in (out / "runs/r1/manifest.json").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    assert not (out / "_staging").exists()
-    assert not (out / "models").exists()
-    assert not (out / "publications").exists()
-    record = json.loads((out / "runs/r1/manifest.json").read_text())
-    assert (record["state"], record["exit_code"]) == ("failed", 143)
-    if not submitted:  # under spark-submit nobody listens any more
-        assert "recsys: error: stopped by SIGTERM; run again with the same run id" in rest
-
-
 def test_the_readme_documents_every_exit_status() -> None:
     table = dict(re.findall(r"^\| (\d+) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.M))
     kinds = [
         kind
         for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, errors.RecsysError | errors.Terminated)
+        if isinstance(kind, type) and issubclass(kind, errors.RecsysError | errors.Stopped)
     ]
-    assert {str(kind.exit_code) for kind in kinds} | {"0", "130"} == set(table)
+    assert {str(kind.exit_code) for kind in kinds} | {"0"} == set(table)

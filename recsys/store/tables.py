@@ -97,14 +97,14 @@ class Store:
     def _wait_for_no_tasks(self) -> None:
         """Cancel running tasks: one could write to the directory that is about to be deleted.
 
-        A cancelled stage has ended at once; its tasks go on until they notice.
+        A cancelled stage has ended at once; its tasks go on until they notice. The scheduler knows
+        how many there are. Spark's public status tracker may lag behind, until a heartbeat.
         """
         context: Any = self._spark.sparkContext
         context.cancelAllJobs()
-        tracker = context._jsc.sc().statusTracker()
+        pool = context._jsc.sc().taskScheduler().rootPool()
         for _ in range(100):
-            running = sum(executor.numRunningTasks() for executor in tracker.getExecutorInfos())
-            if not running and not len(tracker.getActiveStageIds()):
+            if not pool.runningTasks() and not context.statusTracker().getActiveStageIds():
                 return
             time.sleep(0.1)
 
