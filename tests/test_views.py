@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
 
 from recsys.errors import ConfigError
 from tests.conftest import ROOT, csv_input, small_ratings, write_csv
@@ -73,20 +73,40 @@ def test_another_program_sees_the_views_after_the_runs(told: dict[str, Any], fol
     assert not (folder / "spark-warehouse").exists()
 
 
-@pytest.mark.parametrize("job", ["run", "score"])
+TOLD = r"publishing\.views: found shown, and Spark's catalog in memory, .* set spark\.sql\.catal"
+
+
 def test_a_catalog_in_memory_is_refused_before_anything_is_read_or_trained(
-    run: Run, spark: SparkSession, ratings_csv: Any, tmp_path: Path, job: str
+    ratings_csv: Any, tmp_path: Path
+) -> None:
+    config = {
+        "root": "out",
+        "input": csv_input(ratings_csv(small_ratings())),
+        "publishing": {"views": "shown"},
+        "spark": {"spark.master": "local[1]", "spark.driver.memory": "700m"},
+    }
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    ran = subprocess.run(
+        [sys.executable, "-m", "recsys.cli", "run", "--config", "c.yaml", "--run-id", "r"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ran.returncode == 2, ran.stderr
+    assert re.search(f"^recsys: error: {TOLD}", ran.stderr, re.MULTILINE)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"c.yaml", "ratings.csv", "out/runs/r/manifest.json"}
+    assert not (tmp_path / "spark-warehouse").exists()
+
+
+def test_a_catalog_in_memory_is_refused_before_a_model_is_loaded(
+    run: Run, ratings_csv: Any, tmp_path: Path
 ) -> None:
     source = csv_input(ratings_csv(small_ratings()))
     model = run("train", run_id="t", input=source)["model_id"]
-    before = sorted((tmp_path / "out").glob("[!r]*/*"))
-    databases = spark.catalog.listDatabases()
-    told = (
-        r"publishing\.views: found shown, and Spark's catalog in memory, .* set spark\.sql\.catal"
-    )
-    with pytest.raises(ConfigError, match=told):
-        run(job, run_id="r", model_id=model, input=source, publishing={"views": "shown"})
+    with pytest.raises(ConfigError, match=TOLD):
+        run("score", run_id="r", model_id=model, publishing={"views": "shown"})
     record = json.loads((tmp_path / "out/runs/r/manifest.json").read_text())
     assert (record["exit_code"], record["timings_seconds"]) == (2, {})
-    assert sorted((tmp_path / "out").glob("[!r]*/*")) == before
-    assert spark.catalog.listDatabases() == databases
