@@ -20,13 +20,22 @@ SOURCES = ["recsys", "conf", "pyproject.toml", "README.md", "LICENSE"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy, so that nothing is left in the checkout."""
+    """Build the wheel from a copy, so that nothing is left in the checkout.
+
+    The copy is a Git repository: setuptools-scm then lists the files, links among them.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            built = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=built)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    git = ["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x@localhost"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *arguments], check=True)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder / "dist", folder],
+        [sys.executable, "-m", "build", folder],
         env={**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": "0.1.dev1+gabc1234"},
         check=True,
     )
@@ -64,7 +73,8 @@ def test_the_wheel_has_the_package_its_data_and_its_licence_and_nothing_else(whe
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"recsys", "recsys_batch-0.1.dev1+gabc1234.dist-info"}
-    data = {"recsys/py.typed", "recsys/runtime/quiet-log4j2.properties", "recsys/conf/base.yaml"}
+    data = {"recsys/py.typed", "recsys/runtime/quiet-log4j2.properties"}
+    data |= {f"recsys/conf/{path.name}" for path in (ROOT / "conf").iterdir()}
     assert data <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if "test" in name]
@@ -80,6 +90,7 @@ def test_commands_answer_from_the_installed_package(fresh: Fresh) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "evaluate" in shown.stdout
     assert fresh("recsys", "config").stdout == (ROOT / "conf/base.yaml").read_text()
+    assert fresh("recsys", "config", "demo").stdout == (ROOT / "conf/demo.yaml").read_text()
     assert fresh("recsys", "--version").stdout == ("recsys 0.1.dev1+gabc1234, commit abc1234\n")
 
 
