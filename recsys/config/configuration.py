@@ -4,12 +4,13 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from recsys.config.redaction import redact
-from recsys.config.requirements import contradictions
 from recsys.config.sections import (
+    ROOT_PATTERN,
     Cohort,
+    ContradictionError,
     Deduplication,
     Evaluation,
     Filters,
@@ -29,11 +30,22 @@ from recsys.config.sections import (
 WITHOUT_EFFECT = ("spark", "memory", "items.titles", "gates", "publishing")
 
 
+SparkValue = str | int | float | bool
+
+
+def _full_names(settings: dict[str, SparkValue]) -> dict[str, SparkValue]:
+    if wrong := [key for key in settings if not key.startswith("spark.")]:
+        expected = "expected Spark's own keys, which begin with 'spark.'"
+        raise ContradictionError(
+            [f"{key}: found the key '{key}' in the section spark, {expected}" for key in wrong]
+        )
+    return settings
+
+
 class Config(Section):
     """One run's whole configuration."""
 
-    # Hadoop would take these characters for a pattern.
-    root: Annotated[str, Field(pattern=r"^[^\x00-\x1f*?{}\[\]\\]+$")] = "output"
+    root: Annotated[str, Field(pattern=ROOT_PATTERN)] = "output"
     """Where everything is published: any path that Spark can write to."""
     input: Input = Input()
     row_checks: RowChecks = RowChecks()
@@ -48,14 +60,8 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     gates: Gates = Gates()
     publishing: Publishing = Publishing()
-    spark: dict[str, str | int | float | bool] = Field(default={})
+    spark: Annotated[dict[str, SparkValue], AfterValidator(_full_names)] = Field(default={})
     """Settings for Spark, by their full names. What spark-submit sets wins over these."""
-
-    @model_validator(mode="after")
-    def _agree(self) -> "Config":
-        if found := list(contradictions(self)):
-            raise ValueError("; ".join(found))
-        return self
 
     def fingerprint(self, *sections: str) -> str:
         """Return the SHA-256 (hex) of these sections as canonical JSON.

@@ -1,9 +1,10 @@
 """All keys of the configuration, found in the typed sections."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -55,15 +56,17 @@ def free_form() -> list[tuple[str, ...]]:
 
 
 def _key(path: tuple[str, ...], field: FieldInfo) -> Key:
-    kinds = list(_alternatives(field.annotation))
-    sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    is_mapping = any(get_origin(kind) is dict for kind in kinds)
-    return Key(path, field, sections[0] if sections else None, is_mapping)
+    kinds = [get_origin(kind) or kind for kind in _alternatives(field.annotation)]
+    kinds = [kind for kind in kinds if isinstance(kind, type)]
+    section = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+    return Key(path, field, section, any(issubclass(kind, Mapping) for kind in kinds))
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
     """Yield the types that a value may have: the members of a union, or the type itself."""
-    if get_origin(annotation) is not None and type(None) in get_args(annotation):
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
         for one in get_args(annotation):
             yield from _alternatives(one)
     else:

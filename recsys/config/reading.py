@@ -2,16 +2,18 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from recsys.config import keys
 from recsys.config.configuration import Config
 from recsys.config.redaction import REDACTED, names_secret, redact
+from recsys.config.sections import COHORT_PATTERN, IN_WORDS, ContradictionError
 from recsys.errors import ConfigError
 
 
@@ -140,9 +142,11 @@ def _split(key: str) -> list[str]:
 
 
 def _value(key: str, text: str, *, free: bool) -> Any:
-    """Read an override's value as YAML; in a free mapping, text that is no scalar stays text.
+    """Read an override's value as YAML; in a free mapping it stays the text that was written.
 
-    A separator of |, :: or # and a null value of NULL mean something else, or nothing, to YAML.
+    Spark's options are text. A separator of |, :: or # and a null value of NULL, 007 or 12:30 mean
+    something else, or nothing, to YAML. Only what is written just like the value that YAML reads,
+    such as true or 4, becomes that value.
     """
     try:
         value = _parse(text)
@@ -151,7 +155,11 @@ def _value(key: str, text: str, *, free: bool) -> Any:
             return text
         raise ConfigError(f"--set {key}: the value is not valid YAML") from error
     quoted = text.strip()[:1] in ("'", '"')
-    return value if not free or quoted or isinstance(value, bool | int | float) else text
+    same = isinstance(value, bool | int | float) and text.strip() in (
+        str(value),
+        str(value).lower(),
+    )
+    return value if not free or quoted or same else text
 
 
 def _nearest(key: str) -> str:
@@ -166,6 +174,8 @@ def _nearest(key: str) -> str:
 
 
 def _found(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, list | tuple | set | dict):
         inner = value.values() if isinstance(value, dict) else value
         # A few lines of YAML can be a billion values, which share their parts.
@@ -176,14 +186,12 @@ def _found(value: Any) -> str:
 
 
 _EXPECTED = {
-    "root": "a path without control characters and * ? { } [ ] \\",
-    "cohort.name": "a name of a-z, 0-9, _ and -, beginning with a letter, of at most 64 characters",
     "model_type": "a section with keys",
     "dict_type": "a section with keys",
     "date_type": "a day such as 2026-11-24",
     "string_too_short": "text that is not empty",
+    "too_short": "a list that is not empty",
 }
-
 
 _MOST_COMPLAINTS = 10
 
@@ -192,35 +200,44 @@ def _explain(error: ValidationError) -> str:
     """Say in one line what is wrong: each key, what was found and what was expected."""
     complaints: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        # Where a value may have one of several types, pydantic adds the type tried to the place.
-        known = set(keys.known())
-        parts = [str(part) for part in item["loc"]]
-        key = ".".join(parts)
-        free = next((free for free in keys.free_form() if tuple(parts[: len(free)]) == free), ())
-        inside_free = len(parts) > len(free) > 0
-        if inside_free:
-            parts = parts[: len(free) + 1]
-            key = ".".join(parts)
-        while not inside_free and item["type"] != "extra_forbidden" and parts and key not in known:
-            parts.pop()
-            key = ".".join(parts)
+        key = _key(item)
         if item["type"] == "extra_forbidden":
             complaints[key] = [f"{key[:100]}: unknown key; did you mean {_nearest(key)}?"]
         elif item["type"] == "value_error":
-            complaints[str(item["ctx"]["error"])] = [str(item["ctx"]["error"])]
-        else:
-            expected = _EXPECTED.get(item["type"]) or _EXPECTED.get(key)
-            expected = expected or item["msg"].removeprefix("Input should be ")
-            if key not in complaints:
-                shown = REDACTED if names_secret(key) else _found(item["input"])
-                complaints[key] = [f"{key}: found {shown}, expected {expected}"]
-            elif not complaints[key][-1].endswith(expected):
-                complaints[key].append(expected)
-        if len(complaints) > _MOST_COMPLAINTS:
-            complaints.popitem()
-            return _joined(complaints) + "; and more"
-    return _joined(complaints)
+            contradiction: ContradictionError = item["ctx"]["error"]
+            lines = [f"{key}.{line}" for line in contradiction.lines]
+            complaints.update({line: [line] for line in lines})
+        elif key not in complaints:
+            shown = REDACTED if names_secret(key) else _found(item["input"])
+            complaints[key] = [f"{key}: found {shown}, expected {_expected(key, item)}"]
+        elif not complaints[key][-1].endswith(_expected(key, item)):
+            complaints[key].append(_expected(key, item))
+        if len(complaints) > _MOST_COMPLAINTS:  # the nearest of thousands of keys takes long
+            break
+    shown_lines = [" or ".join(alternatives) for alternatives in complaints.values()]
+    more = ["and more"] if len(shown_lines) > _MOST_COMPLAINTS else []
+    return "; ".join(shown_lines[:_MOST_COMPLAINTS] + more)
 
 
-def _joined(complaints: Mapping[str, list[str]]) -> str:
-    return "; ".join(" or ".join(alternatives) for alternatives in complaints.values())
+def _key(item: ErrorDetails) -> str:
+    """Return the key that an error is about, with dots.
+
+    Where a value may have one of several types, pydantic adds the type that it tried to the place.
+    """
+    parts = tuple(str(part) for part in item["loc"])
+    for free in keys.free_form():
+        if parts[: len(free)] == free and len(parts) > len(free):
+            return ".".join(parts[: len(free) + 1])
+    known = keys.known()
+    while item["type"] != "extra_forbidden" and parts and ".".join(parts) not in known:
+        parts = parts[:-1]
+    return ".".join(parts)
+
+
+def _expected(key: str, item: ErrorDetails) -> str:
+    """Say what a value should be, in the words of its type, its pattern or pydantic."""
+    pattern = item.get("ctx", {}).get("pattern", "")
+    if key == "cohort.name":  # also where YAML read it as a number
+        pattern = COHORT_PATTERN
+    words = IN_WORDS.get(pattern) or _EXPECTED.get(item["type"])
+    return words or item["msg"].removeprefix("Input should be ")

@@ -1,14 +1,13 @@
 """What each command does: look at everything first, then work step by step."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from recsys.config import requirements
 from recsys.config.configuration import Config
-from recsys.config.sections import STORED_ID_PATTERN
-from recsys.errors import Complaints, ConfigError
+from recsys.config.stored_ids import check_stored_id
+from recsys.errors import Complaints
 from recsys.flows import preflight
 from recsys.flows.evaluate import evaluate
 from recsys.flows.execution import Command, Job
@@ -100,11 +99,8 @@ def _looking(job: Job) -> Iterator[Complaints]:
 def _model(job: Job) -> tuple[str, ModelManifest]:
     """Find the model that a run uses; return where it is and what is said of it."""
     model_id = job.model_id or ""
-    if not re.fullmatch(STORED_ID_PATTERN, model_id):
-        raise ConfigError(
-            f"--model: found {model_id[:180]!r}, expected the id of a model under "
-            f"{job.store.uri('models')}"
-        )
+    expected = f"the id of a model under {job.store.uri('models')}"
+    check_stored_id(model_id, key="--model", expected=expected)
     check_known(job.store.files, model_id)
     uri = job.store.uri("models", model_id)
     return uri, read_manifest(job.store, uri)

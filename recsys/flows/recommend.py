@@ -1,6 +1,5 @@
 """Recommend to someone new from the command line; no Spark, and nothing is written."""
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ import pandas as pd
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.config.sections import STORED_ID_PATTERN
-from recsys.errors import ConfigError, RecsysError, one_line, unexpected
+from recsys.config.stored_ids import check_stored_id
+from recsys.errors import RecsysError, one_line, unexpected
 from recsys.kernel.worker import POPULAR
 from recsys.model.listing import LATEST, MODELS, check_known, latest_model
 from recsys.score.local import LocalModel
@@ -32,11 +31,8 @@ def model_folder(model: str, root: str) -> Path:
     """
     if "/" in model:
         return require_local(model, "--model")
-    if not re.fullmatch(STORED_ID_PATTERN, model):
-        raise ConfigError(
-            f"--model: found {model[:180]!r}, expected the id of a model under {root}/models, or a "
-            "path to one"
-        )
+    expected = f"the id of a model under {root}/models, or a path to one"
+    check_stored_id(model, key="--model", expected=expected)
     files = open_local(require_local(root, "root"))
     if model == LATEST:
         model = latest_model(files)

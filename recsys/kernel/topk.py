@@ -50,8 +50,7 @@ class KernelError(ValueError):
 class Ranked:
     """Ragged lists: user i has the places from indptr[i] up to indptr[i + 1], best first.
 
-    indptr: (n_users + 1,) int64; items: (total,) int32 rows of the item matrix; scores: (total,)
-    float32.
+    indptr: (n_users + 1,); items: (total,) rows of the item matrix; scores: (total,).
     """
 
     indptr: NDArray[np.int64]

@@ -1,7 +1,8 @@
 """The sections of the configuration, typed and frozen, each key with its description.
 
 `conf/base.yaml` and the reference are made from them (`recsys.config.reference`).
-`recsys.config.requirements` says on what the sections must agree.
+Each section says where its own values contradict one another; `recsys.config.requirements` says
+what each command needs.
 """
 
 from recsys.config.sections.evaluate import SPLITS_BY_TIME, Evaluation, Split, UserSegments
@@ -36,8 +37,11 @@ from recsys.config.sections.score import (
 )
 from recsys.config.sections.types import (
     COHORT_PATTERN,
+    IN_WORDS,
+    ROOT_PATTERN,
     RUN_ID_PATTERN,
     STORED_ID_PATTERN,
+    ContradictionError,
     IdType,
     Section,
     Source,
@@ -45,15 +49,18 @@ from recsys.config.sections.types import (
 
 __all__ = [
     "COHORT_PATTERN",
+    "IN_WORDS",
     "POLICIES",
     "POLICIES_BY_TIME",
     "RANKING_LOSSES",
+    "ROOT_PATTERN",
     "RUN_ID_PATTERN",
     "SPLITS_BY_TIME",
     "STORED_ID_PATTERN",
     "CandidateList",
     "Cohort",
     "Columns",
+    "ContradictionError",
     "Deduplication",
     "EarlyStopping",
     "Evaluation",

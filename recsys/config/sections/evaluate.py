@@ -1,6 +1,7 @@
 """The section about evaluation."""
 
 import datetime as dt
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -44,6 +45,20 @@ class Split(Section):
     """For `time`: the first day of validation (UTC). null: no validation."""
     seed: Seed = 42
     """For `random`, `by_user` and `by_item`: the seed of the draw."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Compare the shares and the days."""
+        if self.bounds()[0] <= 0:
+            yield (
+                f"test_share: found {self.test_share}, with validation_share "
+                f"{self.validation_share}, expected less than 1 together; lower one of them"
+            )
+        since, until = self.validation_since, self.test_since
+        if since and until and since >= until:
+            yield (
+                f"validation_since: found {since}, expected a day before "
+                f"evaluation.split.test_since ({until})"
+            )
 
     @property
     def wants_validation(self) -> bool:

@@ -1,6 +1,7 @@
 """The sections about the ratings: where they come from and what becomes of each row."""
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -65,6 +66,12 @@ class RowChecks(Section):
     max_rejected_share: Share = 0.2
     """The job stops before training if a larger share of the rows was rejected."""
 
+    def contradictions(self) -> Iterator[str]:
+        """Compare the bounds."""
+        low, high = self.rating_min, self.rating_max
+        if low is not None and high is not None and low > high:
+            yield f"rating_min: found {low}, expected at most row_checks.rating_max ({high})"
+
 
 class Deduplication(Section):
     """What becomes of several rows for the same user and item."""
@@ -93,6 +100,18 @@ class Filters(Section):
     have enough."""
     min_item_interactions: PositiveInt = 1
     """Leave out items with fewer pairs."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Compare the days."""
+        if self.last_days and (self.since or self.until):
+            yield (
+                "last_days: found together with filters.since or filters.until, expected one or "
+                "the other; remove one of them"
+            )
+        if self.since and self.until and self.since > self.until:
+            yield (
+                f"since: found {self.since}, expected a day not after filters.until ({self.until})"
+            )
 
     def window(self, run_date: dt.date) -> tuple[dt.date | None, dt.date | None]:
         """Return the first and the last day (UTC, both included) that training uses."""

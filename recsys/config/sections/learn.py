@@ -1,5 +1,6 @@
 """The sections about training."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -43,6 +44,15 @@ class SampleWeights(Section):
         """Whether every pair counts the same."""
         equal = (self.rating, self.half_life_days, self.user_exponent)
         return equal == ("none", None, 0.0)
+
+    def contradictions(self) -> Iterator[str]:
+        """Want a cap with `capped`, and only there."""
+        if (self.rating == "capped") != (self.cap is not None):
+            found = "null" if self.cap is None else self.cap
+            yield (
+                f"cap: found {found} with rating {self.rating}, expected a number with rating "
+                "capped, and null otherwise"
+            )
 
 
 class EarlyStopping(Section):
@@ -117,3 +127,12 @@ class Training(Section):
     max_embedding_norm: PositiveFloat = 100.0
     """The job stops when an embedding is longer than this, because the model has diverged. Good
     models stay below 15, diverged ones reach thousands."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Refuse weights that the loss does not take."""
+        if self.loss == "warp-kos" and not self.sample_weights.without_effect:
+            yield (
+                "sample_weights: LightFM's warp-kos takes no sample weights; set rating to none, "
+                "half_life_days to null and user_exponent to 0, or choose training.loss warp, bpr "
+                "or logistic"
+            )

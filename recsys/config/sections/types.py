@@ -1,8 +1,9 @@
 """What all sections are made of: the base class and the types of single values."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # None of these names may look like a number, a date or NaN to a reader that infers the types of
 # partition values, nor leave the directory that it is a name in.
@@ -11,6 +12,39 @@ RUN_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,127}$"
 # Models and interactions are called like their run, with a hash behind it.
 STORED_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,160}$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+# Hadoop would take these characters for a pattern.
+ROOT_PATTERN = r"^[^\x00-\x1f*?{}\[\]\\]+$"
+
+# What messages say of values that must match a pattern.
+IN_WORDS = {
+    COHORT_PATTERN: "a name of a-z, 0-9, _ and -, beginning with a letter, of at most 64 "
+    "characters",
+    STORED_ID_PATTERN: "an id of letters, digits, _, . and -, beginning with a small letter, of at "
+    "most 161 characters",
+    NAME_PATTERN: "a name of a-z, 0-9 and _, beginning with a letter, of at most 64 characters",
+    ROOT_PATTERN: "a path without control characters and * ? { } [ ] \\",
+}
+
+# The job sets these options of Spark's readers itself.
+_OWN_OPTIONS = (
+    "mode",
+    "enforceschema",
+    "columnnameofcorruptrecord",
+    "inferschema",
+    "columnpruning",
+)
+
+
+class ContradictionError(ValueError):
+    """What is wrong in a section although each value of it is right on its own.
+
+    Attributes:
+        lines: each begins with a key, relative to the section.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        super().__init__("; ".join(lines))
 
 
 class Section(BaseModel):
@@ -19,6 +53,19 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
+
+    def contradictions(self) -> Iterator[str]:
+        """Say where the values of this section contradict one another, in a line each.
+
+        A line begins with a key, relative to this section.
+        """
+        yield from ()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if found := list(self.contradictions()):
+            raise ContradictionError(found)
+        return self
 
 
 NonEmpty = Annotated[str, Field(min_length=1)]
@@ -54,6 +101,12 @@ class Source(Section):
         if self.path is None:
             return []
         return [self.path] if isinstance(self.path, str) else list(self.path)
+
+    def contradictions(self) -> Iterator[str]:
+        """Refuse the options that the job sets itself."""
+        for name in self.options:
+            if name.lower() in _OWN_OPTIONS:
+                yield f"options.{name}: the job sets this option itself; remove it"
 
     def missing(self, key: str) -> str | None:
         """Say what is missing to read this; None if nothing is. `key` is its place in the file."""
