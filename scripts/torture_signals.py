@@ -185,7 +185,7 @@ class Stopping:
     def _has_begun(self, step: str) -> bool:
         if step == BEGINNING:
             return True
-        said = "INFO publish took" if step == END else f"INFO {step} ...\n"
+        said = " publish took " if step == END else f" {step} ...\n"
         return said in (self.runs.work / "log").read_text(errors="replace")
 
     def _stop(self, moment: Moment, ending: Ending) -> None:

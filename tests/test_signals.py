@@ -310,7 +310,7 @@ def test_sigterm_ends_a_query_and_more_signals_do_not_break_the_clean_up(
     config: Path, slow_cohort: list[str]
 ) -> None:
     process = started(config, *slow_cohort)
-    read_until(process, "INFO cohort ...")
+    read_until(process, " cohort ...")
     time.sleep(1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
@@ -328,7 +328,7 @@ def test_spark_submit_waits_until_a_run_in_a_query_has_cleaned_up(
     config: Path, slow_cohort: list[str], name: str
 ) -> None:
     process = started(config, *slow_cohort, submitted=True)
-    read_until(process, "INFO cohort ...")
+    read_until(process, " cohort ...")
     time.sleep(1)
     process.send_signal(signal.Signals[name])  # it reaches the JVM alone
     assert_stopped(process, config.parent / "out", name)
@@ -336,14 +336,14 @@ def test_spark_submit_waits_until_a_run_in_a_query_has_cleaned_up(
 
 def test_ctrl_c_ends_training(config: Path) -> None:
     process = started(config, "--set", "training.epochs=100000000")
-    read_until(process, "INFO epoch 3 of")
+    read_until(process, " epoch 3 of")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert_stopped(process, config.parent / "out", "SIGINT")
 
 
 def test_spark_submit_ends_training(config: Path) -> None:
     process = started(config, "--set", "training.epochs=100000000", submitted=True)
-    read_until(process, "INFO epoch 3 of")
+    read_until(process, " epoch 3 of")
     process.send_signal(signal.SIGTERM)
     assert_stopped(process, config.parent / "out")
 
