@@ -1,5 +1,6 @@
 """The record of a run names the commit or the build of what ran."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from recsys.cli import main
-from recsys.runtime.build import commit, commit_of
+from recsys.runtime.build import commit, commit_of, version_of
 from recsys.runtime.run import versions
 
 
@@ -32,6 +33,42 @@ def test_a_checkout_is_named_by_its_commit_and_whether_files_differ(checkout: Pa
     assert commit_of(checkout, "0.1.0") == head[:12]
     (checkout / "file").write_text("two\n")
     assert commit_of(checkout, "0.1.0") == f"{head[:12]}-dirty"
+
+
+def test_looking_takes_no_lock_and_follows_no_repository_that_a_hook_names(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = commit_of(checkout, "0.1.0")
+    # As in the hook of another repository.
+    monkeypatch.setenv("GIT_DIR", str(tmp_path_factory.mktemp("other")))
+    assert commit_of(checkout, "0.1.0") == clean
+    monkeypatch.delenv("GIT_DIR")
+    os.utime(checkout / "file", (1, 1))  # git would note the time in its index, under a lock
+    before = (checkout / ".git/index").read_bytes()
+    assert commit_of(checkout, "0.1.0") == clean
+    assert (checkout / ".git/index").read_bytes() == before
+
+
+def test_without_git_a_checkout_is_unknown(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert commit_of(checkout, "0.1.dev7+g0123abc") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("built", "in_checkout"),
+    [
+        ("0.1.1.dev7+g0123abc", "0.1.1.dev"),
+        ("0.1.1.dev7+g0123abc.d20261125", "0.1.1.dev"),
+        ("0.1.0+d20261125", "0.1.0"),
+        ("0.1.0", "0.1.0"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_the_version_of_a_checkout_names_no_commit_of_an_earlier_installation(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, built: str, in_checkout: str
+) -> None:
+    assert version_of(checkout, built) == in_checkout
+    assert version_of(tmp_path_factory.mktemp("wheel"), built) == built
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,14 @@ def full_ranks(
     """Return the rank of each wanted item, from 0, among the items that are not left out.
 
     Args:
-        item_embeddings, item_biases: `(n_items, d)` and `(n_items,)`.
-        embeddings, biases: of n users, `(n, d)` and `(n,)`.
-        indptr, items: the wanted items; those of user i are `items[indptr[i]:indptr[i + 1]]`.
-        out_indptr, out_items: the items to leave out for each user, in the same form. Repeats count
-            once. A wanted item must not be among them.
+        item_embeddings: `(n_items, d)`.
+        item_biases: `(n_items,)`.
+        embeddings: `(n, d)`, of n users.
+        biases: `(n,)`, of the same users.
+        indptr: `(n + 1,)`; the wanted items of user i are `items[indptr[i]:indptr[i + 1]]`.
+        items: `(total,)`, the wanted items.
+        out_indptr: `(n + 1,)`, where each user's part of `out_items` begins.
+        out_items: the items to leave out. Repeats count once. A wanted item must not be among them.
 
     Returns:
         `(total,)`, in the order of `items`.

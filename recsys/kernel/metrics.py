@@ -75,9 +75,10 @@ def accuracy(
     """Compare lists with the relevant items of the same n users.
 
     Args:
-        top_indptr, top_items: `(n + 1,)` and `(total,)` integers; user i has the list
-            `top_items[top_indptr[i]:top_indptr[i + 1]]`, best first, without repeats.
-        indptr, items: the relevant items in the same form, in any order; repeats count once.
+        top_indptr: `(n + 1,)`; user i has the list `top_items[top_indptr[i]:top_indptr[i + 1]]`.
+        top_items: `(total,)`, each list best first, without repeats.
+        indptr: `(n + 1,)`, where each user's part of `items` begins.
+        items: the relevant items, in any order; repeats count once.
         ks: where to cut the lists, each at least 1.
         outside: `(n,)` how many more items are relevant that are not in the catalogue; default 0.
 
@@ -151,7 +152,8 @@ def of_lists(
     """Compute how well known the items of n users' lists are.
 
     Args:
-        top_indptr, top_items: lists, as in `accuracy`.
+        top_indptr: where each list begins, as in `accuracy`.
+        top_items: the lists, as in `accuracy`.
         information: `(n_items,)`, from `self_information`.
         popular: `(n_items,)`, from `most_popular`.
         ks: where to cut the lists.

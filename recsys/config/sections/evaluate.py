@@ -21,8 +21,10 @@ SPLITS_BY_TIME = ("last_n", "time")
 
 
 class Split(Section):
-    """Which of the deduplicated pairs are held out, whatever their label. A draw depends on the
-    seed and the ids alone."""
+    """Which of the deduplicated pairs are held out, whatever their label.
+
+    A draw depends on the seed and the ids alone.
+    """
 
     kind: Literal["random", "by_user", "by_item", "last_n", "time"] = "by_user"
     """`random`: each pair is drawn on its own, so the shares are about right. `by_user`, `by_item`:

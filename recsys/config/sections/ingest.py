@@ -35,8 +35,11 @@ class Columns(Section):
 
 
 class InputIdTypes(Section):
-    """The types of the ids: `source` (the type in the input; text in CSV), `string`, `int` (32
-    bits) or `long` (64 bits). The output has the ids in the same type."""
+    """The types of the ids, in the output too.
+
+    `source` is the type in the input (text in CSV). The others are `string`, `int` (32 bits) and
+    `long` (64 bits).
+    """
 
     user: IdType = "source"
     """The type of user ids."""
@@ -83,8 +86,10 @@ class Deduplication(Section):
 
 
 class Filters(Section):
-    """Which pairs training uses. Pairs that are left out here still count as seen, so they are not
-    recommended."""
+    """Which pairs training uses.
+
+    Pairs that are left out here still count as seen, so they are not recommended.
+    """
 
     rating_threshold: Finite | None = None
     """Ratings from here on are positive. null: all are. Lower ratings are left out for the losses

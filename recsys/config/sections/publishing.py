@@ -17,10 +17,12 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class Gates(Section):
-    """What lists must fulfil before readers see them. If a gate fails, what is published stays, and
-    the run exits with status 9. null switches a gate off. Some gates have no limit and always
-    apply: every request has a status, no list has a repeated item or a gap in its ranks, nothing in
-    a list was seen or filtered, and all scores are finite.
+    """What lists must fulfil before readers see them.
+
+    If a gate fails, what is published stays, and the run exits with status 9. null switches a gate
+    off. Some gates have no limit and always apply: every request has a status, no list has a
+    repeated item or a gap in its ranks, nothing in a list was seen or filtered, and all scores are
+    finite.
 
     The limits leave room for healthy runs. On MovieTweetings, goodbooks, Online Retail and the
     demo's data, each with and without its last day (goodbooks: a random part), two also with
