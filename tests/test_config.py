@@ -252,6 +252,8 @@ def test_what_contradicts_is_said_beside_what_is_wrong_elsewhere() -> None:
                 "row_checks.rating_max=1",
                 "evaluation.split.test_share=0.9",
                 "evaluation.split.validation_share=0.9",
+                "evaluation.split.validation_since=2020-01-02",
+                "evaluation.split.test_since=2020-01-01",
                 "items.deny.options.mode=FAILFAST",
                 "spark={driver.memory: 1g, spark.ok: 1}",
             ],
@@ -263,6 +265,7 @@ def test_what_contradicts_is_said_beside_what_is_wrong_elsewhere() -> None:
         "training.epochs",
         "items.deny.options.mode",
         "evaluation.split.test_share",
+        "evaluation.split.validation_since",
         "spark.driver.memory",
         "scorring",
     ]
