@@ -4,6 +4,7 @@ Each command imports its own job: those without Spark answer within about a seco
 """
 
 import datetime as dt
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -238,6 +239,8 @@ def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -
 @_with([*_CONFIG_OPTIONS, _DEBUG])
 def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:
     """Show what nothing needs any more, and with --yes delete it."""
+    if math.isnan(min_age_days):
+        raise click.BadParameter("found nan, expected a number of days", param_hint="--min-age")
     from recsys.flows import manage
 
     _manage(

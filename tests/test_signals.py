@@ -188,6 +188,8 @@ def stopped_at(
             while not (folder / "reached").exists():
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGTERM)
+            if step == "recorded":  # the signal comes too late to end the waiting there
+                (folder / "go").touch()
 
         threading.Thread(target=once_there, daemon=True).start()
         try:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from recsys.errors import ConflictError, ModelError
 from recsys.flows.record import read_run
@@ -97,7 +97,8 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Waste]) -> list[Wa
     for one in found:
         try:
             with files.lock(one.lock):
-                if one.version is None or one.version not in index.in_use():
+                used = _begun_to_use(files, index, one)
+                if not used and (one.version is None or one.version not in index.in_use()):
                     files.delete(one.uri)
                     deleted.append(one)
         except ConflictError:  # somebody works there
@@ -106,6 +107,15 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Waste]) -> list[Wa
         files.is_locked(name)  # which removes those that nobody holds
     _remove_empty(files)
     return deleted
+
+
+def _begun_to_use(files: PosixFiles, index: VersionIndex, one: Waste) -> bool:
+    """Whether a run uses a model or interactions that were waste when it was listed."""
+    kind, _, name = one.uri.removeprefix(f"{files.root}/").partition("/")
+    if kind not in ("models", "interactions", "rejects"):
+        return False
+    models, interactions = _needed(files, index)
+    return name in (models if kind == "models" else interactions)
 
 
 def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:
@@ -198,7 +208,7 @@ def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[str, str, 
     for model_id in files.names(files.uri("models")):
         uri = files.uri("models", model_id)
         manifest = _read(files, uri, ModelManifest.from_json)
-        run_id = manifest.run_id if manifest else model_id
+        run_id = manifest.run_id if manifest else _maker(model_id)
         if model_id in models and manifest is not None:
             interactions.setdefault(
                 manifest.interactions_id, f"model {model_id} was trained on them"
@@ -207,12 +217,12 @@ def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[str, str, 
     for name in files.names(files.uri("interactions")):
         uri = files.uri("interactions", name)
         prepared = _read(files, uri, InteractionsManifest.from_json)
-        run_id = prepared.run_id if prepared else name
+        run_id = prepared.run_id if prepared else _maker(name)
         yield uri, run_id, _running(files, run_id) or interactions.get(name)
     for name in files.names(files.uri("rejects")):
         uri = files.uri("interactions", name)
         prepared = _read(files, uri, InteractionsManifest.from_json)
-        run_id = prepared.run_id if prepared else name
+        run_id = prepared.run_id if prepared else _maker(name)
         yield files.uri("rejects", name), run_id, _running(files, run_id) or interactions.get(name)
     for run_id in files.names(files.uri("evaluations")):
         yield files.uri("evaluations", run_id), run_id, _running(files, run_id)
@@ -231,15 +241,29 @@ def _needed(files: PosixFiles, index: VersionIndex) -> tuple[dict[str, str], dic
             # A damaged one raises: what it was made of may be what mends it.
             manifest = read_manifest(files, version)
             models[manifest.model_id] = f"{unit}, run {version.run_id} was made with it"
+            # The model's own manifest may be damaged, and does not name those of the scoring.
+            for used in (manifest.model.interactions_id, _for_scoring(manifest.configuration)):
+                if used is not None:
+                    interactions[used] = f"{unit}, run {version.run_id} was made from them"
     for run_id in files.names(files.uri(RUNS)):
         run = read_run(files, run_id)
         if run is not None and files.is_locked(run_lock(run_id)):
             if run.model_id is not None:
                 models[run.model_id] = f"run {run_id} uses it"
-            newer = run.configuration["scoring"]["interactions"]
+            newer = _for_scoring(run.configuration)
             if newer is not None:
                 interactions[newer] = f"run {run_id} uses them"
     return models, interactions
+
+
+def _for_scoring(configuration: dict[str, Any]) -> str | None:
+    found: str | None = configuration["scoring"]["interactions"]
+    return found
+
+
+def _maker(stored_id: str) -> str:
+    """Return the run that made it by its id, which ends in a dash and what makes it unique."""
+    return stored_id.rpartition("-")[0] or stored_id
 
 
 def _running(files: PosixFiles, run_id: str) -> str | None:

@@ -137,7 +137,7 @@ def verify(place: Place) -> None:
 def execute(
     action: Callable[[Place], None], config: str | None, overrides: Sequence[str], *, debug: bool
 ) -> int:
-    """Do one of these and return the exit status (README: "Exit status")."""
+    """Do one of these and return the exit status (docs/reference/exit-statuses.md)."""
     logs.log_to_stderr(logging.WARNING)
     try:
         loaded = load_config(config, overrides)
@@ -146,6 +146,8 @@ def execute(
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
         index = open_index(files, loaded.publishing, lambda: None)
         action(Place(loaded, files, index))
+    except BrokenPipeError:
+        raise  # `recsys runs | head`: click ends quietly
     except Exception as error:
         if debug:
             logging.exception("the traceback, as --debug asks")

@@ -43,7 +43,7 @@ class ModelSummary(Part):
 def list_models(files: Files) -> list[ModelSummary]:
     """Return the models of a root, the newest first (equally new ones by id, the last first).
 
-    Those that cannot be used come last.
+    Those whose manifest cannot be read come last.
     """
     found = [_summary(files, name) for name in files.names(files.uri(MODELS))]
     return sorted(found, key=_newness, reverse=True)

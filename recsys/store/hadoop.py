@@ -22,7 +22,7 @@ _PIECE = 4 * 2**20
 
 
 class HadoopFiles:
-    """A root on one of Hadoop's file systems; see `recsys.store.posix.Files` for the methods.
+    """A root on one of Hadoop's file systems; see `recsys.store.files.Files` for the methods.
 
     A lock is a file that is created exclusively, and outlives a process that is killed.
     """

@@ -58,9 +58,11 @@ class SampleWeights(Section):
 
 
 class EarlyStopping(Section):
-    """How the best epoch is found. A part of the pairs is held out. Training stops when lists for
-    that part get no better, and keeps the best epoch. null: train for `training.epochs`, in half
-    of the time or less."""
+    """How the best epoch is found. null: train for `training.epochs`, in half the time or less.
+
+    A part of the pairs is held out. Training stops when lists for that part get no better, and
+    keeps the best epoch.
+    """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share of each item's positive pairs that is held out."""
