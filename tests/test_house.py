@@ -10,47 +10,48 @@ LONGEST_MODULE = 350
 LONGEST_FUNCTION = 60
 
 # Longer ones, each with the reason.
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS = {"recsys/publishing/publish.py:publish": "to be split"}
 
 
 def modules() -> Iterator[Path]:
     yield from sorted((ROOT / "recsys").rglob("*.py"))
 
 
-def test_no_module_is_longer_than_a_newcomer_can_read_at_once() -> None:
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in modules()}
-    too_long = {
-        str(path.relative_to(ROOT)): length
-        for path, length in lengths.items()
-        if length > LONGEST_MODULE
-    }
-    assert {name: n for name, n in too_long.items() if name not in EXCEPTIONS} == {}
+def lines(node: ast.AST) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1 if isinstance(node, ast.stmt) else 0
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
     """Yield each function of a module with its length, without its docstring."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0]
-            text = ast.get_docstring(node, clean=False)
-            said = 0 if text is None else (first.end_lineno or 0) - first.lineno + 1
-            yield node.name, (node.end_lineno or 0) - node.lineno + 1 - said
+            said = 0 if ast.get_docstring(node) is None else lines(node.body[0])
+            yield f"{path.relative_to(ROOT)}:{node.name}", lines(node) - said
+
+
+def long_modules() -> dict[str, int]:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in modules()
+    }
+    return {name: length for name, length in lengths.items() if length > LONGEST_MODULE}
+
+
+def long_functions() -> dict[str, int]:
+    lengths = (pair for path in modules() for pair in functions(path))
+    return {name: length for name, length in lengths if length > LONGEST_FUNCTION}
+
+
+def test_no_module_is_longer_than_a_newcomer_can_read_at_once() -> None:
+    assert {name: n for name, n in long_modules().items() if name not in EXCEPTIONS} == {}
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
-    too_long = {
-        f"{path.relative_to(ROOT)}:{name}": length
-        for path in modules()
-        for name, length in functions(path)
-        if length > LONGEST_FUNCTION
-    }
-    assert {name: n for name, n in too_long.items() if name not in EXCEPTIONS} == {}
+    assert {name: n for name, n in long_functions().items() if name not in EXCEPTIONS} == {}
 
 
 def test_every_exception_is_still_one() -> None:
-    names = {str(path.relative_to(ROOT)) for path in modules()}
-    names |= {f"{p.relative_to(ROOT)}:{name}" for p in modules() for name, _ in functions(p)}
-    assert set(EXCEPTIONS) <= names
+    assert set(EXCEPTIONS) <= long_modules().keys() | long_functions().keys()
 
 
 def test_jobs_are_scripts_that_nothing_imports_and_that_only_call_the_command_line() -> None:

@@ -27,16 +27,26 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, folder / name, symlinks=True)
         else:
             shutil.copy(ROOT / name, folder / name)
-    # As in a checkout: what git knows has a say in what a wheel takes in.
-    subprocess.run(["git", "-C", folder, "init", "-q"], check=True)
-    subprocess.run(["git", "-C", folder, "add", "-A"], check=True)
+    # As in a checkout: git says what a wheel takes in, and which commit it is made of.
+    for arguments in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=n", "-c", "user.email=e@example.com", "commit", "-qm", "first"],
+    ):
+        subprocess.run(["git", "-C", folder, *arguments], check=True)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder / "dist", folder],
-        env={**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": "0.1.dev1+gabc1234"},
         check=True,
     )
     (built,) = (folder / "dist").glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def commit(wheel: Path) -> str:
+    """Return the commit that the wheel was built from, as long as a version names it."""
+    ran = ["git", "-C", wheel.parents[1], "rev-parse", "--short=9", "HEAD"]
+    return subprocess.run(ran, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +75,12 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Fresh:
     return run
 
 
-def test_the_wheel_has_the_package_its_data_and_its_licence_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_has_the_package_its_data_and_its_licence_and_nothing_else(
+    wheel: Path, commit: str
+) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"recsys", "recsys_batch-0.1.dev1+gabc1234.dist-info"}
+    assert tops == {"recsys", f"recsys_batch-0.1.1.dev1+g{commit}.dist-info"}
     data = {"recsys/py.typed", "recsys/runtime/quiet-log4j2.properties", "recsys/conf/base.yaml"}
     assert data <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -77,7 +89,7 @@ def test_the_wheel_has_the_package_its_data_and_its_licence_and_nothing_else(whe
     assert modules - set(names) == set()
 
 
-def test_commands_answer_from_the_installed_package(fresh: Fresh) -> None:
+def test_commands_answer_from_the_installed_package(fresh: Fresh, commit: str) -> None:
     place = fresh("python", "-c", "import recsys; print(recsys.__file__)").stdout
     assert "/venv/lib/python" in place
     assert str(ROOT) not in fresh("python", "-c", "import sys; print(sys.path)").stdout
@@ -85,10 +97,13 @@ def test_commands_answer_from_the_installed_package(fresh: Fresh) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "evaluate" in shown.stdout
     assert fresh("recsys", "config").stdout == (ROOT / "conf/base.yaml").read_text()
-    assert fresh("recsys", "--version").stdout == ("recsys 0.1.dev1+gabc1234, commit abc1234\n")
+    said = fresh("recsys", "--version").stdout
+    assert said == f"recsys 0.1.1.dev1+g{commit}, commit {commit}\n"
 
 
-def test_a_small_run_needs_nothing_of_the_checkout(fresh: Fresh, tmp_path: Path) -> None:
+def test_a_small_run_needs_nothing_of_the_checkout(
+    fresh: Fresh, commit: str, tmp_path: Path
+) -> None:
     ratings = tmp_path / "ratings.csv"
     lines = ["user,item,rating,timestamp", *(",".join(map(str, row)) for row in small_ratings())]
     ratings.write_text("\n".join(lines) + "\n")
@@ -103,5 +118,5 @@ def test_a_small_run_needs_nothing_of_the_checkout(fresh: Fresh, tmp_path: Path)
     ran = fresh("recsys", "run", "--config", config, "--run-id", "r1")
     assert ran.returncode == 0, ran.stderr
     manifest = json.loads((tmp_path / "out/runs/r1/manifest.json").read_text())
-    assert manifest["versions"]["commit"] == "abc1234"
+    assert manifest["versions"]["commit"] == commit
     assert manifest["outputs"]["recommendations"]["rows"] == 300
