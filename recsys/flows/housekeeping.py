@@ -257,7 +257,7 @@ def _needed(files: PosixFiles, index: VersionIndex) -> tuple[dict[str, str], dic
 
 
 def _for_scoring(configuration: dict[str, Any]) -> str | None:
-    found: str | None = configuration["scoring"]["interactions"]
+    found: str | None = configuration.get("scoring", {}).get("interactions")
     return found
 
 
