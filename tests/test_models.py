@@ -115,14 +115,15 @@ def test_the_latest_model_is_the_newest_that_is_complete(
     damaged = store_model(files, "m4", "2026-11-24T04:00:00+00:00")
     (damaged / MANIFEST).write_bytes(b"{")
     files.write(files.uri("models", "m5", "items", "part-0.parquet"), b"x")
+    files.write(files.uri("models", "m6"), b"a file")
     assert latest_model(files) == "m2"
     assert [message.split(": ")[0] for message in caplog.messages] == [
-        f"model {name} is passed over" for name in ("m3", "m5", "m4")
+        f"model {name} is passed over" for name in ("m3", "m6", "m5", "m4")
     ]
     assert "users/part-0.parquet is missing" in caplog.messages[0]
     lines = recsys(files, "models").stdout.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
-        *("model", "m3", "m2", "m1", "m0", "m5", "m4")
+        *("model", "m3", "m2", "m1", "m0", "m6", "m5", "m4")
     ]
     assert lines[2] == "    cannot be used: users/part-0.parquet is missing"
 

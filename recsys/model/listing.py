@@ -2,7 +2,7 @@
 
 import logging
 
-from recsys.errors import ModelError
+from recsys.errors import ModelError, OutputError
 from recsys.model.manifest import ModelManifest, read_model_manifest
 from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST, Part
@@ -102,7 +102,7 @@ def _summary(files: Files, name: str) -> ModelSummary:
         manifest = read_model_manifest(files.read(f"{uri}/{MANIFEST}"), name)
     except FileNotFoundError:
         return ModelSummary(model_id=name, error=f"there is no {MANIFEST}")
-    except ModelError as error:
+    except (ModelError, OutputError) as error:  # or it is a file, or may not be read
         return ModelSummary(model_id=name, error=str(error))
     missing = _missing(files, uri, manifest)
     early = manifest.training.early_stopping
