@@ -188,6 +188,8 @@ def stopped_at(
             while not (folder / "reached").exists():
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGTERM)
+            if step == "recorded":  # the signal comes too late to end the waiting there
+                (folder / "go").touch()
 
         threading.Thread(target=once_there, daemon=True).start()
         try:
@@ -209,7 +211,7 @@ def record_of(root: Path) -> tuple[str, str | None, int | None]:
 
 def published(root: Path) -> list[str]:
     """Return the runs of the versions that lie where readers look, seen by them or not."""
-    return sorted(path.name for path in root.glob("publications/*/*/run_id=*"))
+    return sorted(path.name for path in root.glob("publications/*/*/*") if path.is_dir())
 
 
 STOPPED = ("failed", "stopped by SIGTERM; run again with the same run id to go on", 143)
