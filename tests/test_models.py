@@ -151,7 +151,8 @@ def test_a_run_keeps_the_model_that_latest_was_at_its_first_attempt(
     caplog.set_level(logging.INFO)
     files = PosixFiles(tmp_path / "out")
     source = csv_input(ratings_csv(small_ratings()))
-    again = {"model_id": "latest", "gates": {"min_users": 1, "max_top_item": 0.01}}
+    strict = {"min_users": 1, "max_top_item": 0.01}
+    again = {"model_id": "latest", "gates": strict, "scoring": {"k": 3}}
     with pytest.raises(ModelError, match="--model latest: there is no complete model"):
         run("score", run_id="s", **again)
     assert read_run(files, "s").state == "failed"  # type: ignore[union-attr]
@@ -187,12 +188,13 @@ def test_a_run_whose_model_is_gone_is_not_continued_with_another(
     source = csv_input(ratings_csv(small_ratings()))
     first = run("train", run_id="t1", input=source)["model_id"]
     strict = {"min_users": 1, "max_top_item": 0.01}
+    again = {"model_id": "latest", "gates": strict, "scoring": {"k": 3}}
     with pytest.raises(GateError):
-        run("score", run_id="s", model_id="latest", gates=strict)
+        run("score", run_id="s", **again)
     second = run("train", run_id="t2", input=source)["model_id"]
     files.delete(files.uri("models", first))
     with pytest.raises(ModelError, match=rf"no model {first} in .*: {second} \(2026-11-24\)"):
-        run("score", run_id="s", model_id="latest", gates=strict)
+        run("score", run_id="s", **again)
     # Nor is a version that a killed run has published taken for another model's.
     run("score", run_id="p", model_id=second)
     path = tmp_path / "out/runs/p/manifest.json"
