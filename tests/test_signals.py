@@ -141,6 +141,17 @@ def test_computation_is_left_alone_when_a_signal_comes(listening: None) -> None:
     assert time.monotonic() - began < 20
 
 
+def test_computation_in_short_pieces_ends_between_two_of_them(listening: None) -> None:
+    def work() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            signals.interruptible(lambda: None)
+
+    send(signal.SIGTERM, after=0.1)
+    with pytest.raises(Terminated):
+        signals.supervised(work, no_jobs)
+
+
 def test_what_the_work_returns_or_raises_comes_through(listening: None) -> None:
     assert signals.supervised(lambda: signals.interruptible(lambda: 7), no_jobs) == 7
 

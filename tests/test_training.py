@@ -27,7 +27,7 @@ def settings(**more: object) -> Training:
         "no_components": 8, "epochs": 10, "learning_rate": 0.05, "item_alpha": 0.0
     }  # fmt: skip
     if more.get("loss") == "warp-kos":
-        small["sample_weights"] = {"rating": "none"}
+        small["sample_weights"] = {"rating": "none", "user_exponent": 0.0}
     return Training.model_validate({**small, "user_alpha": 0.0, "max_sampled": 10, **more})
 
 
