@@ -234,7 +234,7 @@ def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -
     type=click.FloatRange(min=0),
     default=7.0,
     show_default=True,
-    help="Days; of what --stored names, only what is older.",
+    help="Days; of what a gate held back, and of what --stored names, only what is older.",
 )
 @_with([*_CONFIG_OPTIONS, _DEBUG])
 def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:

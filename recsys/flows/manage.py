@@ -93,9 +93,9 @@ def clean(place: Place, *, yes: bool, stored: bool, min_age_days: float) -> None
         place.files, place.index, stored=stored, min_age=min_age_days * housekeeping.DAY
     )
     for one in found.waste:
-        print(f"{_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
-    for uri, reason in found.kept:
-        print(f"{'kept':>10}  {'':>10}  {uri}  {reason}")
+        _print_entry("delete", one)
+    for one in found.kept:
+        _print_entry("keep", one)
     total = _size(sum(one.bytes for one in found.waste))
     if not found.waste:
         print("nothing to clean")
@@ -104,6 +104,10 @@ def clean(place: Place, *, yes: bool, stored: bool, min_age_days: float) -> None
     else:
         deleted = housekeeping.clean(place.files, place.index, found.waste)
         print(f"deleted {len(deleted):,} of {len(found.waste):,}, {total} in all")
+
+
+def _print_entry(word: str, one: housekeeping.Entry) -> None:
+    print(f"{word:6}  {_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
 
 
 def _size(count: float) -> str:
