@@ -55,7 +55,7 @@ class Outcome(Part):
     model_id: str | None = None
     """The model that was trained or used."""
     cohort: str | None = None
-    """The cohort that was scored."""
+    """The cohort that is scored; null for commands without lists."""
     counts: PreparationCounts | None = None
     """Rows and pairs that were prepared."""
     by_status: dict[str, int] | None = None

@@ -14,6 +14,7 @@ from recsys.store.manifest import MANIFEST, ManifestError, NewerManifestError
 
 log = logging.getLogger(__name__)
 
+_WITH_LISTS = ("run", "score")
 # What makes a run with the same id the same run.
 _IDENTITY = ("job", "run_date", "configuration_hash", "model_id")
 
@@ -81,6 +82,7 @@ class RunRecord:
         self._run = run
         self._requested_model = model_id
         self._model_id = None if model_id == LATEST else model_id
+        self._cohort = config.cohort.name if job in _WITH_LISTS else None
         self._about: dict[str, Any] = {
             "schema_version": RunManifest.SCHEMA_VERSION,
             "run_id": run.run_id,
@@ -133,7 +135,7 @@ class RunRecord:
 
     def begin(self) -> None:
         """Say that the run goes on."""
-        self._write("running", Outcome(model_id=self._model_id))
+        self._write("running", Outcome(model_id=self._model_id, cohort=self._cohort))
 
     def choose_model(self) -> str | None:
         """Return the id of the model that the run uses; None where it trains one.
@@ -158,7 +160,7 @@ class RunRecord:
     def fail(self, error: str, exit_code: int) -> None:
         """Say why the run ended, without hiding that reason behind another."""
         try:
-            outcome = Outcome(model_id=self._model_id)
+            outcome = Outcome(model_id=self._model_id, cohort=self._cohort)
             self._write("failed", outcome, error=error, exit_code=exit_code)
         except Exception as failure:
             log.debug("could not record the failure", exc_info=failure)

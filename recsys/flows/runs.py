@@ -112,7 +112,7 @@ def _summary(files: PosixFiles, run_id: str, published: str) -> RunSummary:
         requested_run_id=run.requested_run_id or "",
         job=run.job,
         run_date=run.run_date,
-        cohort=cohort_of(run),
+        cohort=run.cohort or "",
         model_id=run.model_id or "",
         state=state,
         started_at=run.started_at[:19],
@@ -121,13 +121,6 @@ def _summary(files: PosixFiles, run_id: str, published: str) -> RunSummary:
         published=published,
         note=run.error or "",
     )
-
-
-def cohort_of(run: RunManifest) -> str:
-    """Return the cohort that a run scores, empty for jobs without lists."""
-    if run.job not in ("run", "score"):
-        return ""
-    return run.cohort or str(run.configuration["cohort"]["name"])
 
 
 def _seconds(run: RunManifest) -> float:
