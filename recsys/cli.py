@@ -4,6 +4,7 @@ Each command imports its own job: those without Spark answer within about a seco
 """
 
 import datetime as dt
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -233,11 +234,13 @@ def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -
     type=click.FloatRange(min=0),
     default=7.0,
     show_default=True,
-    help="Days; of what --stored names, only what is older.",
+    help="Days; of what a gate held back, and of what --stored names, only what is older.",
 )
 @_with([*_CONFIG_OPTIONS, _DEBUG])
 def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:
     """Show what nothing needs any more, and with --yes delete it."""
+    if math.isnan(min_age_days):
+        raise click.BadParameter("found nan, expected a number of days", param_hint="--min-age")
     from recsys.flows import manage
 
     _manage(

@@ -38,7 +38,7 @@ _ID_TYPES = {"{user}": "int, bigint or string", "{item}": "int, bigint or string
 
 def commands() -> str:
     """Return every command with its arguments and options."""
-    context = click.Context(cli.main, info_name="recsys")
+    context = click.Context(cli.main, info_name="recsys", **cli.main.context_settings)
     return "\n\n".join(
         _command(command, click.Context(command, info_name=name, parent=context))
         for name, command in cli.main.commands.items()

@@ -53,7 +53,6 @@ STEPS = (
 )
 MODES = {"recsys": False, "spark-submit": True}
 SIGNALS = {signal.SIGTERM: 143, signal.SIGINT: 130}
-SOON = 10  # seconds from the signal to the end of the process
 CLEAN, LATE, EARLY, WRONG = "stopped", "complete", "not begun", "VIOLATION"
 RESULTS = (CLEAN, LATE, EARLY, WRONG)
 _EPOCHS = ("--set", "training.epochs=300")  # about as long as another step
@@ -117,8 +116,10 @@ def moments(count: int, seed: int, modes: list[str], steps: list[str]) -> list[M
 class Stopping:
     """A root with one good run; the next one is told to stop, again and again."""
 
-    def __init__(self, work: Path, form: str) -> None:
+    def __init__(self, work: Path, form: str, *, retries: bool, within: float) -> None:
         self.runs = Runs(fresh(work / f"signals-{form}"), settings(form))
+        self._retries = retries
+        self._within = within
         self._saved = self.runs.work / "saved"
         self._said = ""
         self._base: Seen
@@ -147,7 +148,8 @@ class Stopping:
             record = self._record()
             ending.result = self._result(ending, record)
             ending.violations += self._judge(ending, record)
-            ending.violations += self._retry()
+            if self._retries:
+                ending.violations += self._retry()
         except ViolationError as error:
             ending.violations.append(str(error))
         if ending.violations:
@@ -183,7 +185,7 @@ class Stopping:
     def _has_begun(self, step: str) -> bool:
         if step == BEGINNING:
             return True
-        said = "INFO publish took" if step == END else f"INFO {step} ...\n"
+        said = " publish took " if step == END else f" {step} ...\n"
         return said in (self.runs.work / "log").read_text(errors="replace")
 
     def _stop(self, moment: Moment, ending: Ending) -> None:
@@ -250,7 +252,7 @@ class Stopping:
         found = record and (record["state"], record["error"], record["exit_code"])
         if ending.result == CLEAN and record and found != ("failed", expected, code):
             yield f"recorded {found}"
-        if ending.seconds > SOON:
+        if ending.seconds > self._within:
             yield f"ended after {ending.seconds:.1f} s"
         if (self.runs.root / "_staging").exists():
             yield "left _staging"
@@ -296,6 +298,8 @@ def table(endings: list[Ending]) -> Iterator[str]:
 @click.option("--mode", type=click.Choice(list(MODES)), multiple=True, help="These alone.")
 @click.option("--step", type=click.Choice(STEPS), multiple=True, help="These alone.")
 @click.option("--form", default="parquet", show_default=True, help="Or iceberg.")
+@click.option("--retry/--no-retry", "retries", default=True, help="Whether to run each again.")
+@click.option("--within", default=10.0, show_default=True, help="Seconds that an end may take.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the results there.")
 def main(
     count: int,
@@ -303,13 +307,15 @@ def main(
     mode: tuple[str, ...],
     step: tuple[str, ...],
     form: str,
+    retries: bool,
+    within: float,
     target: Path | None,
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a run inherits
     modes, steps = list(mode or MODES), list(step or STEPS)
     endings: list[Ending] = []
     with tempfile.TemporaryDirectory(prefix="recsys-torture-") as folder:
-        stopping = Stopping(Path(folder), form)
+        stopping = Stopping(Path(folder), form, retries=retries, within=within)
         stopping.prepare(modes)
         for number, moment in enumerate(moments(count, seed, modes, steps), 1):
             ending = stopping.stop(moment)

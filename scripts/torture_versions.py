@@ -158,7 +158,7 @@ def stage(files: PosixFiles, unit: Unit, run_id: str, folder: str) -> Staged:
         written[name] = (len(table), local_files(place))
     checksums = {name: found for name, (_, found) in _expected(unit, run_id).items()}
     manifest = version_manifest(unit, run_id, written, SCHEMAS, configuration=checksums)
-    return Staged(unit, run_id, folder, f"{folder}-requests", manifest)
+    return Staged(unit, run_id, folder, manifest)
 
 
 def check_table(found: pa.Table, name: str, unit: Unit) -> str:

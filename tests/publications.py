@@ -16,7 +16,7 @@ from recsys.flows.manifest import SparkSettings
 from recsys.flows.record import RunRecord
 from recsys.publishing.manifest import Verdict
 from recsys.publishing.pointer import Pointers
-from recsys.publishing.publish import Staged, publish
+from recsys.publishing.publish import REQUESTS, Staged, publish
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, Unit, Version, columns
 from recsys.runtime.run import Run
 from recsys.store.checksums import local_files
@@ -77,10 +77,9 @@ def stage(
         written = write_parts(folder, _table(name, unit, run_id, count, model_id), parts)
         (folder / "_SUCCESS").touch()  # as Spark leaves it
         tables[name] = (count, written)
-    requests = files.uri(STAGING, run_id, "requests")
-    files.write(f"{requests}/part-0.parquet", b"requests")
+    files.write(f"{uri}/{REQUESTS}/part-0.parquet", b"requests")
     manifest = version_manifest(unit, run_id, tables, schemas or SCHEMAS, model_id=model_id)
-    return Staged(unit, run_id, uri, requests, manifest)
+    return Staged(unit, run_id, uri, manifest)
 
 
 def write_parts(folder: Path, table: pa.Table, parts: int) -> list[File]:

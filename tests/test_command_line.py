@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recsys import errors
 from tests.conftest import ROOT, small_ratings
 
 BIN = Path(sys.executable).parent
@@ -182,13 +181,3 @@ def test_spark_submit_passes_the_exit_status_on(config: Path) -> None:
     assert ran.returncode == 3
     assert "input.columns.user: the input has no column 'usr'; did you mean user?" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
-
-
-def test_the_readme_documents_every_exit_status() -> None:
-    table = dict(re.findall(r"^\| (\d+) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.M))
-    kinds = [
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, errors.RecsysError | errors.Stopped)
-    ]
-    assert {str(kind.exit_code) for kind in kinds} | {"0"} == set(table)

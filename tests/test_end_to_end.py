@@ -19,7 +19,7 @@ from recsys.errors import (
     TrainingError,
 )
 from recsys.ingest.source import read_ratings
-from tests.conftest import ROOT, RUN_DATE, csv_input, model_folder, small_ratings, table
+from tests.conftest import RUN_DATE, csv_input, model_folder, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]
 Csv = Callable[..., str]
@@ -288,13 +288,3 @@ def test_rare_users_and_items_are_left_out_of_the_model(run: Run, ratings_csv: C
     counts = manifest["counts"]
     assert counts["pairs_left_out"] == 2
     assert (counts["users"], counts["users_in_training"]) == (31, 30)
-
-
-def test_the_readme_s_way_to_read_is_the_way(run: Run, ratings_csv: Csv, tmp_path: Path) -> None:
-    manifest = run(input=csv_input(ratings_csv(small_ratings())))
-    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
-    code = next(block.split("```")[0] for block in blocks if "read_recommendations" in block)
-    names: dict[str, Any] = {"root": str(tmp_path / "out")}
-    exec(code, names)  # noqa: S102 - our own documentation
-    assert names["lists"].equals(names["published"].recommendations.to_pandas())
-    assert len(names["lists"]) == len(table(manifest, "recommendations")) == 30 * 10

@@ -165,9 +165,12 @@ def test_hadoop_s_files_tell_a_lock_that_is_held_from_one_that_cannot_be_made(
     with files.lock("one"), pytest.raises(ConflictError, match="exists"), files.lock("one"):
         pass
     (tmp_path / "out" / LOCKS).rmdir()
+    told = r"^cannot write file:{}/_locks/one: .*; check root, its space and its permissions"
     (tmp_path / "out" / LOCKS).touch()
-    told = rf"^cannot write file:{tmp_path}/out/_locks/one: .*; check root, its space and its perm"
-    with pytest.raises(OutputError, match=told), files.lock("one"):
+    with pytest.raises(OutputError, match=told.format(tmp_path / "out")), files.lock("one"):
+        pass
+    nobody_writes = HadoopFiles(spark, "/proc/1")
+    with pytest.raises(OutputError, match=told.format("/proc/1")), nobody_writes.lock("one"):
         pass
 
 

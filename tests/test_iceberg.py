@@ -220,7 +220,7 @@ def test_a_run_id_is_published_once(tables: IcebergTables, files: PosixFiles) ->
     publish(tables, files, UNIT, "r1")
     manifest = place(files, UNIT, "r1", MANIFEST)
     content = json.loads(files.read(manifest))
-    checksum = write_json(files, manifest, {**content, "more": 1})
+    checksum = write_json(files, manifest, {**content, "forced": not content["forced"]})
     with pytest.raises(OutputError, match="run r1 is published already, with another manifest"):
         tables.switch(Version(UNIT, "r1", "", checksum), expected="r1")
 

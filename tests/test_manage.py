@@ -16,10 +16,14 @@ from example_manifests import trained_model
 
 from recsys import read_recommendations
 from recsys.columns import IdTypes
-from recsys.errors import GateError
+from recsys.errors import ConfigError, GateError
+from recsys.flows.housekeeping import clean, find_waste
 from recsys.flows.manifest import Outcome
+from recsys.flows.record import recorded_date
 from recsys.ingest.manifest import InteractionsManifest, InteractionsTables
 from recsys.model.manifest import ModelManifest, ModelTables
+from recsys.publishing.manifest import VersionManifest
+from recsys.publishing.pointer import Pointers
 from recsys.publishing.versions import Unit, place
 from recsys.runtime.run import run_lock
 from recsys.store.manifest import MANIFEST, WrittenTable
@@ -28,6 +32,7 @@ from tests.conftest import ROOT
 from tests.publications import DAY, UNIT, Judge, publish_version, record_of, stage, tree
 
 Recsys = Callable[..., subprocess.CompletedProcess[str]]
+OF_ANY_AGE = ("--min-age", "0")
 NEXT = Unit("all", DAY + dt.timedelta(days=1))
 
 
@@ -76,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record.begin()
         if run_id == "r3":
             with pytest.raises(GateError):
-                publish_version(files, UNIT, run_id, judge=Judge(["coverage"]))
+                publish_version(files, UNIT, run_id, judge=Judge(["coverage"]), model_id="m3")
             record.fail("gate coverage failed", 9)
         else:
             publish_version(files, UNIT, run_id, n, model_id=f"m{n}")
@@ -121,6 +126,23 @@ def uri_of(line: str) -> str:
     found = re.search(r"file:.*?(?=  )", line)
     assert found is not None, line
     return found[0]
+
+
+def grow_old(files: PosixFiles, uri: str) -> None:
+    """Make everything in a directory eight days old."""
+    week = time.time() - 8 * 86_400
+    for path in [files.path(uri), *files.path(uri).rglob("*")]:
+        os.utime(path, (week, week))
+
+
+def read_held(files: PosixFiles, run_id: str) -> VersionManifest:
+    return VersionManifest.from_json(files.read(files.uri("held", run_id, MANIFEST)))
+
+
+def made_from(files: PosixFiles, run_id: str) -> list[str]:
+    """Return the interactions of the model of a published version."""
+    content = files.read(place(files, UNIT, run_id, MANIFEST))
+    return [VersionManifest.from_json(content).model.interactions_id]
 
 
 def content(files: PosixFiles) -> dict[str, bytes | None]:
@@ -243,14 +265,14 @@ def test_clean_shows_first_and_deletes_only_when_told(files: PosixFiles, recsys:
         f"file:{half}",
     }
     before = content(files)
-    ran = recsys("clean")
+    ran = recsys("clean", *OF_ANY_AGE)
     assert ran.returncode == 0, ran.stderr
     *shown, last = ran.stdout.splitlines()
     assert {uri_of(line) for line in shown} == wanted
     assert re.fullmatch(r"8 to delete, [0-9.]+ KiB; nothing was deleted: say --yes", last)
     assert content(files) == before
 
-    ran = recsys("clean", "--yes")
+    ran = recsys("clean", *OF_ANY_AGE, "--yes")
     assert ran.stdout.splitlines()[-1].startswith("deleted 8 of 8, ")
     assert set(content(files)) < set(before)
     assert not any(files.exists(uri) for uri in wanted)
@@ -272,7 +294,7 @@ def test_clean_leaves_what_a_live_run_stages_writes_and_places(
     writing.touch()
     switching.touch()
     with files.lock(run_lock("r7")), files.lock("publish-all-2026-11-24"):
-        ran = recsys("clean", "--yes")
+        ran = recsys("clean", *OF_ANY_AGE, "--yes")
     assert ran.returncode == 0, ran.stderr
     assert files.uri("_staging", "r7") not in ran.stdout  # nor is it shown
     assert files.exists(files.uri("_staging", "r7", "version"))
@@ -292,11 +314,11 @@ def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
     for table in ("similar_items", "similar_users"):
         files.write(files.uri(table, "2026-11-24", "r9", "part-0.parquet"), b"x")
     files.write(files.uri("evaluations", "r9", "metrics", "part-0.parquet"), b"x")
-    old = ("--stored", "--min-age", "0")
+    old = ("--stored", *OF_ANY_AGE)
     assert "/models/" not in recsys("clean").stdout
     with files.lock(run_lock("r9")):
         shown = recsys("clean", *old).stdout
-        assert re.search(r"kept .*/models/m9  run r9 goes on", shown)
+        assert re.search(r"keep .*B +\d+ seconds  .*/models/m9  run r9 goes on", shown)
         assert "to delete" not in shown.replace("1 to delete", "")  # what a gate held back
     shown = recsys("clean", *old).stdout
     for place_ in (
@@ -306,8 +328,10 @@ def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
         files.uri("similar_items", "2026-11-24", "r9"),
         files.uri("similar_users", "2026-11-24", "r9"),
     ):
-        assert re.search(rf"B +\d+ seconds  {re.escape(place_)}  no version that is kept", shown)
-    assert re.search(r"kept .*/models/m1  cohort all of 2026-11-24, run r1 was made with", shown)
+        assert re.search(
+            rf"delete .*B +\d+ seconds  {re.escape(place_)}  no version that is kept", shown
+        )
+    assert re.search(r"keep .*/models/m1  cohort all of 2026-11-24, run r1 was made with", shown)
     assert recsys("clean", *old, "--yes").returncode == 0
     assert files.names(files.uri("models")) == ["m1"]
     assert files.names(files.uri("similar_items")) == []
@@ -315,11 +339,75 @@ def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
 
 def test_a_model_that_was_just_trained_stays(files: PosixFiles, recsys: Recsys) -> None:
     shown = recsys("clean", "--stored", "--yes").stdout
-    assert re.search(r"kept .*/models/m9  it is younger than 7 days", shown)
+    assert re.search(r"keep .*/models/m9  it is younger than 7 days", shown)
     assert files.names(files.uri("models")) == ["m1", "m9"]
-    week = time.time() - 8 * 86_400
-    model = files.path(files.uri("models", "m9"))
-    for path in [model, *model.rglob("*")]:
-        os.utime(path, (week, week))
+    grow_old(files, files.uri("models", "m9"))
     assert re.search(r"8 days  .*/models/m9  ", recsys("clean", "--stored", "--yes").stdout)
     assert files.names(files.uri("models")) == ["m1"]
+
+
+def test_what_a_gate_held_back_stays_for_a_retry_and_so_does_what_it_was_made_of(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    held = read_held(files, "r3")
+    assert held.model_id == "m3"
+    store_model(files, "m3", "r0")
+    shown = recsys("clean", "--stored", *OF_ANY_AGE).stdout
+    needs = "what a gate held back of run r3 needs it"
+    assert re.search(rf"keep .*/models/m3  {needs}", shown)
+    shown = recsys("clean", "--yes").stdout
+    assert re.search(r"keep .*/held/r3  it is younger than 7 days", shown)
+    assert shown.endswith("nothing to clean\n")
+    grow_old(files, files.uri("held", "r3"))
+    with files.lock(run_lock("r3")):  # a retry judges it again
+        assert re.search(r"keep .*/held/r3  run r3 goes on", recsys("clean", "--yes").stdout)
+    shown = recsys("clean", "--yes").stdout
+    assert re.search(r"delete .* 8 days  .*/held/r3  held back by a gate", shown)
+    assert not files.exists(files.uri("held", "r3"))
+
+
+def test_the_interactions_of_a_kept_version_stay_though_its_model_is_damaged(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    [name] = made_from(files, "r1")
+    files.replace(files.uri("interactions", name, "x"), b"x")
+    files.replace(files.uri("models", "m1", MANIFEST), b"{")
+    recsys("clean", "--stored", *OF_ANY_AGE, "--yes")
+    assert files.names(files.uri("models")) == ["m1"]
+    assert name in files.names(files.uri("interactions"))
+
+
+def test_what_a_run_began_to_use_after_the_listing_is_not_deleted(files: PosixFiles) -> None:
+    index = Pointers(files)
+    found = find_waste(files, index, stored=True, min_age=0)
+    model = files.uri("models", "m9")
+    assert model in [one.uri for one in found.waste]
+    record_of(files, "r10", model_id="m9").begin()
+    with files.lock(run_lock("r10")):
+        gone = clean(files, index, found.waste)
+    assert model not in [one.uri for one in gone]
+    assert files.exists(model)
+    assert model in [one.uri for one in clean(files, index, found.waste)]
+
+
+def test_the_rejects_of_a_run_that_prepares_stay(files: PosixFiles, recsys: Recsys) -> None:
+    # They are published before the interactions, whose manifest says which run it is.
+    rejects = files.uri("rejects", "r10-0123abcd", "part-0.parquet")
+    files.write(rejects, b"x")
+    clean_all = ("clean", "--stored", *OF_ANY_AGE, "--yes")
+    with files.lock(run_lock("r10")):
+        recsys(*clean_all)
+    assert files.exists(rejects)
+    recsys(*clean_all)
+    assert not files.exists(rejects)
+
+
+def test_the_record_of_a_newer_version_of_recsys_is_not_replaced(files: PosixFiles) -> None:
+    uri = files.uri("runs", "r1", MANIFEST)
+    newer = files.read(uri).replace(b'"schema_version": 1', b'"schema_version": 2')
+    files.replace(uri, newer)
+    with pytest.raises(ConfigError, match="schema_version 2, and this version of recsys reads 1"):
+        recorded_date(files, "r1")
+    with pytest.raises(ConfigError, match=r"--run-id: .*, or choose another run id"):
+        record_of(files, "r1").finished_before()
+    assert files.read(uri) == newer

@@ -86,12 +86,14 @@ def test_too_many_interactions_for_the_memory_are_refused_with_the_numbers(
     assert "lower spark.driver.memory or training.no_components" in message
 
 
-def test_drawn_negatives_count_in_the_memory_check_and_its_message(spark: SparkSession) -> None:
+def test_drawn_negatives_count_in_the_memory_check_and_its_message(
+    spark: SparkSession, scratch: Scratch
+) -> None:
     def refused(max_share: float, loss: str, label: int) -> str:
         given = settings("none", loss=loss, negatives_per_positive=7)
         found = pairs(spark, [("u", 1, 1.0, 1), ("u", 2, 1.0, label), ("v", 1, 1.0, 1)])
         with pytest.raises(MemoryLimitError) as caught:
-            collect(spark, found, given, max_share=max_share)
+            collect(spark, scratch, found, given, max_share=max_share)
         return str(caught.value)
 
     drawn = refused(1e-9, "logistic", 1)

@@ -115,14 +115,15 @@ def test_the_latest_model_is_the_newest_that_is_complete(
     damaged = store_model(files, "m4", "2026-11-24T04:00:00+00:00")
     (damaged / MANIFEST).write_bytes(b"{")
     files.write(files.uri("models", "m5", "items", "part-0.parquet"), b"x")
+    files.write(files.uri("models", "m6"), b"a file")
     assert latest_model(files) == "m2"
     assert [message.split(": ")[0] for message in caplog.messages] == [
-        f"model {name} is passed over" for name in ("m3", "m5", "m4")
+        f"model {name} is passed over" for name in ("m3", "m6", "m5", "m4")
     ]
     assert "users/part-0.parquet is missing" in caplog.messages[0]
     lines = recsys(files, "models").stdout.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
-        *("model", "m3", "m2", "m1", "m0", "m5", "m4")
+        *("model", "m3", "m2", "m1", "m0", "m6", "m5", "m4")
     ]
     assert lines[2] == "    cannot be used: users/part-0.parquet is missing"
 
@@ -150,7 +151,8 @@ def test_a_run_keeps_the_model_that_latest_was_at_its_first_attempt(
     caplog.set_level(logging.INFO)
     files = PosixFiles(tmp_path / "out")
     source = csv_input(ratings_csv(small_ratings()))
-    again = {"model_id": "latest", "gates": {"min_users": 1, "max_top_item": 0.01}}
+    strict = {"min_users": 1, "max_top_item": 0.01}
+    again = {"model_id": "latest", "gates": strict, "scoring": {"k": 3}}
     with pytest.raises(ModelError, match="--model latest: there is no complete model"):
         run("score", run_id="s", **again)
     assert read_run(files, "s").state == "failed"  # type: ignore[union-attr]
@@ -186,12 +188,13 @@ def test_a_run_whose_model_is_gone_is_not_continued_with_another(
     source = csv_input(ratings_csv(small_ratings()))
     first = run("train", run_id="t1", input=source)["model_id"]
     strict = {"min_users": 1, "max_top_item": 0.01}
+    again = {"model_id": "latest", "gates": strict, "scoring": {"k": 3}}
     with pytest.raises(GateError):
-        run("score", run_id="s", model_id="latest", gates=strict)
+        run("score", run_id="s", **again)
     second = run("train", run_id="t2", input=source)["model_id"]
     files.delete(files.uri("models", first))
     with pytest.raises(ModelError, match=rf"no model {first} in .*: {second} \(2026-11-24\)"):
-        run("score", run_id="s", model_id="latest", gates=strict)
+        run("score", run_id="s", **again)
     # Nor is a version that a killed run has published taken for another model's.
     run("score", run_id="p", model_id=second)
     path = tmp_path / "out/runs/p/manifest.json"

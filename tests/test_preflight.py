@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recsys.errors import ConfigError, InputError, OutputError, RecsysError
+from recsys.errors import ConfigError, InputError, ModelError, OutputError, RecsysError
 from tests.conftest import csv_input, small_ratings
 
 Run = Callable[..., dict[str, Any]]
@@ -119,10 +119,34 @@ def test_an_input_that_cannot_be_used_is_refused_with_everything_else_at_once(
         items={"deny": listed(tmp_path / "items.csv", column="skuu")},
         scoring={"interactions": "nope"},
     )
-    parts = ["input.columns.item", "gone.csv", "items.deny.column"]
+    parts = ["input.columns.item", "gone.csv", "items.deny.column", "scoring.interactions: found"]
     assert [part for part in parts if part not in message] == []
-    assert len(re.findall("; ", message)) >= 2
+    assert len(re.findall("; ", message)) >= 3
     assert "\n" not in message
+
+
+def test_newer_interactions_are_looked_at_although_the_types_of_ids_in_json_are_not_known(
+    refused: Callable[..., str], source: dict[str, Any], tmp_path: Path
+) -> None:
+    ratings = tmp_path / "ratings.json"
+    ratings.write_text('{"user": "u1", "item": "i1", "rating": 5, "timestamp": 1}\n')
+    columns = {name: name for name in ("user", "item", "rating", "timestamp")}
+    found = {"path": str(ratings), "format": "json", "columns": columns}
+    message = refused(ConfigError, input=found, scoring={"interactions": "nope"})
+    assert "scoring.interactions: found nope, expected the id of interactions" in message
+
+
+def test_a_model_that_is_not_there_is_refused_together_with_everything_else(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    items = {"deny": listed(tmp_path / "items.csv", column="skuu")}
+    asked = {"items": items, "similar": {"items": items["deny"]}}
+    message = refused(ModelError, "score", model_id="nope", **asked)
+    assert "there is no model nope" in message
+    assert "items.deny.column: the input has no column 'skuu'" in message
+    message = refused(ModelError, "similar-items", model_id="nope", **asked)
+    assert "there is no model nope" in message
+    assert "similar.items.column: the input has no column 'skuu'" in message
 
 
 def test_a_table_of_segments_without_its_column_is_refused_before_training(

@@ -132,5 +132,5 @@ def test_the_identity_of_the_input_changes_with_its_files(
     (tmp_path / "2.csv").write_text("u,i,r,t\nx,y,1,1\n")
     after = identify(spark, settings, read_ratings(spark, settings))
     assert before == again
-    assert (before["files"], after["files"]) == (1, 2)
-    assert before["sha256_of_listing"] != after["sha256_of_listing"]
+    assert (before.files, after.files) == (1, 2)
+    assert before.sha256_of_listing != after.sha256_of_listing

@@ -12,6 +12,7 @@ from recsys.config.reading import load_config
 from recsys.config.requirements import for_split
 from recsys.config.sections import Split
 from recsys.errors import ConfigError, InputError
+from recsys.evaluate.manifest import SplitCounts
 from recsys.evaluate.splits import counts, split
 
 Pair = tuple[Any, Any, int]
@@ -192,17 +193,17 @@ def test_counts_tell_the_folds_and_whose_history_is_in_one_of_them(spark: SparkS
     pairs = [("a", f"i{n}", n) for n in range(4)] + [("b", "i9", 3), ("c", "i9", 0), ("d", "i9", 1)]
     settings = Split(kind="time", test_since=dt.date(2020, 1, 5))
     later = [(user, item, hour * 48) for user, item, hour in pairs]
-    assert counts(split(frame(spark, later), settings), settings) == {
-        "pairs_in_train": 4,
-        "pairs_in_validation": 0,
-        "pairs_in_test": 3,
-        "users_in_train": 3,
-        "users_in_validation": 0,
-        "users_in_test": 2,
-        "users": 4,
-        "users_without_held_out": 2,
-        "users_without_train": 1,
-    }
+    assert counts(split(frame(spark, later), settings), settings) == SplitCounts(
+        pairs_in_train=4,
+        pairs_in_validation=0,
+        pairs_in_test=3,
+        users_in_train=3,
+        users_in_validation=0,
+        users_in_test=2,
+        users=4,
+        users_without_held_out=2,
+        users_without_train=1,
+    )
 
 
 @pytest.mark.parametrize(

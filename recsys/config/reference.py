@@ -1,12 +1,15 @@
 """The commented defaults and the reference page, both made from the typed sections."""
 
+import re
 import textwrap
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from recsys.config.keys import Key, walk
+from recsys.config.sections import Source
 
 _WIDTH = 100
 _HEADER = """\
@@ -14,6 +17,9 @@ _HEADER = """\
 # `--set section.key=value` overrides a single key on the command line.
 # This file is made from recsys/config/sections: `python scripts/generate_docs.py`.
 """
+
+# Bounds that are only there because of the types of NumPy, Spark and Java.
+_LARGE = 2**31 - 1
 
 
 def render_defaults() -> str:
@@ -29,14 +35,29 @@ def _entries(every: list[Key], above: tuple[str, ...]) -> Iterator[str]:
         indent = "  " * len(above)
         if not above:
             yield "\n"
-        yield _comment(_described(key), indent)
+        yield "\n".join([*_comment(_described(key), indent), ""])
         if key.section is not None and _default(key) is not None:
             yield f"{indent}{key.path[-1]}:\n"
             yield from _entries(every, key.path)
         else:
-            if key.section is not None:
-                yield _comment(_keys_of(key), indent)
+            yield "".join(f"{line}\n" for line in _keys_of(key, indent))
             yield f"{indent}{key.path[-1]}: {_plain(_default(key))}\n"
+
+
+def _keys_of(key: Key, indent: str) -> list[str]:
+    """Return comments about the keys of a section that is not set by default."""
+    if key.section is None:
+        return []
+    own = [below for below in walk(key.section) if len(below.path) == 1]
+    lines = [f"{indent}# Its keys, with their defaults:"]
+    if issubclass(key.section, Source):
+        shared = [below.name for below in own if below.name in Source.model_fields]
+        lines.append(f"{indent}#   {', '.join(shared)}: as in `input`.")
+        own = [below for below in own if below.name not in shared]
+    for below in own:
+        text = f"{below.name} ({_plain(_default(below))}): {' '.join(_described(below))}"
+        lines += _comment([text], indent, hanging=True)
+    return lines
 
 
 def render_reference() -> str:
@@ -46,7 +67,7 @@ def render_reference() -> str:
     for key in every:
         if key.section is None:
             continue
-        lines += ["", f"## {key.name}", "", _described(key), ""]
+        lines += ["", f"## {key.name}", "", "\n\n".join(_described(key)), ""]
         if _default(key) is None:
             lines += ["It is not set by default.", ""]
         lines += _table([k for k in every if k.path[:-1] == key.path and k.section is None])
@@ -55,23 +76,54 @@ def render_reference() -> str:
 
 def _table(found: list[Key]) -> list[str]:
     rows = [
-        f"| `{key.path[-1]}` | `{_plain(_default(key))}` | {_described(key)} |" for key in found
+        [f"`{key.path[-1]}`", _type(key), f"`{_plain(_default(key))}`", " ".join(_described(key))]
+        for key in found
     ]
-    return ["| key | default | |", "|---|---|---|", *rows] if rows else []
+    lines = [["key", "type", "default", "description"], ["---"] * 4, *rows] if rows else []
+    return [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    ]
 
 
-def _described(key: Key) -> str:
-    """Return the description of a key: its own, or that of the section that stands there."""
+def _type(key: Key) -> str:
+    """Say in words which values a key may have."""
+    kind: Any = Annotated[key.field.annotation, key.field]
+    return _kind(TypeAdapter(kind).json_schema())
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """Say in words what a JSON schema admits."""
+    if "anyOf" in schema:
+        return " or ".join(_kind(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        *most, last = (f"`{value}`" for value in schema["enum"])
+        return f"{', '.join(most)} or {last}"
+    kind = schema["type"]
+    if kind == "array":
+        return f"list of {_kind(schema['items'])}"
+    if schema.get("format") == "date":
+        return "day"
+    names = {"string": "text", "object": "mapping", "boolean": "true or false"}
+    return " ".join([names.get(kind, kind), *_bounds(schema)])
+
+
+def _bounds(schema: Mapping[str, Any]) -> list[str]:
+    """Return the bounds of a number, as a list of at most one text."""
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    found = [
+        f"{sign} {schema[name]:g}"
+        for name, sign in signs.items()
+        if name in schema and schema[name] < _LARGE
+    ]
+    return [" and ".join(found)] if found else []
+
+
+def _described(key: Key) -> list[str]:
+    """Return the paragraphs about a key: its own, or those of the section that stands there."""
     text = key.field.description
     if text is None and key.section is not None:
         text = key.section.__doc__
-    return " ".join((text or "").split())
-
-
-def _keys_of(key: Key) -> str:
-    """List the keys of a section that is not set by default."""
-    below = [k for k in walk(key.section) if len(k.path) == 1] if key.section else []
-    return "Its keys: " + ", ".join(f"{k.path[-1]} ({_plain(_default(k))})" for k in below) + "."
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text or "")]
 
 
 def _default(key: Key) -> Any:
@@ -81,14 +133,31 @@ def _default(key: Key) -> Any:
 def _plain(value: Any) -> str:
     """Return a default as YAML in one line."""
     if isinstance(value, float):
-        text = repr(value)
         # YAML 1.1 takes 1e-06 for text.
-        return text if "e" not in text or "." in text else text.replace("e", ".0e")
+        return re.sub(r"^(-?\d+)(\.\d+)?e-0?(\d+)$", _with_point, repr(value))
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
     return text.removesuffix("...").strip()
 
 
-def _comment(text: str, indent: str) -> str:
-    prefix = f"{indent}# "
-    lines = textwrap.wrap(text, _WIDTH, initial_indent=prefix, subsequent_indent=prefix)
-    return "".join(f"{line}\n" for line in lines)
+def _with_point(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2] or '.0'}e-{match[3]}"
+
+
+def _comment(paragraphs: list[str], indent: str, *, hanging: bool = False) -> list[str]:
+    """Return lines of a comment, paragraphs with an empty one between them."""
+    lines: list[str] = []
+    for text in paragraphs:
+        if lines:
+            lines.append(f"{indent}#")
+        # What stands in backticks stays on one line.
+        whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text)
+        wrapped = textwrap.wrap(
+            whole,
+            _WIDTH,
+            initial_indent=f"{indent}#{'   ' if hanging else ' '}",
+            subsequent_indent=f"{indent}#{'     ' if hanging else ' '}",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += [line.replace("\0", " ") for line in wrapped]
+    return lines

@@ -55,10 +55,11 @@ def score_command(model_id: str) -> Command:
     """Score a cohort with a model that was trained before."""
 
     def work(job: Job) -> Outcome:
-        uri, manifest = _model(job)
         with _looking(job) as found:
-            preflight.scoring(job, manifest.id_types, found, manifest)
-        return score(job, load_model(job.store, uri))
+            manifest = _model(job, found)
+            types = None if manifest is None else manifest.id_types
+            preflight.scoring(job, types, found, manifest)
+        return score(job, load_model(job.store, _model_uri(job)))
 
     return Command("score", requirements.for_scoring, work, model_id)
 
@@ -67,10 +68,9 @@ def similar_command(kind: str, model_id: str) -> Command:
     """Write the nearest neighbours of `items` or `users`."""
 
     def work(job: Job) -> Outcome:
-        uri, manifest = _model(job)
         with _looking(job) as found:
-            preflight.similar(job, kind, manifest, found)
-        return find_neighbours(job, load_model(job.store, uri), kind)
+            preflight.similar(job, kind, _model(job, found), found)
+        return find_neighbours(job, load_model(job.store, _model_uri(job)), kind)
 
     return Command(f"similar-{kind}", partial(requirements.for_similar, kind=kind), work, model_id)
 
@@ -96,11 +96,16 @@ def _looking(job: Job) -> Iterator[Complaints]:
         found.raise_all()
 
 
-def _model(job: Job) -> tuple[str, ModelManifest]:
-    """Find the model that a run uses; return where it is and what is said of it."""
+def _model(job: Job, found: Complaints) -> ModelManifest | None:
+    """Return what is said of the model that a run uses; None where it cannot be used."""
     model_id = job.model_id or ""
-    expected = f"the id of a model under {job.store.uri('models')}"
-    check_stored_id(model_id, key="--model", expected=expected)
-    check_known(job.store.files, model_id)
-    uri = job.store.uri("models", model_id)
-    return uri, read_manifest(job.store, uri)
+    with found.collecting():
+        expected = f"the id of a model under {job.store.uri('models')}"
+        check_stored_id(model_id, key="--model", expected=expected)
+        check_known(job.store.files, model_id)
+        return read_manifest(job.store, _model_uri(job))
+    return None
+
+
+def _model_uri(job: Job) -> str:
+    return job.store.uri("models", job.model_id or "")

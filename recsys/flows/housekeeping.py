@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from recsys.errors import ConflictError, ModelError
 from recsys.flows.record import read_run
 from recsys.ingest.manifest import InteractionsManifest
 from recsys.model.manifest import ModelManifest
+from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.versions import (
     HELD,
@@ -32,12 +33,12 @@ M = TypeVar("M")
 
 
 @dataclass(frozen=True)
-class Waste:
-    """Something that nothing needs.
+class Entry:
+    """Something that is stored and that readers do not see.
 
     Attributes:
         uri: what to delete.
-        why: for people.
+        why: for people: why nothing needs it, or why it stays.
         lock: what to hold while it is deleted.
         version: the unit and run id of a version's directory.
         bytes: its size.
@@ -58,11 +59,11 @@ class Found:
 
     Attributes:
         waste: what nothing needs.
-        kept: what is stored and stays, with the reason.
+        kept: what stays for a reason.
     """
 
-    waste: list[Waste] = field(default_factory=list)
-    kept: list[tuple[str, str]] = field(default_factory=list)
+    waste: list[Entry] = field(default_factory=list)
+    kept: list[Entry] = field(default_factory=list)
 
 
 def find_waste(
@@ -74,30 +75,31 @@ def find_waste(
         files: the root.
         index: says what readers see, and what is kept.
         stored: also models, interactions, rejects, evaluations and tables of neighbours.
-        min_age: seconds; of those only what is older.
+        min_age: seconds; of those, and of what a gate held back, only what is older.
     """
-    found = _staged(files) + _unreferenced(files, index) + _unfinished(files)
-    kept: list[tuple[str, str]] = []
+    waste = [*_staged(files), *_unreferenced(files, index), *_unfinished(files)]
+    kept = []
+    aged = _held(files)
     if stored:
-        for uri, run_id, reason in _stored(files, index):
-            bytes_, age = _size_and_age(files.path(uri))
-            if reason is None and age < min_age:
-                reason = f"it is younger than {min_age / DAY:g} days"
-            if reason is None:
-                why = "no version that is kept was made of it"
-                found.append(Waste(uri, why, run_lock(run_id), None, bytes_, age))
-            else:
-                kept.append((uri, reason))
-    return Found(found, kept)
+        aged = [*aged, *_stored(files, index)]
+    for entry, reason in aged:
+        if reason is None and entry.age < min_age:
+            reason = f"it is younger than {min_age / DAY:g} days"
+        if reason is None:
+            waste.append(entry)
+        else:
+            kept.append(replace(entry, why=reason))
+    return Found(waste, kept)
 
 
-def clean(files: PosixFiles, index: VersionIndex, found: list[Waste]) -> list[Waste]:
+def clean(files: PosixFiles, index: VersionIndex, found: list[Entry]) -> list[Entry]:
     """Delete what `find_waste` found, unless somebody has begun to use it; return what is gone."""
     deleted = []
     for one in found:
         try:
             with files.lock(one.lock):
-                if one.version is None or one.version not in index.in_use():
+                used = _begun_to_use(files, index, one)
+                if not used and (one.version is None or one.version not in index.in_use()):
                     files.delete(one.uri)
                     deleted.append(one)
         except ConflictError:  # somebody works there
@@ -106,6 +108,15 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Waste]) -> list[Wa
         files.is_locked(name)  # which removes those that nobody holds
     _remove_empty(files)
     return deleted
+
+
+def _begun_to_use(files: PosixFiles, index: VersionIndex, one: Entry) -> bool:
+    """Whether a run uses a model or interactions that were waste when it was listed."""
+    kind, _, name = one.uri.removeprefix(f"{files.root}/").partition("/")
+    if kind not in ("models", "interactions", "rejects"):
+        return False
+    models, interactions = _needed(files, index)
+    return name in (models if kind == "models" else interactions)
 
 
 def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:
@@ -144,16 +155,23 @@ def check_stored(files: PosixFiles, kind: str, name: str) -> None:
         compare_files(owner, str(folder), written.files, local_files(folder))
 
 
-def _staged(files: PosixFiles) -> list[Waste]:
+def _staged(files: PosixFiles) -> list[Entry]:
     found = []
     for run_id in files.names(files.uri(STAGING)):
         lock = run_lock(run_id)
         if not files.is_locked(lock):
             why = f"staged by a killed run{_requested(files, run_id)}"
-            found.append(_waste(files, files.uri(STAGING, run_id), why, lock))
+            found.append(_entry(files, files.uri(STAGING, run_id), why, lock))
+    return found
+
+
+def _held(files: PosixFiles) -> list[tuple[Entry, str | None]]:
+    """Return what gates held back, and why it is kept, if it is."""
+    found = []
     for run_id in files.names(files.uri(HELD)):
-        uri, why = files.uri(HELD, run_id), f"held back by a gate{_requested(files, run_id)}"
-        found.append(_waste(files, uri, why, run_lock(run_id)))
+        why = f"held back by a gate{_requested(files, run_id)}"
+        entry = _entry(files, files.uri(HELD, run_id), why, run_lock(run_id))
+        found.append((entry, _running(files, run_id)))
     return found
 
 
@@ -164,7 +182,7 @@ def _requested(files: PosixFiles, run_id: str) -> str:
     return "" if requested in (None, run_id) else f", requested as {requested}"
 
 
-def _unreferenced(files: PosixFiles, index: VersionIndex) -> list[Waste]:
+def _unreferenced(files: PosixFiles, index: VersionIndex) -> list[Entry]:
     """Return the directories of versions that nothing refers to."""
     found = []
     used = index.in_use()
@@ -176,50 +194,51 @@ def _unreferenced(files: PosixFiles, index: VersionIndex) -> list[Waste]:
             uri, version = place(files, unit, name), (unit, name)
             if files.path(uri).is_dir() and version not in used:
                 why = "a version that nothing refers to"
-                found.append(_waste(files, uri, why, lock_name(unit), version))
+                found.append(_entry(files, uri, why, lock_name(unit), version))
     return found
 
 
-def _unfinished(files: PosixFiles) -> list[Waste]:
+def _unfinished(files: PosixFiles) -> list[Entry]:
     """Return files that processes were writing when they were killed."""
     owners = {files.uri(RUNS, run_id): run_lock(run_id) for run_id in files.names(files.uri(RUNS))}
     owners |= {place(files, unit): lock_name(unit) for unit in units_on_disk(files)}
     return [
-        _waste(files, f"file:{path}", "written by a killed process, and not finished", lock)
+        _entry(files, f"file:{path}", "written by a killed process, and not finished", lock)
         for uri, lock in owners.items()
         for path in sorted(files.path(uri).glob("*.tmp"))
         if not files.is_locked(lock)
     ]
 
 
-def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[str, str, str | None]]:
-    """Yield what is stored: its URI, the run that made it, and why it is kept, if it is."""
+def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str | None]]:
+    """Yield what is stored, and why it is kept, if it is."""
     models, interactions = _needed(files, index)
+
+    def entry(uri: str, run_id: str, needed: str | None = None) -> tuple[Entry, str | None]:
+        why = "no version that is kept was made of it"
+        return _entry(files, uri, why, run_lock(run_id)), _running(files, run_id) or needed
+
     for model_id in files.names(files.uri("models")):
         uri = files.uri("models", model_id)
         manifest = _read(files, uri, ModelManifest.from_json)
-        run_id = manifest.run_id if manifest else model_id
         if model_id in models and manifest is not None:
             interactions.setdefault(
                 manifest.interactions_id, f"model {model_id} was trained on them"
             )
-        yield uri, run_id, _running(files, run_id) or models.get(model_id)
-    for name in files.names(files.uri("interactions")):
-        uri = files.uri("interactions", name)
-        prepared = _read(files, uri, InteractionsManifest.from_json)
-        run_id = prepared.run_id if prepared else name
-        yield uri, run_id, _running(files, run_id) or interactions.get(name)
-    for name in files.names(files.uri("rejects")):
-        uri = files.uri("interactions", name)
-        prepared = _read(files, uri, InteractionsManifest.from_json)
-        run_id = prepared.run_id if prepared else name
-        yield files.uri("rejects", name), run_id, _running(files, run_id) or interactions.get(name)
+        run_id = manifest.run_id if manifest else _maker(model_id)
+        yield entry(uri, run_id, models.get(model_id))
+    for kind in ("interactions", "rejects"):
+        for name in files.names(files.uri(kind)):
+            uri = files.uri("interactions", name)  # rejects have no manifest of their own
+            prepared = _read(files, uri, InteractionsManifest.from_json)
+            run_id = prepared.run_id if prepared else _maker(name)
+            yield entry(files.uri(kind, name), run_id, interactions.get(name))
     for run_id in files.names(files.uri("evaluations")):
-        yield files.uri("evaluations", run_id), run_id, _running(files, run_id)
+        yield entry(files.uri("evaluations", run_id), run_id)
     for kind in ("similar_items", "similar_users"):
         for day in files.names(files.uri(kind)):
             for run_id in files.names(files.uri(kind, day)):
-                yield files.uri(kind, day, run_id), run_id, _running(files, run_id)
+                yield entry(files.uri(kind, day, run_id), run_id)
 
 
 def _needed(files: PosixFiles, index: VersionIndex) -> tuple[dict[str, str], dict[str, str]]:
@@ -231,15 +250,40 @@ def _needed(files: PosixFiles, index: VersionIndex) -> tuple[dict[str, str], dic
             # A damaged one raises: what it was made of may be what mends it.
             manifest = read_manifest(files, version)
             models[manifest.model_id] = f"{unit}, run {version.run_id} was made with it"
+            # The model's own manifest may be damaged, and does not name those of the scoring.
+            for used in _made_from(manifest):
+                interactions[used] = f"{unit}, run {version.run_id} was made from them"
+    for run_id in files.names(files.uri(HELD)):
+        held = _read(files, files.uri(HELD, run_id), VersionManifest.from_json)
+        if held is not None:  # a retry of the run may publish it
+            models.setdefault(held.model_id, f"what a gate held back of run {run_id} needs it")
+            for used in _made_from(held):
+                interactions.setdefault(used, f"what a gate held back of run {run_id} needs them")
     for run_id in files.names(files.uri(RUNS)):
         run = read_run(files, run_id)
         if run is not None and files.is_locked(run_lock(run_id)):
             if run.model_id is not None:
                 models[run.model_id] = f"run {run_id} uses it"
-            newer = run.configuration["scoring"]["interactions"]
+            newer = _for_scoring(run.configuration)
             if newer is not None:
                 interactions[newer] = f"run {run_id} uses them"
     return models, interactions
+
+
+def _made_from(manifest: VersionManifest) -> list[str]:
+    """Return the interactions of a version: its model's, which may be damaged, and newer ones."""
+    newer = _for_scoring(manifest.configuration)
+    return [manifest.model.interactions_id, *([] if newer is None else [newer])]
+
+
+def _for_scoring(configuration: dict[str, Any]) -> str | None:
+    found: str | None = configuration.get("scoring", {}).get("interactions")
+    return found
+
+
+def _maker(stored_id: str) -> str:
+    """Return the run that made it by its id, which ends in a dash and what makes it unique."""
+    return stored_id.rpartition("-")[0] or stored_id
 
 
 def _running(files: PosixFiles, run_id: str) -> str | None:
@@ -259,11 +303,11 @@ def _is_complete(files: PosixFiles, run_id: str) -> bool:
     return run is not None and run.state == "complete"
 
 
-def _waste(
+def _entry(
     files: PosixFiles, uri: str, why: str, lock: str, version: tuple[Unit, str] | None = None
-) -> Waste:
+) -> Entry:
     bytes_, age = _size_and_age(files.path(uri))
-    return Waste(uri, why, lock, version, bytes_, age)
+    return Entry(uri, why, lock, version, bytes_, age)
 
 
 def _size_and_age(path: Path) -> tuple[int, float]:

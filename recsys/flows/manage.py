@@ -93,9 +93,9 @@ def clean(place: Place, *, yes: bool, stored: bool, min_age_days: float) -> None
         place.files, place.index, stored=stored, min_age=min_age_days * housekeeping.DAY
     )
     for one in found.waste:
-        print(f"{_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
-    for uri, reason in found.kept:
-        print(f"{'kept':>10}  {'':>10}  {uri}  {reason}")
+        _print_entry("delete", one)
+    for one in found.kept:
+        _print_entry("keep", one)
     total = _size(sum(one.bytes for one in found.waste))
     if not found.waste:
         print("nothing to clean")
@@ -104,6 +104,10 @@ def clean(place: Place, *, yes: bool, stored: bool, min_age_days: float) -> None
     else:
         deleted = housekeeping.clean(place.files, place.index, found.waste)
         print(f"deleted {len(deleted):,} of {len(found.waste):,}, {total} in all")
+
+
+def _print_entry(word: str, one: housekeeping.Entry) -> None:
+    print(f"{word:6}  {_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
 
 
 def _size(count: float) -> str:
@@ -137,7 +141,7 @@ def verify(place: Place) -> None:
 def execute(
     action: Callable[[Place], None], config: str | None, overrides: Sequence[str], *, debug: bool
 ) -> int:
-    """Do one of these and return the exit status (README: "Exit status")."""
+    """Do one of these and return the exit status (docs/reference/exit-statuses.md)."""
     logs.log_to_stderr(logging.WARNING)
     try:
         loaded = load_config(config, overrides)
@@ -146,6 +150,8 @@ def execute(
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
         index = open_index(files, loaded.publishing, lambda: None)
         action(Place(loaded, files, index))
+    except BrokenPipeError:
+        raise  # `recsys runs | head`: click ends quietly
     except Exception as error:
         if debug:
             logging.exception("the traceback, as --debug asks")

@@ -1,7 +1,8 @@
 """What can be refused before anything is read or trained: the same for every command.
 
-Sources are opened and their columns are looked at, but no row of them is read. An input in JSON is
-left out: Spark reads all of it to find its columns.
+Sources are opened and their columns are looked at, but no row of them is read. JSON is the
+exception, since Spark reads all of it to find the columns: lists in JSON are read, and ratings in
+JSON are not looked at here.
 """
 
 from collections.abc import Callable, Iterable
@@ -76,21 +77,23 @@ def scoring(
     if items.candidates is not None:
         candidates = items.candidates
         checks.append(lambda: read_pairs(spark, candidates, types))
-    if newer is not None and id_types is not None:
+    if newer is not None:
         checks.append(lambda: open_newer_pairs(job.store, newer, id_types))
     if model is not None:
         checks.append(lambda: open_pairs(job.store, model))
     _all(checks, found)
 
 
-def similar(job: Job, kind: str, model: ModelManifest, found: Complaints) -> None:
+def similar(job: Job, kind: str, model: ModelManifest | None, found: Complaints) -> None:
     """Look at what is published, and at the list of those whose neighbours are wanted."""
-    with found.collecting():
-        check_published(job, kind, model.id_types)
+    if model is not None:
+        with found.collecting():
+            check_published(job, kind, model.id_types)
     chosen: ItemList | UserIds | None = getattr(job.config.similar, kind)
     if chosen is None:
         return
-    name, type_ = (ITEM, model.id_types.item) if kind == ITEMS else (USER, model.id_types.user)
+    types = _TEXT if model is None else model.id_types
+    name, type_ = (ITEM, types.item) if kind == ITEMS else (USER, types.user)
     key = f"similar.{kind}"
     column = IdColumn(chosen.column, f"{key}.column", type_)
     with found.collecting():

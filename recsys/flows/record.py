@@ -10,7 +10,7 @@ from recsys.flows.manifest import Outcome, RunManifest, RunState, SparkSettings
 from recsys.model.listing import LATEST, latest_model
 from recsys.runtime.run import Run, versions
 from recsys.store.files import RUNS, Files
-from recsys.store.manifest import MANIFEST, ManifestError
+from recsys.store.manifest import MANIFEST, ManifestError, NewerManifestError
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,31 @@ def read_run(files: Files, run_id: str) -> RunManifest | None:
         return None
 
 
+def _earlier_attempt(files: Files, run_id: str) -> RunManifest | None:
+    """Return the manifest of an earlier attempt; None where there is none, or a damaged one.
+
+    Raises:
+        ConfigError: another version of this package wrote it, so this one must not replace it.
+    """
+    uri = files.uri(RUNS, run_id, MANIFEST)
+    try:
+        return RunManifest.from_json(files.read(uri))
+    except FileNotFoundError:
+        return None
+    except NewerManifestError as error:
+        raise ConfigError(f"--run-id: {uri}: {error}, or choose another run id") from error
+    except ManifestError as error:
+        log.warning("%s is damaged and will be written anew: %s", uri, error)
+        return None
+
+
 def recorded_date(files: Files, run_id: str) -> dt.date | None:
-    """Return the run date of an earlier attempt, so that a retry after midnight is still one."""
-    earlier = read_run(files, run_id)
+    """Return the run date of an earlier attempt, so that a retry after midnight is still one.
+
+    Raises:
+        ConfigError: the attempt was one of another version of this package.
+    """
+    earlier = _earlier_attempt(files, run_id)
     return None if earlier is None else dt.date.fromisoformat(earlier.run_date)
 
 
@@ -77,10 +99,10 @@ class RunRecord:
         """Return the manifest of an earlier attempt that finished, or None.
 
         Raises:
-            ConfigError: the run id is that of a finished run that was asked for something else, or
-                has the name of another one.
+            ConfigError: the run id is that of a finished run that was asked for something else, has
+                the name of another one, or is that of a run of another version of this package.
         """
-        earlier = read_run(self._files, self._run.run_id)
+        earlier = _earlier_attempt(self._files, self._run.run_id)
         if earlier is not None:
             self._about["requested_run_id"] = self._same_run(earlier)
             if (earlier.job, earlier.requested_model) == (self._about["job"], LATEST):

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ from recsys.publishing.manifest import (
     VersionManifest,
     VersionTables,
 )
-from recsys.publishing.publish import Judge, Staged, publish, retain, take_up_held
+from recsys.publishing.publish import REQUESTS, Judge, Staged, held_before, publish, retain
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
@@ -104,11 +104,14 @@ def _publish(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Version
     """Stage a version, or take up the one that a gate held back, and publish it."""
     files = job.store.files
     made_of = (model.model_id, job.config.fingerprint())
-    staged = take_up_held(files, unit, job.run.run_id, job.staging, made_of=made_of)
+    staged = held_before(files, unit, job.run.run_id, made_of=made_of)
     if staged is None:
         staged = _stage(job, model, unit)
     else:
         log.info("the lists that a gate held back are there: judging them again")
+        # The limits of the gates, above all, may be others by now.
+        now = staged.manifest.model_copy(update={"configuration": job.config.public()})
+        staged = replace(staged, manifest=now)
     judge = _judge(job, model, staged)
     stop_point("staged")
     with job.run.step("publish"):
@@ -120,15 +123,13 @@ class _Cohort:
     """Who is asked for, and how each user is served.
 
     Attributes:
-        requests: REQUESTS_SCHEMA, staged at `requests_uri`.
-        requests_uri: where they lie.
+        requests: REQUESTS_SCHEMA, staged.
         routed: ROUTED_SCHEMA, staged.
         candidates: what was found in `items.candidates`; None where it is not set.
         tasks: in how many parts to score.
     """
 
     requests: DataFrame
-    requests_uri: str
     routed: DataFrame
     candidates: CandidateCounts | None
     tasks: int
@@ -138,7 +139,7 @@ def _stage(job: Job, model: Model, unit: Unit) -> Staged:
     """Write a version beside the published ones."""
     uri, run = f"{job.staging}/version", job.run
     with run.step("cohort"):
-        cohort = _stage_cohort(job, model)
+        cohort = _stage_cohort(job, model, f"{uri}/{REQUESTS}")
         allowed = ranking.allowed_items(job.spark, model, job.config.items)
     with run.step("score"):
         writer = _Writer(job, model, unit, uri)
@@ -163,10 +164,10 @@ def _stage(job: Job, model: Model, unit: Unit) -> Staged:
         forced=False,
         failed_gates=[],
     )
-    return Staged(unit, run.run_id, uri, cohort.requests_uri, manifest)
+    return Staged(unit, run.run_id, uri, manifest)
 
 
-def _stage_cohort(job: Job, model: Model) -> _Cohort:
+def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     """Write down who is asked for and how each is served, so that all that follows agrees on it."""
     config, types = job.config, model.id_types
     pairs = _history(job, model)[0]
@@ -182,11 +183,10 @@ def _stage_cohort(job: Job, model: Model) -> _Cohort:
     found = None if rows is None else count_candidates(rows)
     if found is not None:
         log.info("candidates: %s", ", ".join(f"{n:,} {name}" for name, n in found))
-    requests_uri, schema = f"{job.staging}/requests", types.fill(REQUESTS_SCHEMA)
     asked = cohorts.requests(job.spark, config.cohort, types, pairs, rows)
     with reading(config.cohort.users):
         asked.write.parquet(requests_uri)
-    requests = job.store.read_table(requests_uri, schema)
+    requests = job.store.read_table(requests_uri, types.fill(REQUESTS_SCHEMA))
     cores = job.spark.sparkContext.defaultParallelism
     tasks = ranking.n_tasks(requests.count(), config.scoring.users_per_file, cores)
     routed = cohorts.route(
@@ -202,7 +202,7 @@ def _stage_cohort(job: Job, model: Model) -> _Cohort:
     )
     uri, schema = f"{job.staging}/routed", types.fill(ROUTED_SCHEMA)
     job.store.write_table(ranking.number_parts(routed, tasks), uri, schema)
-    return _Cohort(requests, requests_uri, job.store.read_table(uri, schema), found, tasks)
+    return _Cohort(requests, job.store.read_table(uri, schema), found, tasks)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -50,7 +51,7 @@ def check_published(job: Job, kind: str, id_types: IdTypes) -> None:
         for run_id in files.names(files.uri(table, day)):
             try:
                 found = job.spark.read.parquet(files.uri(table, day, run_id)).schema
-            except PySparkException as error:
+            except (PySparkException, Py4JJavaError) as error:
                 log.warning("%s of run %s: %s", table, run_id, spark_reason(error))
                 continue
             old = {field.name: field.dataType.simpleString() for field in found}

@@ -2,7 +2,7 @@
 
 import logging
 
-from recsys.errors import ModelError
+from recsys.errors import ModelError, OutputError
 from recsys.model.manifest import ModelManifest, read_model_manifest
 from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST, Part
@@ -43,7 +43,7 @@ class ModelSummary(Part):
 def list_models(files: Files) -> list[ModelSummary]:
     """Return the models of a root, the newest first (equally new ones by id, the last first).
 
-    Those that cannot be used come last.
+    Those whose manifest cannot be read come last.
     """
     found = [_summary(files, name) for name in files.names(files.uri(MODELS))]
     return sorted(found, key=_newness, reverse=True)
@@ -102,7 +102,7 @@ def _summary(files: Files, name: str) -> ModelSummary:
         manifest = read_model_manifest(files.read(f"{uri}/{MANIFEST}"), name)
     except FileNotFoundError:
         return ModelSummary(model_id=name, error=f"there is no {MANIFEST}")
-    except ModelError as error:
+    except (ModelError, OutputError) as error:  # or it is a file, or may not be read
         return ModelSummary(model_id=name, error=str(error))
     missing = _missing(files, uri, manifest)
     early = manifest.training.early_stopping

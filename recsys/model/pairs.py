@@ -26,13 +26,13 @@ def open_pairs(store: Store, model: ModelManifest) -> DataFrame:
     return open_prepared(store, place).pairs
 
 
-def open_newer_pairs(store: Store, interactions_id: str, id_types: IdTypes) -> DataFrame:
+def open_newer_pairs(store: Store, interactions_id: str, id_types: IdTypes | None) -> DataFrame:
     """Return interactions that were prepared after a model was trained (INTERACTIONS_SCHEMA).
 
     Args:
         store: the root.
         interactions_id: what `scoring.interactions` says.
-        id_types: the model's.
+        id_types: the model's; None where they are not known yet.
 
     Raises:
         ConfigError: they are not there, or have ids of other types.
@@ -44,7 +44,7 @@ def open_newer_pairs(store: Store, interactions_id: str, id_types: IdTypes) -> D
             f"{store.uri('interactions')}"
         )
     found = open_prepared(store, place)
-    if found.manifest.id_types != id_types:
+    if id_types is not None and found.manifest.id_types != id_types:
         raise ConfigError(
             f"scoring.interactions: {interactions_id} has {found.manifest.id_types}, expected the "
             f"model's: {id_types}"

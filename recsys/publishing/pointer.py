@@ -3,7 +3,7 @@
 `publications/<cohort>/<run_date>/current.json` is written last and replaced in one step, so that a
 reader who follows it sees recommendations, statuses and manifest of one run. On POSIX that is
 promised; HDFS's rename has the same semantics, and was not tried. Object stores without
-compare-and-set are refused (`recsys.publishing.publish.open_index`).
+compare-and-set are refused (`recsys.publishing.index.open_index`).
 """
 
 import logging

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 _WAIT = 120.0  # seconds for another publisher, who holds the lock for well under one
-_REQUESTS = "_requests"  # in a held version; no reader takes it for a table
+REQUESTS = "_requests"  # in a version that is not published; no reader takes it for a table
 
 # Returns the gates' verdicts on a staged version, beside what readers see now.
 Judge = Callable[[Version | None], Sequence[Verdict]]
@@ -42,17 +42,19 @@ class Staged:
     Attributes:
         unit: what it is to be the content of.
         run_id: whose it is.
-        uri: the directory with its tables.
-        requests: the directory with the requests that it answers, which is kept beside it where a
-            gate holds it back.
+        uri: the directory with its tables and with the requests that it answers.
         manifest: what is said of it.
     """
 
     unit: Unit
     run_id: str
     uri: str
-    requests: str
     manifest: VersionManifest
+
+    @property
+    def requests(self) -> str:
+        """The directory with the requests, which are not published."""
+        return f"{self.uri}/{REQUESTS}"
 
 
 def publish(
@@ -70,7 +72,8 @@ def publish(
         files: the root.
         index: says what readers see.
         staged: what to publish.
-        judge: returns the gates' verdicts on it, beside what readers see now (None: nothing).
+        judge: returns the gates' verdicts on it, beside what readers see now (None: nothing). It
+            is called again when another run was published meanwhile.
         alive: raises if this process must not publish any more.
         force: publish although a gate failed.
 
@@ -82,47 +85,17 @@ def publish(
     unit = staged.unit
     for _ in range(_ATTEMPTS):
         expected = index.current(unit)
-        before = expected or previous(index, unit)
-        check_columns(files, index, unit, staged.manifest.schemas)
-        verdicts = judge(before)
-        failed = [verdict for verdict in verdicts if verdict.state == "failed"]
-        manifest = staged.manifest.model_copy(
-            update={
-                "compared_with": before.run_id if before else None,
-                "gates": list(verdicts),
-                "forced": bool(failed),
-                "failed_gates": [verdict.gate for verdict in failed],
-            }
-        )
-        content = manifest.to_json()
-        files.replace(f"{staged.uri}/{MANIFEST}", content)
-        for verdict in failed:
-            log.warning("gate failed: %s", verdict)
-        if failed and not force:
-            raise _refusal(failed, hold(files, staged))
+        content = _judged(files, index, staged, judge, expected, force=force)
         stop_point("judged")
         check_stop()
         version = Version(
             unit, staged.run_id, dt.datetime.now(dt.UTC).isoformat(), _sha256(content)
         )
         try:
-            with files.lock(lock_name(unit), wait=_WAIT):
-                if index.current(unit) != expected:
-                    raise ConflictError(f"{unit}: another run was published meanwhile")
-                alive()
-                if not files.exists(files.uri(PUBLICATIONS, MARKER)):
-                    write_json(files, files.uri(PUBLICATIONS, MARKER), index.identity())
-                with unstoppable():  # a stop leaves it unplaced, or published
-                    _place(files, index, staged)
-                    stop_point("placed")
-                    alive()
-                    index.switch(version, expected=expected.run_id if expected else None)
+            _show(files, index, staged, version, expected, alive)
         except ConflictError as conflict:
             log.warning("%s: judging once more", conflict)
-            if not files.exists(staged.uri):  # placed, and not switched to
-                with unstoppable(), files.lock(lock_name(unit), wait=_WAIT):
-                    index.withdraw(unit, staged.run_id)
-                    files.move(place(files, unit, staged.run_id), staged.uri)
+            _take_back(files, index, staged)
             continue
         stop_point("switched")
         files.delete(files.uri(HELD, staged.run_id))  # of an attempt that a gate stopped
@@ -133,6 +106,68 @@ def publish(
     )
 
 
+def _judged(
+    files: Files,
+    index: VersionIndex,
+    staged: Staged,
+    judge: Judge,
+    current: Version | None,
+    *,
+    force: bool,
+) -> bytes:
+    """Judge what is staged, and return the content of its manifest, which says the verdicts."""
+    before = current or previous(index, staged.unit)
+    check_columns(files, index, staged.unit, staged.manifest.schemas)
+    verdicts = judge(before)
+    failed = [verdict for verdict in verdicts if verdict.state == "failed"]
+    manifest = staged.manifest.model_copy(
+        update={
+            "compared_with": before.run_id if before else None,
+            "gates": list(verdicts),
+            "forced": bool(failed),
+            "failed_gates": [verdict.gate for verdict in failed],
+        }
+    )
+    content = manifest.to_json()
+    files.replace(f"{staged.uri}/{MANIFEST}", content)
+    for verdict in failed:
+        log.warning("gate failed: %s", verdict)
+    if failed and not force:
+        raise _refusal(failed, _hold(files, staged))
+    return content
+
+
+def _show(
+    files: Files,
+    index: VersionIndex,
+    staged: Staged,
+    version: Version,
+    expected: Version | None,
+    alive: Callable[[], None],
+) -> None:
+    """Place a version and switch to it, unless another one than expected is current."""
+    with files.lock(lock_name(staged.unit), wait=_WAIT):
+        if index.current(staged.unit) != expected:
+            raise ConflictError(f"{staged.unit}: another run was published meanwhile")
+        alive()
+        if not files.exists(files.uri(PUBLICATIONS, MARKER)):
+            write_json(files, files.uri(PUBLICATIONS, MARKER), index.identity())
+        with unstoppable():  # a stop leaves it unplaced, or published
+            _place(files, index, staged)
+            stop_point("placed")
+            alive()
+            index.switch(version, expected=expected.run_id if expected else None)
+
+
+def _take_back(files: Files, index: VersionIndex, staged: Staged) -> None:
+    """Return a version that was placed, and not switched to, to where it was staged."""
+    if files.exists(staged.uri):
+        return
+    with unstoppable(), files.lock(lock_name(staged.unit), wait=_WAIT):
+        index.withdraw(staged.unit, staged.run_id)
+        files.move(place(files, staged.unit, staged.run_id), staged.uri)
+
+
 def _place(files: Files, index: VersionIndex, staged: Staged) -> None:
     target = place(files, staged.unit, staged.run_id)
     if files.exists(target):
@@ -141,6 +176,7 @@ def _place(files: Files, index: VersionIndex, staged: Staged) -> None:
         if (staged.unit, staged.run_id) in index.in_use():
             raise OutputError(f"{target} is a published version already; choose another run id")
         files.delete(target)
+    files.delete(staged.requests)
     files.move(staged.uri, target)
 
 
@@ -157,25 +193,27 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def hold(files: Files, staged: Staged) -> str:
+def _hold(files: Files, staged: Staged) -> str:
     """Keep what was staged, for inspection and for another attempt of the run."""
     held = files.uri(HELD, staged.run_id)
-    files.delete(held)
-    files.move(staged.uri, held)
-    files.move(staged.requests, f"{held}/{_REQUESTS}")
+    if staged.uri != held:
+        files.delete(held)
+        files.move(staged.uri, held)
     return held
 
 
-def take_up_held(
-    files: Files, unit: Unit, run_id: str, staging: str, *, made_of: tuple[str, str]
+def held_before(
+    files: Files, unit: Unit, run_id: str, *, made_of: tuple[str, str]
 ) -> Staged | None:
-    """Stage again what a gate held back in an earlier attempt of a run; None where there is none.
+    """Return what a gate held back in an earlier attempt of a run; None where there is nothing.
+
+    It stays where it is held until it is published, so that nothing is lost if this attempt ends
+    before that.
 
     Args:
         files: the root.
         unit: what is to be published.
         run_id: of the run.
-        staging: the run's staging directory.
         made_of: the model id and the configuration's hash that it must have been made of.
     """
     held = files.uri(HELD, run_id)
@@ -185,12 +223,8 @@ def take_up_held(
         return None
     found = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
     same = (manifest.model_id, manifest.configuration_hash) == made_of and found == unit
-    if not same or not files.exists(f"{held}/{_REQUESTS}"):
-        return None
-    staged = Staged(unit, run_id, f"{staging}/version", f"{staging}/requests", manifest)
-    files.move(f"{held}/{_REQUESTS}", staged.requests)
-    files.move(held, staged.uri)
-    return staged
+    staged = Staged(unit, run_id, held, manifest)
+    return staged if same and files.exists(staged.requests) else None
 
 
 def retain(

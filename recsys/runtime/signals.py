@@ -137,8 +137,10 @@ def supervised(work: Callable[[], T], cancel: Callable[[], None]) -> T:
 def interruptible(work: Callable[[], T]) -> T:
     """Do pure computation in a thread of its own, and leave it alone when a stop is requested.
 
-    An epoch of LightFM is one call into C, for half a minute; nothing in it can check.
+    An epoch of LightFM is one call into C, for half a minute; nothing in it can check. On little
+    data it ends before this thread looks, so the check stands before it as well.
     """
+    check_stop()
     call = _Call(work)
     while not call.ended(within=_POLL):
         check_stop()

@@ -147,7 +147,7 @@ class LocalModel:
         return ids
 
     def _id(self, value: object) -> Any:
-        """Return an id of the model's type, or None; as `ratings.convert_id` has it."""
+        """Return an id of the model's type, or None; as `recsys.ingest.ids.convert_id` has it."""
         text = "" if value is None else str(value)
         if not text.strip() or "\ufffd" in text or not _is_unicode(text):
             return None

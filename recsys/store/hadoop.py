@@ -22,7 +22,7 @@ _PIECE = 4 * 2**20
 
 
 class HadoopFiles:
-    """A root on one of Hadoop's file systems; see `recsys.store.posix.Files` for the methods.
+    """A root on one of Hadoop's file systems; see `recsys.store.files.Files` for the methods.
 
     A lock is a file that is created exclusively, and outlives a process that is killed.
     """
@@ -121,15 +121,18 @@ class HadoopFiles:
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
         path = self._path(self.uri(LOCKS, name))
-        deadline = time.monotonic() + wait
+        deadline, released = time.monotonic() + wait, False
         while True:
             try:
                 self._fs.create(path, False).close()
                 break
             except Py4JJavaError as error:
-                # FileAlreadyExistsException or AlreadyBeingCreatedException: somebody holds it.
-                if "Already" not in error.java_exception.getClass().getSimpleName():
+                was_released, released = released, not self.exists(path.toString())
+                if was_released and released:  # twice in a row: nobody holds it
                     raise _refused("write", path.toString(), error) from error
+                if released:
+                    check_stop()
+                    continue
             check_stop()
             if time.monotonic() >= deadline:
                 raise ConflictError(

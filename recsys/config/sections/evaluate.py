@@ -33,18 +33,19 @@ class Split(Section):
     is the later one); users with at most last_n + validation_last_n pairs have none in train.
     `time`: all pairs from a day on."""
     test_share: PartialShare = 0.25
-    """For `random`, `by_user` and `by_item`: the share of the test part. Both shares together are
-    less than 1."""
+    """For `random`, `by_user` and `by_item`: the share of the test part. Together with
+    `validation_share` it is less than 1. 0: there is none."""
     validation_share: PartialShare = 0.0
-    """For `random`, `by_user` and `by_item`: the share of the validation part."""
+    """For `random`, `by_user` and `by_item`: the share of the validation part. 0: there is none."""
     last_n: PositiveInt = 10
     """For `last_n`: the number of each user's latest pairs that are test."""
     validation_last_n: Annotated[int, Field(ge=0)] = 0
-    """For `last_n`: the number of pairs before those that are validation."""
+    """For `last_n`: the number of each user's pairs before those that are validation. 0: there is
+    none."""
     test_since: dt.date | None = None
     """For `time`: the first day of test (UTC)."""
     validation_since: dt.date | None = None
-    """For `time`: the first day of validation (UTC). null: no validation."""
+    """For `time`: the first day of validation (UTC), before `test_since`. null: there is none."""
     seed: Seed = 42
     """For `random`, `by_user` and `by_item`: the seed of the draw."""
 

@@ -24,14 +24,15 @@ class Columns(Section):
     """The names of the columns. A CSV file without a header has `_c0`, `_c1` and so on."""
 
     user: NonEmpty = "user_id"
-    """The ids of the users."""
+    """The column of the user ids."""
     item: NonEmpty = "item_id"
-    """The ids of the items."""
+    """The column of the item ids."""
     rating: NonEmpty | None = None
-    """The ratings. Without this column every row counts as a rating of 1."""
+    """The column of the ratings. null: every row counts as a rating of 1."""
     timestamp: NonEmpty | None = None
-    """The timestamps. They are needed by `deduplication.policy` `last` and `first`, by the date
-    window of `filters`, and by `evaluation.split.kind` `last_n` and `time`."""
+    """The column of the timestamps. null: there is none. It is needed by `deduplication.policy`
+    `last` and `first`, by the date window of `filters`, by
+    `training.sample_weights.half_life_days`, and by `evaluation.split.kind` `last_n` and `time`."""
 
 
 class InputIdTypes(Section):
@@ -67,7 +68,8 @@ class RowChecks(Section):
     rating_max: Finite | None = None
     """Higher ratings are rejected. null: no limit."""
     max_rejected_share: Share = 0.2
-    """The job stops before training if a larger share of the rows was rejected."""
+    """The job stops before training if a larger share of the rows was rejected. Raise it if you
+    know why so many rows of your input cannot be used."""
 
     def contradictions(self) -> Iterator[str]:
         """Compare the bounds."""
@@ -95,16 +97,17 @@ class Filters(Section):
     """Ratings from here on are positive. null: all are. Lower ratings are left out for the losses
     `warp`, `bpr` and `warp-kos`, and are negatives for `logistic`."""
     since: dt.date | None = None
-    """The first day of the timestamps that training uses (UTC, included)."""
+    """The first day of the timestamps that training uses (UTC, included). null: no limit."""
     until: dt.date | None = None
-    """The last day of the timestamps that training uses (UTC, included)."""
+    """The last day of the timestamps that training uses (UTC, included). null: no limit."""
     last_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    """Use this many days up to the run date, which is included. It replaces `since` and `until`."""
+    """Use this many days up to the run date, which is included. It is set instead of `since` and
+    `until`. null: no limit."""
     min_user_interactions: PositiveInt = 1
     """Leave out users with fewer pairs. Users and items are left out in turn until all that remain
     have enough."""
     min_item_interactions: PositiveInt = 1
-    """Leave out items with fewer pairs."""
+    """Leave out items with fewer pairs, in turn with the users."""
 
     def contradictions(self) -> Iterator[str]:
         """Compare the days."""

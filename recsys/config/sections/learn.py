@@ -20,21 +20,23 @@ class Memory(Section):
     """How much memory the driver may use."""
 
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The job refuses to collect more than this share of the driver's memory. That is the limit of
-    the control group or the machine's memory, whichever is smaller, minus the JVM's heap."""
+    """The job refuses to collect more than this share of the driver's memory. The driver's memory
+    is the limit of the control group or the machine's memory, whichever is smaller, minus the JVM's
+    heap. Lower it if other programs need memory on the same machine."""
 
 
 class SampleWeights(Section):
     """How much each pair counts. A pair's weight is the product of these, scaled to a mean of 1."""
 
     rating: Literal["none", "linear", "log", "capped"] = "log"
-    """`none`, or a weight from the rating (or sum, or count) of a positive pair, which must not be
-    negative: `linear`, `log` (of 1 + rating) or `capped`. Negative pairs get the mean weight of the
-    positive ones."""
+    """The weight of a positive pair by its rating (or sum, or count), which must not be below 0:
+    `linear`, `log` (of 1 + rating), `capped`, or `none` for equal weights. Negatives get the mean
+    weight of the positives."""
     cap: PositiveFloat | None = None
-    """For `capped`: the largest weight."""
+    """For `capped`: the largest weight that a rating gives."""
     half_life_days: PositiveFloat | None = None
-    """A pair that is this many days older counts half as much. null: age has no effect."""
+    """A pair that is this many days older counts half as much. Set it if tastes change. null: age
+    has no effect."""
     user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
     """From 0 to 1. Each pair of a user with n pairs counts n ** -user_exponent, so that users with
     long histories do not outweigh the others. 0: all pairs count the same. 1: all users do."""
@@ -56,7 +58,7 @@ class SampleWeights(Section):
 
 
 class EarlyStopping(Section):
-    """How the best epoch is found. null: train for `training.epochs`.
+    """How the best epoch is found. null: train for `training.epochs`, in half the time or less.
 
     A part of the pairs is held out. Training stops when lists for that part get no better, and
     keeps the best epoch.
@@ -65,18 +67,19 @@ class EarlyStopping(Section):
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share of each item's positive pairs that is held out."""
     k: PositiveInt = 10
-    """The length of the lists that are judged, by nDCG."""
+    """The length of the lists that are judged. The metric is nDCG."""
     every: PositiveInt = 2
-    """Judge every so many epochs, and always the last one. Larger numbers save time."""
+    """The number of epochs from one judgement to the next. The last epoch is always judged. Larger
+    numbers save time."""
     smoothing: PositiveInt = 3
-    """Compare the mean of this many successive values, so that a single lucky one does not
+    """The number of successive values whose mean is compared, so that a single lucky value does not
     decide."""
     patience: PositiveInt = 10
     """Stop after this many epochs without a better value. A small number may stop at an early
     dip."""
     max_users: PositiveInt = 5000
-    """Judge the lists of at most this many users, drawn by the seed. With few users the curve is
-    rough, and the kept epoch may not be the best."""
+    """The largest number of users whose lists are judged, drawn by the seed. With few users the
+    curve is rough, and the kept epoch may not be the best."""
     refit: bool = True
     """Train again on all pairs, for as many epochs as were best and some more, because there are
     more pairs (a quarter more epochs for a share of 0.2). false: keep the model of the best epoch,
@@ -87,9 +90,12 @@ class Training(Section):
     """The hyperparameters of LightFM, under its own names, and how it is run."""
 
     loss: Literal["warp", "bpr", "warp-kos", "logistic"] = "warp"
-    """`warp`, `bpr`, `warp-kos` or `logistic`."""
+    """The loss that training minimizes. `warp` looks for negatives that score too high, and so
+    improves the top of the lists. `bpr` takes negatives at random. `warp-kos` is `warp` with the
+    k-th best of several positives; it takes no sample weights. `logistic` tells positives from
+    negatives; only its lists have probabilities."""
     no_components: PositiveInt = 128
-    """The size of the embeddings."""
+    """The size of the embeddings. Larger ones need more data, memory and time."""
     epochs: PositiveInt = 80
     """The number of epochs. With early stopping, the largest number; the training on all pairs that
     follows may take more, because there are more pairs."""
@@ -97,21 +103,23 @@ class Training(Section):
     """The model is the exponential moving average of its states after each epoch. A state counts
     this many times as much as the one an epoch later. 0: the model is the last state."""
     learning_schedule: Literal["adagrad", "adadelta"] = "adagrad"
-    """`adagrad` or `adadelta`."""
+    """The rule that sets the size of the steps: `adagrad`, with `learning_rate`, or `adadelta`,
+    with `rho` and `epsilon`."""
     learning_rate: PositiveFloat = 0.02
-    """For `adagrad`. 0.02 to 0.05 work well; 0.25 ruins a WARP model. For `logistic` with drawn
-    negatives 0.1 works well; with 0.02 early stopping ends the training before it has learned
-    much."""
+    """For `adagrad`: the size of the first steps. 0.02 to 0.05 work well; 0.25 ruins a WARP
+    model. For `logistic` with drawn negatives 0.1 works well; with 0.02 early stopping ends the
+    training before it has learned much."""
     rho: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """For `adadelta`."""
+    """For `adadelta`: the coefficient of its moving averages. Larger values remember more steps."""
     epsilon: PositiveFloat = 1e-6
-    """For `adadelta`."""
+    """For `adadelta`: a small number that keeps it from dividing by zero."""
     item_alpha: NonNegativeFloat = 1e-5
-    """The L2 penalty on item embeddings."""
+    """The L2 penalty on item embeddings. Raise it if the model overfits."""
     user_alpha: NonNegativeFloat = 1e-5
-    """The L2 penalty on user embeddings."""
+    """The L2 penalty on user embeddings. Raise it if the model overfits."""
     max_sampled: PositiveInt = 50
-    """The largest number of negatives that WARP tries for each positive."""
+    """For `warp` and `warp-kos`: the largest number of negatives that are tried for each positive.
+    More of them help on sparse data and take more time."""
     negatives_per_positive: PositiveInt = 5
     """For `logistic` on data without negatives: the number of items that are drawn as negatives for
     each positive pair, anew in each epoch, from the items that the user has no pair with. More of
@@ -124,9 +132,10 @@ class Training(Section):
     early_stopping: EarlyStopping | None = EarlyStopping()
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
-    seed give the same model, bit for bit. With more threads they do not."""
+    seed give the same model, bit for bit. More threads are faster, and the
+    model is a little different each time."""
     seed: Seed = 42
-    """The seed of the training."""
+    """The seed of everything that training draws."""
     max_embedding_norm: PositiveFloat = 100.0
     """The job stops when an embedding is longer than this, because the model has diverged. Good
     models stay below 15, diverged ones reach thousands."""

@@ -32,29 +32,31 @@ class Gates(Section):
     """
 
     min_full_lists: Share | None = 0.9
-    """The share of users with a valid id who get all `scoring.k` items, or all that are left for
-    them. It does not apply with `items.candidates`."""
+    """The smallest share of users with a valid id who get all `scoring.k` items, or all that are
+    left for them. Not applied with `items.candidates`."""
     min_coverage: Share | None = 0.01
-    """The number of different items in lists made with the model, divided by the number of items
-    that may be recommended, or by the rows of these lists where those are fewer. It does not apply
-    with `items.candidates`."""
+    """The smallest coverage: the number of different items in lists made with the model, divided by
+    the number of items that may be recommended, or by the rows of these lists where those are
+    fewer. Not applied with `items.candidates`."""
     max_top_item: Share | None = 0.9
-    """The share of the lists made with the model that contain the most frequent item. It does not
-    apply with `items.candidates`, or if fewer than ten times `scoring.k` items may be
-    recommended."""
+    """The largest share of the lists made with the model that contain the same item. Not applied
+    with `items.candidates`, or if fewer than ten times `scoring.k` items may be recommended."""
     min_overlap: Share | None = 0.05
-    """The share of a user's items that were in the lists published before (of this day, or else of
-    the cohort's day before), as a mean over users who have a list made with the model in both. It
-    applies where `max_top_item` does. A lower value suggests that something is mixed up."""
+    """The smallest overlap: the share of a user's items that were in their list published before
+    (of this day, or else of the cohort's day before), as a mean over users who have a list made
+    with the model in both. A lower overlap suggests that something is mixed up. Not applied where
+    `max_top_item` is not."""
     max_overlap: Share | None = 0.999
-    """The same share. A higher value suggests that results are frozen, if the model was trained on
-    other numbers of interactions, users or items."""
+    """The largest overlap, as in `min_overlap`. A higher overlap suggests that results are frozen.
+    Applied only if the model was trained on other numbers of interactions, users or items than the
+    one before."""
     min_to_popularity: NonNegativeFloat | None = 1.0
-    """The validation metric of early stopping, divided by that of popularity on the same users. It
-    does not apply to models without early stopping."""
+    """The smallest ratio of the validation metric of early stopping to that of popularity on the
+    same users. The default is 1.0 because a model that does not beat popularity is not worth
+    publishing. Not applied to models without early stopping."""
     min_to_published: NonNegativeFloat | None = 0.8
-    """The validation metric of early stopping, divided by that of the published model in its own
-    training. It applies if both were measured in the same way: metric, share held out,
+    """The smallest ratio of the validation metric of early stopping to that of the published model
+    in its own training. Applied only if both were measured in the same way: metric, share held out,
     deduplication, and filters apart from the date window."""
     min_users: PositiveInt = 100
     """Coverage, the most frequent item and overlap are not judged for fewer users than this."""
@@ -80,8 +82,8 @@ class Publishing(Section):
     """`parquet`: directories, and a pointer that names the current one. `iceberg`: tables of a
     catalog."""
     keep_versions: PositiveInt = 3
-    """For each cohort and run date, keep this many of the latest versions. The current one is
-    always kept."""
+    """For each cohort and run date, keep this many of the latest versions, and always the current
+    one. A version that is kept can be rolled back to."""
     keep_run_dates: PositiveInt | None = None
     """For each cohort, keep this many of the latest run dates. null: all."""
     iceberg: Iceberg = Iceberg()

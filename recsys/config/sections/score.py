@@ -32,7 +32,7 @@ class UserList(UserIds):
     """For users whom the model does not know: a column with arrays of item ids that they like."""
     liked_weights: NonEmpty | None = None
     """A column with arrays of the weights of these items. A null array: all weigh the same. An item
-    without a positive weight is left out of the list, and does not count as liked."""
+    whose weight is not positive is left out of the list, and does not count as liked."""
 
 
 class ItemList(Source):
@@ -59,12 +59,12 @@ class Cohort(Section):
     """Who gets recommendations."""
 
     name: Annotated[str, Field(pattern=COHORT_PATTERN)] = "all"
-    """The cohort's name, a part of the output's path: a-z, 0-9, _ and -, beginning with a
-    letter."""
+    """The cohort's name, a part of the output's path: a-z, 0-9, _ and -, beginning with a letter.
+    Give each cohort a name of its own."""
     users: UserList | None = None
-    """A table of users. null: all users of the interactions that the model was trained on or, if
-    `items.candidates` is set, all users of that table. Every requested id gets a row in the status
-    table."""
+    """A table of the users who are asked for. null: all users of the interactions that the model
+    was trained on or, if `items.candidates` is set, all users of that table. Every requested id
+    gets a row in the status table."""
     sample: PositiveInt | None = None
     """Only this many users, drawn by the seed. null: all."""
     seed: Seed = 42
@@ -77,7 +77,7 @@ class Titles(Section):
     format: Literal["csv", "parquet"] = "csv"
     """`csv` or `parquet`."""
     path: NonEmpty | None = None
-    """A local path."""
+    """A path on this machine."""
     options: Options = Field(default={})
     """For CSV: `header`, `sep` or `delimiter`, `quote`, `escape` and `encoding`, with Spark's
     meaning."""
@@ -115,14 +115,15 @@ class Scoring(Section):
     known users too, so that what they like since the training counts (see `interactions`).
     `none`: nobody."""
     fallback: Literal["popular", "none"] = "popular"
-    """What users get who have no list otherwise: `popular` (the items that most users liked) or
+    """What users get who would have no list: `popular` (the items that most users liked) or
     `none`."""
     interactions: StoredId | None = None
     """The id of interactions that a later run has prepared in the same root
     (`interactions/<id>`). Their items count as seen, and new users are folded in from them. null:
     only the interactions that the model was trained on."""
     users_per_file: PositiveInt = 25_000
-    """Users per output file and scoring task."""
+    """The largest number of users in an output file and a scoring task. A smaller number makes more
+    files and tasks."""
 
 
 class Similar(Section):
