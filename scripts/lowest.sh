@@ -1,56 +1,52 @@
 #!/usr/bin/env bash
-# One whole job and the tests without Spark, with the lowest versions that pyproject.toml admits.
+# Whole jobs, as Parquet and as Iceberg tables, and the quick tests, with the lowest versions that
+# pyproject.toml admits.
 # usage: bash scripts/lowest.sh
 #
-# It makes .venv-lowest anew, which takes some minutes; CI does not run it. When it fails, raise the
-# lower bound in pyproject.toml to what works.
+# It makes .venv-lowest anew, which takes minutes and needs the package index; so CI does not run it.
+# What passed is written to scripts/lowest.txt, and a test compares that with the bounds in
+# pyproject.toml: whoever changes a bound runs this. When it fails, raise the bound to what works.
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 
-python - > .venv-lowest.txt <<'PYTHON'
-import re
-import tomllib
-from pathlib import Path
-
-project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-groups = [project["dependencies"], *(project["optional-dependencies"][g] for g in ("iceberg",))]
-for requirement in (one for group in groups for one in group):
-    found = re.match(r"([\w.-]+(?:\[[\w,.-]+\])?)\s*(?:>=|==)\s*([\w.]+)", requirement)
-    name, version = found.groups()
-    print(f"{name.split('[')[0]}=={version}")
-PYTHON
 rm -rf .venv-lowest
 python3 -m venv .venv-lowest
-.venv-lowest/bin/pip install -q --use-pep517 --disable-pip-version-check -c .venv-lowest.txt \
-    ".[iceberg]" pytest hypothesis pytrec-eval-terrier
-lowest="$PWD/.venv-lowest/bin"
+lowest="$PWD/.venv-lowest/bin" found="$PWD/.venv-lowest/found.txt"
+install=("$lowest/pip" install -q --use-pep517 --disable-pip-version-check)
+"${install[@]}" uv # only finds the versions: pip has already built two of these packages for .venv
+"$lowest/uv" pip compile -q --no-header --no-annotate --resolution lowest-direct \
+    --python "$lowest/python" --extra iceberg pyproject.toml > "$found"
+"${install[@]}" --no-deps -r "$found" .
+"${install[@]}" -c <(grep -iE '^(pytest|hypothesis|pytrec_eval-terrier)==' scripts/constraints.txt) \
+    pytest hypothesis pytrec-eval-terrier
+"$lowest/pip" check --disable-pip-version-check
+
+export PATH="$lowest:$PATH"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$lowest/python" - "$work" <<'PYTHON'
+python - > "$work/ratings.csv" <<'PYTHON'
 import random
-import sys
-from pathlib import Path
 
-chance, lines = random.Random(7), ["user,item,rating,timestamp"]
+chance = random.Random(7)
+print("user,item,rating,timestamp")
 for _ in range(900):
     user, item = chance.randrange(30), chance.randrange(40)
-    lines.append(f"u{user:03},i{item:03},{5 if (user + item) % 2 == 0 else 2},100")
-Path(sys.argv[1], "ratings.csv").write_text("\n".join(lines) + "\n")
-Path(sys.argv[1], "c.yaml").write_text(
-    "root: out\n"
-    "input: {path: ratings.csv, options: {header: true}, columns: {user: user, item: item, "
-    "rating: rating, timestamp: timestamp}}\n"
-    "training: {epochs: 4, no_components: 8, threads: 1}\n"
-    "gates: {min_to_popularity: null, min_full_lists: null}\n"
-    "spark: {spark.driver.memory: 1g, spark.ui.enabled: false}\n"
-)
+    print(f"u{user:03},i{item:03},{5 if (user + item) % 2 == 0 else 2},100")
 PYTHON
-cd "$work"
-PATH="$lowest:$PATH" "$lowest/recsys" run --config c.yaml --run-id lowest
-PATH="$lowest:$PATH" "$lowest/recsys" run --config c.yaml --run-id lowest-iceberg \
-    --set root=out2 --set publishing.format=iceberg
-cd - > /dev/null
-"$lowest/python" -m pytest -q tests/test_topk.py tests/test_config.py tests/test_metrics.py \
-    tests/test_early_stopping.py tests/test_publishing.py -k "not spark"
-echo "the lowest versions work:"
-cat .venv-lowest.txt
+cat > "$work/c.yaml" <<'YAML'
+input:
+  path: ratings.csv
+  options: {header: true}
+  columns: {user: user, item: item, rating: rating, timestamp: timestamp}
+training: {epochs: 4, no_components: 8, threads: 1}
+gates: {min_to_popularity: null, min_full_lists: null}
+spark: {spark.driver.memory: 1g, spark.ui.enabled: false}
+YAML
+# From another directory, so that the installed package runs and not the checkout.
+for format in parquet iceberg; do
+    (cd "$work" && recsys run --config c.yaml --run-id lowest --set "root=$format" --set "publishing.format=$format")
+done
+python -m pytest -q -p no:cacheprovider -m "not spark and not process" \
+    tests/test_{build,cohorts,config,early_stopping,local,matrices,metrics,model,publishing,topk,training}.py
+cp "$found" scripts/lowest.txt
+echo "the lowest versions work; they are in scripts/lowest.txt"
