@@ -18,9 +18,7 @@ case ${1:-} in
         ;;
     coverage)
         shift
-        rm -rf .coverage
         python -m coverage run -m pytest "$@"
-        python -m coverage combine -q
         python -m coverage report
         ;;
     *) python -m pytest "$@" ;;
