@@ -122,6 +122,9 @@ def test_a_retry_judges_again_what_a_gate_held_back_and_makes_nothing_again(
     found = {path.name: path.stat().st_mtime_ns for path in version.rglob("*.parquet")}
     assert found == held
     assert not (tmp_path / "out/held/r2").exists()
+    # It was made under one limit, and published under another.
+    published = read_recommendations(str(tmp_path / "out")).manifest
+    assert (published.run_id, published.configuration["gates"]["max_top_item"]) == ("r2", 0.9)
     # Lists that were made otherwise are made anew.
     with pytest.raises(GateError):
         run("score", run_id="r3", gates=strict, **again)

@@ -12,11 +12,12 @@ import pytest
 
 from recsys import read_recommendations
 from recsys.config.sections import Publishing
-from recsys.errors import ConfigError, ConflictError, GateError, OutputError
+from recsys.errors import ConfigError, ConflictError, GateError, OutputError, Terminated
 from recsys.publishing.index import open_index, previous, published_before
 from recsys.publishing.maintenance import rollback
+from recsys.publishing.manifest import Verdict, VersionManifest
 from recsys.publishing.pointer import Pointers, lock_name
-from recsys.publishing.publish import publish, retain
+from recsys.publishing.publish import held_before, publish, retain
 from recsys.publishing.versions import HELD, Unit, Version, place, read_manifest
 from recsys.store.files import LOCKS
 from recsys.store.posix import PosixFiles
@@ -334,6 +335,31 @@ def test_what_a_gate_holds_back_is_kept_for_inspection_and_changes_nothing(
     held = files.path(files.uri(HELD, "r2", "manifest.json")).read_text()
     assert '"gate": "coverage"' in held
     assert read(files).run_id == "r1"
+
+
+def test_what_a_gate_held_back_is_judged_in_place_and_survives_a_stop(files: PosixFiles) -> None:
+    with pytest.raises(GateError):
+        publish_version(files, UNIT, "r1", judge=Judge(["coverage"]))
+    held = files.path(files.uri(HELD, "r1"))
+    before = tree(held)
+    manifest = VersionManifest.from_json((held / "manifest.json").read_bytes())
+    made_of = (manifest.model_id, manifest.configuration_hash)
+    for other in (("m0", made_of[1]), (made_of[0], "0" * 64)):
+        assert held_before(files, UNIT, "r1", made_of=other) is None
+    assert held_before(files, NEXT, "r1", made_of=made_of) is None
+    staged = held_before(files, UNIT, "r1", made_of=made_of)
+    assert staged is not None
+
+    def stop(before: Version | None) -> list[Verdict]:
+        raise Terminated("stopped by SIGTERM")
+
+    with pytest.raises(Terminated):
+        publish(files, Pointers(files), staged, stop, alive=lambda: None)
+    assert tree(held) == before
+    publish(files, Pointers(files), staged, Judge(), alive=lambda: None)
+    assert (current(files), held.exists()) == ("r1", False)
+    assert read(files).manifest.failed_gates == []
+    assert files.names(place(files, UNIT, "r1")) == ["manifest.json", "recommendations", "status"]
 
 
 def test_force_publishes_and_records_which_gates_failed(files: PosixFiles) -> None:
