@@ -356,6 +356,9 @@ def test_what_a_gate_held_back_is_judged_in_place_and_survives_a_stop(files: Pos
     with pytest.raises(Terminated):
         publish(files, Pointers(files), staged, stop, alive=lambda: None)
     assert tree(held) == before
+    with pytest.raises(GateError):
+        publish(files, Pointers(files), staged, Judge(["overlap"]), alive=lambda: None)
+    assert tree(held).keys() == before.keys()
     publish(files, Pointers(files), staged, Judge(), alive=lambda: None)
     assert (current(files), held.exists()) == ("r1", False)
     assert read(files).manifest.failed_gates == []
