@@ -1,6 +1,8 @@
 """The house keeps its measures: modules and functions stay small, every room says what it is."""
 
 import ast
+import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +65,47 @@ def test_jobs_are_scripts_that_nothing_imports_and_that_only_call_the_command_li
         imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         assert imported == ["recsys.cli"], path
         assert len(path.read_text().splitlines()) < 12
+
+
+# What is written about the house
+
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(
+        path
+        for room in ("recsys", "scripts", "jobs", "conf", "tests")
+        for path in sorted((ROOT / room).rglob("*"))
+        if path.suffix in (".py", ".sh", ".yaml") and path != Path(__file__)
+    ),
+]
+# Properties of Iceberg's snapshots, which are written like modules.
+PROPERTIES = {"operation", "run", "cohort", "published", "manifest"}
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of something in one."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[n:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+def test_names_and_paths_that_are_written_somewhere_are_there() -> None:
+    wrong = []
+    for page in TEXTS:
+        text = page.read_text(encoding="utf-8")
+        names = re.findall(r"`(recsys(?:\.\w+)+)", text)
+        paths = re.findall(
+            r"(?<![\w/.-])((?:recsys|scripts|tests|jobs|conf|docs)/[\w/.-]*\w\.(?:py|sh|md|yaml))",
+            text,
+        )
+        wrong += [f"{page}: {name}" for name in names if not is_there(name)]
+        wrong += [f"{page}: {path}" for path in paths if not (ROOT / path).exists()]
+    assert [one for one in wrong if one.rpartition(".")[2] not in PROPERTIES] == []
