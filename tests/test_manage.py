@@ -411,3 +411,30 @@ def test_the_record_of_a_newer_version_of_recsys_is_not_replaced(files: PosixFil
     with pytest.raises(ConfigError, match=r"--run-id: .*, or choose another run id"):
         record_of(files, "r1").finished_before()
     assert files.read(uri) == newer
+
+
+def test_a_stray_file_where_directories_belong_stops_no_command(
+    files: PosixFiles, recsys: Recsys
+) -> None:
+    for kind in ("models", "interactions", "runs", "held"):
+        files.write(files.uri(kind, "x"), b"x")
+    shown = recsys("runs").stdout
+    assert re.search(r"^x .* unknown", shown, re.MULTILINE)
+    assert re.search(r"^r2 ", shown, re.MULTILINE)
+    ran = recsys("verify")
+    assert "2 damaged or incomplete" in complaint(ran, 11)
+    assert re.search(r"models x.*manifest.json: Not a directory", ran.stdout)
+    assert sum(line.startswith("ok ") for line in ran.stdout.splitlines()) == 6
+    ran = recsys("clean", "--stored", *OF_ANY_AGE)
+    assert ran.returncode == 0, ran.stderr
+    assert files.uri("models", "x") in {uri_of(line) for line in ran.stdout.splitlines()[:-1]}
+
+
+def test_what_was_written_after_the_listing_is_not_deleted(files: PosixFiles) -> None:
+    index, held = Pointers(files), files.uri("held", "r3")
+    grow_old(files, held)
+    found = find_waste(files, index).waste
+    assert held in [one.uri for one in found]
+    files.write(f"{held}/x", b"x")  # another attempt was refused as well
+    assert clean(files, index, found) == []
+    assert files.exists(held)

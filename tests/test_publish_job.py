@@ -111,7 +111,7 @@ def test_a_retry_judges_again_what_a_gate_held_back_and_makes_nothing_again(
     held = {
         path.name: path.stat().st_mtime_ns
         for path in (tmp_path / "out/held/r2").rglob("*.parquet")
-        if path.parent.name != "_requests"
+        if path.parent.name != "requests"
     }
     with pytest.raises(GateError):  # another attempt fails in the same way, and keeps it
         run("score", run_id="r2", gates=strict, **again)

@@ -327,9 +327,9 @@ def test_what_a_gate_holds_back_is_kept_for_inspection_and_changes_nothing(
         assert files.uri(HELD, "r2") in str(caught.value)
     assert tree(files.path(files.uri("publications"))) == before
     assert files.names(files.uri(HELD, "r2")) == [
-        "_requests",
         "manifest.json",
         "recommendations",
+        "requests",
         "status",
     ]
     held = files.path(files.uri(HELD, "r2", "manifest.json")).read_text()
@@ -359,6 +359,9 @@ def test_what_a_gate_held_back_is_judged_in_place_and_survives_a_stop(files: Pos
     with pytest.raises(GateError):
         publish(files, Pointers(files), staged, Judge(["overlap"]), alive=lambda: None)
     assert tree(held).keys() == before.keys()
+    (held / "manifest.json").rename(held / "elsewhere")  # as if somebody had begun to delete it
+    assert held_before(files, UNIT, "r1", made_of=made_of) is None
+    (held / "elsewhere").rename(held / "manifest.json")
     publish(files, Pointers(files), staged, Judge(), alive=lambda: None)
     assert (current(files), held.exists()) == ("r1", False)
     assert read(files).manifest.failed_gates == []

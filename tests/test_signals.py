@@ -250,6 +250,7 @@ def test_a_version_is_published_whole_or_not_at_all_and_the_run_can_be_resumed(
     assert len(published(root)) == visible
     assert run(input=csv_input(ratings_csv(small_ratings())))["state"] == "complete"
     assert len(published(root)) == 1
+    assert not list(root.glob("publications/*/*/*/requests"))  # they are not readers' matter
 
 
 def test_a_stop_after_the_record_is_written_is_too_late(

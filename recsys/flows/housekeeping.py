@@ -4,15 +4,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from recsys.errors import ConflictError, ModelError
+from recsys.errors import ConflictError, ModelError, OutputError
 from recsys.flows.record import read_run
 from recsys.ingest.manifest import InteractionsManifest
 from recsys.model.manifest import ModelManifest
 from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.pointer import Pointers, lock_name
+from recsys.publishing.publish import discard_held
 from recsys.publishing.versions import (
     HELD,
     Unit,
@@ -37,7 +39,7 @@ class Entry:
     """Something that is stored and that readers do not see.
 
     Attributes:
-        uri: what to delete.
+        uri: where it is.
         why: for people: why nothing needs it, or why it stays.
         lock: what to hold while it is deleted.
         version: the unit and run id of a version's directory.
@@ -98,10 +100,15 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Entry]) -> list[En
     for one in found:
         try:
             with files.lock(one.lock):
-                used = _begun_to_use(files, index, one)
-                if not used and (one.version is None or one.version not in index.in_use()):
+                used = _begun_to_use(files, index, one) or one.version in index.in_use()
+                # Younger than when it was listed: somebody has worked there meanwhile.
+                if used or _size_and_age(files.path(one.uri))[1] < one.age:
+                    continue
+                if one.uri.startswith(files.uri(HELD, "")):
+                    discard_held(files, one.uri.rpartition("/")[2])
+                else:
                     files.delete(one.uri)
-                    deleted.append(one)
+                deleted.append(one)
         except ConflictError:  # somebody works there
             continue
     for name in files.names(files.uri(LOCKS)):
@@ -145,7 +152,7 @@ def check_stored(files: PosixFiles, kind: str, name: str) -> None:
     manifest = ModelManifest if kind == "models" else InteractionsManifest
     try:
         tables = manifest.from_json(files.read(f"{uri}/{MANIFEST}")).tables
-    except (FileNotFoundError, ManifestError) as error:
+    except (FileNotFoundError, ManifestError, OutputError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"is unusable: {error}"
         raise ModelError(f"{owner}: {uri}/{MANIFEST} {reason}; make it again") from error
     for table, written in tables:
@@ -294,7 +301,7 @@ def _read(files: PosixFiles, uri: str, parse: Callable[[bytes], M]) -> M | None:
     """Read a manifest for what it says; None where it cannot be read."""
     try:
         return parse(files.read(f"{uri}/{MANIFEST}"))
-    except (FileNotFoundError, ManifestError):
+    except (FileNotFoundError, ManifestError, OutputError):  # a stray file, not a directory
         return None
 
 
@@ -313,11 +320,12 @@ def _entry(
 def _size_and_age(path: Path) -> tuple[int, float]:
     """Return the size of a file or a tree in bytes, and the age of what was written last."""
     size, newest = 0, 0.0
-    for one in [path, *path.rglob("*")]:
-        with suppress(FileNotFoundError):  # somebody deletes it
-            about = one.lstat()
-            size += 0 if one.is_dir() else about.st_size
-            newest = max(newest, about.st_mtime)
+    with suppress(FileNotFoundError):  # the whole directory goes while it is looked at
+        for one in chain([path], path.rglob("*")):
+            with suppress(FileNotFoundError):  # somebody deletes it
+                about = one.lstat()
+                size += 0 if one.is_dir() else about.st_size
+                newest = max(newest, about.st_mtime)
     return size, max(0.0, time.time() - newest)
 
 

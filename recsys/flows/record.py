@@ -5,12 +5,12 @@ import logging
 from typing import Any
 
 from recsys.config.configuration import Config
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, OutputError
 from recsys.flows.manifest import Outcome, RunManifest, RunState, SparkSettings
 from recsys.model.listing import LATEST, latest_model
 from recsys.runtime.run import Run, versions
 from recsys.store.files import RUNS, Files
-from recsys.store.manifest import MANIFEST, ManifestError, NewerManifestError
+from recsys.store.manifest import MANIFEST, ManifestError, OtherVersionError
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def read_run(files: Files, run_id: str) -> RunManifest | None:
     """Return the manifest of a run, or None where there is none that can be read."""
     try:
         return RunManifest.from_json(files.read(files.uri(RUNS, run_id, MANIFEST)))
-    except (FileNotFoundError, ManifestError):
+    except (FileNotFoundError, ManifestError, OutputError):  # a stray file, not a directory
         return None
 
 
@@ -38,7 +38,7 @@ def _earlier_attempt(files: Files, run_id: str) -> RunManifest | None:
         return RunManifest.from_json(files.read(uri))
     except FileNotFoundError:
         return None
-    except NewerManifestError as error:
+    except OtherVersionError as error:
         raise ConfigError(f"--run-id: {uri}: {error}, or choose another run id") from error
     except ManifestError as error:
         log.warning("%s is damaged and will be written anew: %s", uri, error)

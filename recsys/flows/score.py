@@ -40,7 +40,15 @@ from recsys.publishing.manifest import (
     VersionManifest,
     VersionTables,
 )
-from recsys.publishing.publish import REQUESTS, Judge, Staged, held_before, publish, retain
+from recsys.publishing.publish import (
+    REQUESTS,
+    Judge,
+    Staged,
+    forget_requests,
+    held_before,
+    publish,
+    retain,
+)
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
@@ -75,6 +83,7 @@ def score(job: Job, model: Model) -> Outcome:
         version = _publish(job, model, unit, index)
     else:
         log.info("%s is published already: taking it up", unit)
+        forget_requests(files, unit, job.run.run_id)  # if it was killed before it could
     manifest = read_manifest(files, version)
     other = "model" if manifest.model_id != model.model_id else "configuration"
     if other == "model" or manifest.configuration_hash != config.fingerprint():

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 _WAIT = 120.0  # seconds for another publisher, who holds the lock for well under one
-REQUESTS = "_requests"  # in a version that is not published; no reader takes it for a table
+REQUESTS = "requests"  # beside the tables of a version that is not published
 
 # Returns the gates' verdicts on a staged version, beside what readers see now.
 Judge = Callable[[Version | None], Sequence[Verdict]]
@@ -98,7 +98,8 @@ def publish(
             _take_back(files, index, staged)
             continue
         stop_point("switched")
-        files.delete(files.uri(HELD, staged.run_id))  # of an attempt that a gate stopped
+        forget_requests(files, unit, staged.run_id)
+        discard_held(files, staged.run_id)  # of an attempt that a gate stopped
         return version
     raise ConflictError(
         f"{unit}: others published it {_ATTEMPTS} times while run {staged.run_id} was judged; run "
@@ -176,8 +177,19 @@ def _place(files: Files, index: VersionIndex, staged: Staged) -> None:
         if (staged.unit, staged.run_id) in index.in_use():
             raise OutputError(f"{target} is a published version already; choose another run id")
         files.delete(target)
-    files.delete(staged.requests)
     files.move(staged.uri, target)
+
+
+def forget_requests(files: Files, unit: Unit, run_id: str) -> None:
+    """Delete the requests, which were judged with a version and placed with it."""
+    files.delete(place(files, unit, run_id, REQUESTS))
+
+
+def discard_held(files: Files, run_id: str) -> None:
+    """Delete what a gate held back; its manifest goes first, so that no part is taken for all."""
+    held = files.uri(HELD, run_id)
+    files.delete(f"{held}/{MANIFEST}")
+    files.delete(held)
 
 
 def _refusal(failed: Sequence[Verdict], held: str) -> GateError:
@@ -197,7 +209,7 @@ def _hold(files: Files, staged: Staged) -> str:
     """Keep what was staged, for inspection and for another attempt of the run."""
     held = files.uri(HELD, staged.run_id)
     if staged.uri != held:
-        files.delete(held)
+        discard_held(files, staged.run_id)
         files.move(staged.uri, held)
     return held
 
@@ -207,7 +219,7 @@ def held_before(
 ) -> Staged | None:
     """Return what a gate held back in an earlier attempt of a run; None where there is nothing.
 
-    It stays where it is held until it is published, so that nothing is lost if this attempt ends
+    It stays where it is held until it is placed, so that nothing is lost if this attempt ends
     before that.
 
     Args:

@@ -19,6 +19,7 @@ from recsys.store.files import LOCKS
 
 # Bytes go to the JVM as text.
 _PIECE = 4 * 2**20
+_MISSES = 5  # looks in a row at a lock that cannot be made and is not there: nobody holds it
 
 
 class HadoopFiles:
@@ -121,25 +122,23 @@ class HadoopFiles:
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
         path = self._path(self.uri(LOCKS, name))
-        deadline, released = time.monotonic() + wait, False
+        deadline, misses = time.monotonic() + wait, 0
         while True:
             try:
                 self._fs.create(path, False).close()
                 break
             except Py4JJavaError as error:
-                was_released, released = released, not self.exists(path.toString())
-                if was_released and released:  # twice in a row: nobody holds it
+                # It may have been released before this look, and taken again after it.
+                misses = 0 if self.exists(path.toString()) else misses + 1
+                if misses == _MISSES:
                     raise _refused("write", path.toString(), error) from error
-                if released:
-                    check_stop()
-                    continue
             check_stop()
-            if time.monotonic() >= deadline:
+            if not misses and time.monotonic() >= deadline:
                 raise ConflictError(
                     f"{path.toString()} exists: another process works on the same, or was killed; "
                     "wait for it, or remove it if none does"
                 )
-            time.sleep(0.2)
+            time.sleep(0.05 * misses or 0.2)
         try:
             yield
         finally:

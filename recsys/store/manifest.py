@@ -22,7 +22,7 @@ class ManifestError(ValueError):
     """A manifest cannot be used; the text says why, without the manifest's name."""
 
 
-class NewerManifestError(ManifestError):
+class OtherVersionError(ManifestError):
     """A manifest was written by another version of this package; only that one may change it."""
 
 
@@ -101,7 +101,7 @@ class Manifest(Part):
         if not isinstance(version, int) or version < 1:
             raise ManifestError("it has no schema_version")
         if version != cls.SCHEMA_VERSION:
-            raise NewerManifestError(
+            raise OtherVersionError(
                 f"it has schema_version {version}, and this version of recsys reads "
                 f"{cls.SCHEMA_VERSION}; use the version of recsys that wrote it"
             )
