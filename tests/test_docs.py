@@ -291,7 +291,9 @@ def parse(text: str) -> None:
         name, arguments = Path(script).stem, words[words.index(script) + 1 :]
     else:
         name, arguments = words[1], words[2:]
-    cli.main.commands[name].make_context(f"recsys {name}", arguments)
+    # Click keeps a command's help option as its first context has it.
+    parent = click.Context(cli.main, info_name="recsys", **cli.main.context_settings)
+    cli.main.commands[name].make_context(name, arguments, parent=parent)
 
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=str)
