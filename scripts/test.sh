@@ -2,7 +2,8 @@
 # Everything that must hold: style, types, layers, generated files, tests.
 # usage: bash scripts/test.sh [options of pytest]
 #        bash scripts/test.sh quick      the tests that need neither Spark nor processes of their own
-#        bash scripts/test.sh coverage   all tests, with the share of the code that they run
+#        bash scripts/test.sh coverage   all tests, and the share of the code that they run, which has a
+#                                        floor in pyproject.toml
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 

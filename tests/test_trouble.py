@@ -179,7 +179,7 @@ def test_models_of_damaged_versions_and_of_live_runs_are_not_cleaned(files: Posi
     with files.lock("run-r2"):
         found = find_waste(files, pointers, stored=True, min_age=0)
     assert [one.uri for one in found.waste] == [files.uri("models", "m3")]
-    assert [uri for uri, _ in found.kept] == [files.uri("models", name) for name in ("m1", "m2")]
+    assert [one.uri for one in found.kept] == [files.uri("models", name) for name in ("m1", "m2")]
     files.replace(place(files, UNIT, "r1", "manifest.json"), b"{")
     with pytest.raises(DamageError, match="run r1"):
         find_waste(files, pointers, stored=True)
