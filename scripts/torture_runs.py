@@ -19,6 +19,7 @@ from recsys.config.sections import Publishing
 from recsys.publishing.index import open_index
 from recsys.publishing.read import check_version, read_recommendations
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, VersionIndex, place
+from recsys.store.manifest import MANIFEST
 from recsys.store.posix import PosixFiles
 
 ROOT = Path(__file__).parents[1]
@@ -84,10 +85,12 @@ class Runs:
             for version in index.versions(UNIT):
                 check_version(files, version)
                 folder = files.path(place(files, UNIT, version.run_id))
+                # Not its requests, which nobody reads and which the next attempt deletes.
+                parts = [folder / MANIFEST]
+                for table in TABLES:
+                    parts += sorted(path for path in (folder / table).rglob("*") if path.is_file())
                 versions[version.run_id] = _checksum(
-                    hashlib.sha256(path.read_bytes()).hexdigest()
-                    for path in sorted(folder.rglob("*"))
-                    if path.is_file()
+                    hashlib.sha256(path.read_bytes()).hexdigest() for path in parts
                 )
             published = read_recommendations(
                 str(self.root),

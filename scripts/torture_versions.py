@@ -21,7 +21,7 @@ from example_manifests import version_manifest
 from recsys.config.sections import Iceberg, Publishing
 from recsys.publishing.index import open_index
 from recsys.publishing.manifest import Verdict
-from recsys.publishing.publish import Staged
+from recsys.publishing.publish import REQUESTS, Staged
 from recsys.publishing.read import read_recommendations
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
@@ -218,6 +218,7 @@ def leftovers(root: Path, index: VersionIndex) -> list[str]:
         if (unit, run_id) not in used
     ]
     found += [str(path.relative_to(root)) for path in root.rglob("*.tmp")]
+    found += [str(path.relative_to(root)) for path in root.rglob(f"publications/**/{REQUESTS}")]
     found += [
         str(path.relative_to(root)) for name in ("_staging", "held/*") for path in root.glob(name)
     ]
