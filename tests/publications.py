@@ -13,7 +13,7 @@ from example_manifests import version_manifest
 from recsys.columns import RECOMMENDATIONS_SCHEMA, STATUS_SCHEMA
 from recsys.config.configuration import Config
 from recsys.flows.manifest import SparkSettings
-from recsys.flows.record import RunRecord
+from recsys.flows.record import RunRecord, continued, earlier_attempt
 from recsys.publishing.manifest import Verdict
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.publish import REQUESTS, Staged, publish
@@ -157,4 +157,6 @@ def record_of(
         application_id="a", master="local", driver_heap_bytes=1, default_parallelism=1, settings={}
     )
     run = run or Run(run_id, DAY, started, requested_run_id=requested_run_id)
-    return RunRecord(files, "run", run, config, model_id=model_id, spark=spark)
+    earlier = earlier_attempt(files, run_id)
+    run = continued(run, earlier, dated=True)
+    return RunRecord(files, "run", run, config, model_id=model_id, spark=spark, earlier=earlier)

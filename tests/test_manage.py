@@ -19,7 +19,7 @@ from recsys.columns import IdTypes
 from recsys.errors import ConfigError, GateError
 from recsys.flows.housekeeping import clean, find_waste
 from recsys.flows.manifest import Outcome
-from recsys.flows.record import recorded_date
+from recsys.flows.record import earlier_attempt
 from recsys.ingest.manifest import InteractionsManifest, InteractionsTables
 from recsys.model.manifest import ModelManifest, ModelTables
 from recsys.publishing.manifest import VersionManifest
@@ -407,7 +407,7 @@ def test_the_record_of_a_newer_version_of_recsys_is_not_replaced(files: PosixFil
     newer = files.read(uri).replace(b'"schema_version": 1', b'"schema_version": 2')
     files.replace(uri, newer)
     with pytest.raises(ConfigError, match="schema_version 2, and this version of recsys reads 1"):
-        recorded_date(files, "r1")
+        earlier_attempt(files, "r1")
     with pytest.raises(ConfigError, match=r"--run-id: .*, or choose another run id"):
         record_of(files, "r1").finished_before()
     assert files.read(uri) == newer

@@ -1,5 +1,6 @@
 """Run ids as schedulers make them: what they become, and that people may use either form."""
 
+import datetime as dt
 import logging
 import re
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from recsys.cli import main
 from recsys.config.sections import RUN_ID_PATTERN
 from recsys.errors import ConfigError
 from recsys.flows.manifest import Outcome
-from recsys.flows.record import read_run
+from recsys.flows.record import continued, earlier_attempt, read_run
 from recsys.publishing.pointer import Pointers
 from recsys.runtime.run import Run, new_run, run_name
 from recsys.store.posix import PosixFiles
@@ -204,3 +205,37 @@ def test_a_scheduler_s_run_is_recorded_published_and_taken_up_under_its_name(
     assert run_name(NAME) == NAME
     with pytest.raises(ConfigError, match=f"run {NAME} is complete already, with another"):
         run(run_id=AIRFLOW, input=source, scoring={"k": 3})
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_every_attempt_of_a_run_knows_when_the_first_one_began(
+    files: PosixFiles, dated: bool
+) -> None:
+    hours = [
+        dt.datetime(2026, 11, 24, 23, tzinfo=dt.UTC) + dt.timedelta(hours=n) for n in (0, 2, 4)
+    ]
+    for began in hours:  # two were killed
+        run = Run("r9", began.date(), began)
+        assert run.first_started_at == began
+        again = continued(run, earlier_attempt(files, "r9"), dated=dated)
+        assert again.first_started_at == hours[0]
+        assert again.started_at == began
+        # One that was not asked for a day goes on with the first one's.
+        assert again.run_date == (began if dated else hours[0]).date()
+        record_of(files, "r9", run=again).begin()
+    found = read_run(files, "r9")
+    assert found is not None
+    assert found.first_started_at == "2026-11-24T23:00:00+00:00"
+    assert found.started_at == "2026-11-25T03:00:00+00:00"
+
+
+def test_a_damaged_record_is_warned_of_once(
+    files: PosixFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    files.write(files.uri("runs", "r9", "manifest.json"), b"{}")
+    record = record_of(files, "r9")
+    assert record.finished_before() is None
+    assert [r.getMessage() for r in caplog.records if "damaged" in r.getMessage()] == [
+        f"{files.uri('runs', 'r9', 'manifest.json')} is damaged and will be written anew: "
+        "it has no schema_version"
+    ]

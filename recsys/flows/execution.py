@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from py4j.protocol import Py4JError
@@ -17,7 +17,7 @@ from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError, OutputError, RecsysError, Stopped, one_line, unexpected
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
-from recsys.flows.record import RunRecord, recorded_date
+from recsys.flows.record import RunRecord, continued, earlier_attempt
 from recsys.runtime import logs, session, signals
 from recsys.runtime.run import Run, new_run, run_lock
 from recsys.runtime.spark_errors import spark_reason
@@ -99,10 +99,8 @@ def _execute(command: Command, options: Options) -> int:
         logs.name_run(run.run_id)
         spark = session.start(config.spark, quiet=not options.debug)
         try:
-            if options.run_date is None:
-                earlier = recorded_date(Store(spark, config.root).files, run.run_id)
-                run = replace(run, run_date=earlier or run.run_date)
-            run_recorded(command, spark, config, run, force=options.force)
+            dated = options.run_date is not None
+            run_recorded(command, spark, config, run, force=options.force, dated=dated)
         finally:
             with suppress(Py4JError, OSError):  # the JVM may be gone, which was said already
                 spark.stop()
@@ -122,21 +120,44 @@ def check_configuration(command: Command, config: Config) -> None:
 
 
 def run_recorded(
-    command: Command, spark: SparkSession, config: Config, run: Run, *, force: bool = False
+    command: Command,
+    spark: SparkSession,
+    config: Config,
+    run: Run,
+    *,
+    force: bool = False,
+    dated: bool = True,
 ) -> RunManifest:
     """Run a command with a record of the run, and return that record.
 
     A run that is complete already is not run again.
 
+    Args:
+        command: what to do.
+        spark: the session.
+        config: the configuration.
+        run: this attempt; what an earlier one has recorded is taken up.
+        force: publish although a gate failed.
+        dated: whether the run date was asked for.
+
     Raises:
+        ConfigError: the run id cannot be used for this.
         ConflictError: the same run goes on in another process.
     """
     store = Store(spark, config.root)
     # `recsys runs` may be looking at this moment whether anyone holds it.
     with store.files.lock(run_lock(run.run_id), wait=2):
         settings = SparkSettings(**session.describe(spark, config.spark))
+        earlier = earlier_attempt(store.files, run.run_id)
+        run = continued(run, earlier, dated=dated)
         record = RunRecord(
-            store.files, command.name, run, config, model_id=command.model_id, spark=settings
+            store.files,
+            command.name,
+            run,
+            config,
+            model_id=command.model_id,
+            spark=settings,
+            earlier=earlier,
         )
         signals.check_stop()
         finished = record.finished_before()

@@ -97,6 +97,8 @@ class RunManifest(Outcome, Manifest):
     """`running` until it ends, also where its process was killed."""
     started_at: str
     """When the latest attempt began, ISO 8601 in UTC."""
+    first_started_at: str
+    """When the first attempt of the run began, ISO 8601 in UTC."""
     written_at: str
     """When this was written, ISO 8601 in UTC."""
     configuration: dict[str, Any]

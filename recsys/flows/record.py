@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+from dataclasses import replace
 from typing import Any
 
 from recsys.config.configuration import Config
@@ -27,7 +28,7 @@ def read_run(files: Files, run_id: str) -> RunManifest | None:
         return None
 
 
-def _earlier_attempt(files: Files, run_id: str) -> RunManifest | None:
+def earlier_attempt(files: Files, run_id: str) -> RunManifest | None:
     """Return the manifest of an earlier attempt; None where there is none, or a damaged one.
 
     Raises:
@@ -45,14 +46,20 @@ def _earlier_attempt(files: Files, run_id: str) -> RunManifest | None:
         return None
 
 
-def recorded_date(files: Files, run_id: str) -> dt.date | None:
-    """Return the run date of an earlier attempt, so that a retry after midnight is still one.
+def continued(run: Run, earlier: RunManifest | None, *, dated: bool) -> Run:
+    """Return a run as the next attempt of what an earlier one has begun.
 
-    Raises:
-        ConfigError: the attempt was one of another version of this package.
+    Args:
+        run: this attempt, as if it were the first.
+        earlier: the manifest of the attempt before; None where there is none.
+        dated: whether the run date was asked for. One that was not is that of the first attempt,
+            so that a retry after midnight is still one.
     """
-    earlier = _earlier_attempt(files, run_id)
-    return None if earlier is None else dt.date.fromisoformat(earlier.run_date)
+    if earlier is None:
+        return run
+    date = run.run_date if dated else dt.date.fromisoformat(earlier.run_date)
+    first = dt.datetime.fromisoformat(earlier.first_started_at)
+    return replace(run, run_date=date, first_started_at=first)
 
 
 class RunRecord:
@@ -67,6 +74,7 @@ class RunRecord:
         *,
         model_id: str | None,
         spark: SparkSettings,
+        earlier: RunManifest | None,
     ) -> None:
         """Describe a run.
 
@@ -77,9 +85,11 @@ class RunRecord:
             config: its configuration.
             model_id: the model that it is asked to use, or `latest`; None where it trains one.
             spark: what the session runs with.
+            earlier: the manifest of the attempt before; None where there is none.
         """
         self._files = files
         self._run = run
+        self._earlier = earlier
         self._requested_model = model_id
         self._model_id = None if model_id == LATEST else model_id
         self._cohort = config.cohort.name if job in _WITH_LISTS else None
@@ -92,6 +102,7 @@ class RunRecord:
             "run_date": run.run_date.isoformat(),
             "configuration_hash": config.fingerprint(),
             "started_at": run.started_at.isoformat(),
+            "first_started_at": run.first_started_at.isoformat(),
             "configuration": config.public(),
             "versions": versions(),
             "spark": spark,
@@ -101,10 +112,10 @@ class RunRecord:
         """Return the manifest of an earlier attempt that finished, or None.
 
         Raises:
-            ConfigError: the run id is that of a finished run that was asked for something else, has
-                the name of another one, or is that of a run of another version of this package.
+            ConfigError: the run id is that of a finished run that was asked for something else, or
+                has the name of another one.
         """
-        earlier = _earlier_attempt(self._files, self._run.run_id)
+        earlier = self._earlier
         if earlier is not None:
             self._about["requested_run_id"] = self._same_run(earlier)
             if (earlier.job, earlier.requested_model) == (self._about["job"], LATEST):

@@ -41,9 +41,10 @@ class Run:
     Attributes:
         run_id: its name in every path and table.
         run_date: the day that it works for.
-        started_at: when it began, in UTC.
+        started_at: when this attempt of it began, in UTC.
         timings: seconds of each step that has ended.
         requested_run_id: its id as it was given; None where none was.
+        first_started_at: when its first attempt began, in UTC; by default this one is the first.
     """
 
     run_id: str
@@ -51,6 +52,12 @@ class Run:
     started_at: dt.datetime
     timings: dict[str, float] = field(default_factory=dict)
     requested_run_id: str | None = None
+    first_started_at: dt.datetime = None  # type: ignore[assignment] # see __post_init__
+
+    def __post_init__(self) -> None:
+        """Take this attempt for the first, unless another one is named."""
+        if self.first_started_at is None:
+            object.__setattr__(self, "first_started_at", self.started_at)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
