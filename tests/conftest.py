@@ -24,6 +24,7 @@ from recsys.flows.execution import check_configuration, run_recorded
 from recsys.runtime import session
 from recsys.runtime.run import new_run
 from recsys.store.posix import PosixFiles
+from tests.mounts import Mount, mounted
 
 if TYPE_CHECKING:
     from recsys.publishing.iceberg.tables import IcebergTables
@@ -42,6 +43,7 @@ PROCESSES = (
     "iceberg",
     "iceberg_past",
     "iceberg_races",
+    "launch",
     "manage",
     "secrets",
     "signals",
@@ -148,6 +150,22 @@ def run(spark: SparkSession, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return run_in(spark, given.pop("root", tmp_path / "out"), job, **given)
 
     return execute
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Mount a file system in memory at `disk`, or mount it again with other options."""
+    place = tmp_path / "disk"
+
+    def execute(options: str) -> Path:
+        place.mkdir(exist_ok=True)
+        again = ["-o", "remount"] if place.is_mount() else []
+        mounted(["mount", "-t", "tmpfs", *again, "-o", options, "tmpfs", str(place)])
+        return place
+
+    yield execute
+    if place.is_mount():
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def run_in(

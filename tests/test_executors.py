@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,29 +11,19 @@ from pyspark.sql import SparkSession
 
 from recsys import read_recommendations
 from tests.conftest import small_ratings
+from tests.interpreters import interpreter, site
 from tests.test_command_line import BIN, command
-
-NEEDED = ["numpy", "numpy.libs", "pandas", "pyarrow", "pyarrow.libs", "pytz", "dateutil", "six.py"]
 
 
 @pytest.fixture
 def bare_interpreter(tmp_path: Path) -> Path:
-    """Make a virtual environment with NumPy, pandas and pyarrow, that notes where it was started.
-
-    Its packages are links to this environment's, so that making it takes no network and no time.
-    """
-    folder = tmp_path / "executor"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    site = next(folder.glob("lib/python*/site-packages"))
-    for name in NEEDED:
-        source = Path(sysconfig.get_path("purelib")) / name
-        if source.exists():
-            (site / name).symlink_to(source)
+    """Make an environment with NumPy, pandas and pyarrow, that notes where it was started."""
+    made = interpreter(tmp_path / "executor")
     # Not sitecustomize.py: Debian's Python has one of its own, which comes first.
-    (site / "started.pth").write_text(
+    (site(tmp_path / "executor") / "started.pth").write_text(
         f"import sys; open({str(tmp_path / 'started')!r}, 'a').write(sys.executable + '\\n')\n"
     )
-    return folder / "bin" / "python"
+    return made
 
 
 def test_the_blas_of_a_worker_has_as_many_threads_as_its_task_has_cores(

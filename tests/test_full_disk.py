@@ -1,9 +1,7 @@
 """A root that is full or cannot be written: status 8 with the path, before anything is read."""
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +19,15 @@ from recsys.store.hadoop import HadoopFiles
 from recsys.store.posix import PosixFiles
 from recsys.store.tables import Store
 from tests.conftest import csv_input, small_ratings
+from tests.mounts import Mount, fill
 from tests.publications import DAY, UNIT, publish_version, record_of, stage
 
 Run = Callable[..., dict[str, Any]]
-Mount = Callable[[str], None]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return tmp_path / "disk"
-
-
-@pytest.fixture
-def mount(root: Path) -> Iterator[Mount]:
-    """Mount a file system in memory at the root, or mount it again with other options."""
-    mounted: list[str] = []
-
-    def execute(options: str) -> None:
-        root.mkdir(exist_ok=True)
-        again = ["-o", "remount"] if mounted else []
-        command = ["mount", "-t", "tmpfs", *again, "-o", options, "tmpfs", str(root)]
-        try:
-            ran = subprocess.run(command, capture_output=True, text=True)
-        except FileNotFoundError:
-            pytest.skip("there is no command `mount` on this machine")
-        if ran.returncode:
-            pytest.skip(f"this user cannot mount anything: {ran.stderr.strip()}")
-        mounted.append(options)
-
-    yield execute
-    if mounted:
-        subprocess.run(["umount", str(root)], check=True)
-
-
-def fill(root: Path) -> None:
-    """Write until nothing more fits."""
-    with suppress(OSError), (root / "filler").open("wb", buffering=0) as stream:
-        while True:
-            stream.write(b"x" * 4096)
+    return tmp_path / "disk"  # where `mount` mounts
 
 
 def full(mount: Mount, root: Path) -> str:

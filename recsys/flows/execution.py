@@ -20,11 +20,14 @@ from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
 from recsys.flows.record import RunRecord, continued, earlier_attempt
 from recsys.runtime import logs, session, signals
 from recsys.runtime.run import Run, new_run, run_lock
-from recsys.runtime.spark_errors import spark_reason
+from recsys.runtime.spark_errors import over_result_limit, spark_reason
 from recsys.runtime.stop_points import stop_point
 from recsys.store.tables import Scratch, Store
 
 log = logging.getLogger("recsys")
+
+# PySpark's own, for queries that were made by calls and for those that are text.
+QUERY_LOGGERS = ("DataFrameQueryContextLogger", "SQLQueryContextLogger")
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ def execute(command: Command, options: Options) -> int:
     logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     if not options.debug:
-        # It prints the whole stack of every failed query; the user is to see one line.
-        PySparkLogger.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL + 1)
+        # They print the whole stack of every failed query; the user is to see one line.
+        for name in QUERY_LOGGERS:
+            PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
         for handler in logging.getLogger().handlers:
             handler.addFilter(_is_not_py4j)
     return signals.supervised(lambda: _execute(command, options), session.cancel_jobs)
@@ -192,13 +196,15 @@ def _cause(error: BaseException, store: Store) -> BaseException:
     """Return what is behind an error: a stop cancels calls, and so does a JVM that is gone."""
     if (stopped := signals.settle()) is not None:
         return stopped
+    if (limit := over_result_limit(error)) is not None:
+        return limit
     if isinstance(error, RecsysError | Stopped | KeyboardInterrupt):
         return error
     try:
         store.ensure_alive()
     except OutputError as gone:
         return gone
-    return error
+    return store.meaning(error) or error
 
 
 def _print_result(manifest: RunManifest) -> None:

@@ -14,7 +14,6 @@ from recsys.ingest.manifest import InteractionsManifest
 from recsys.model.manifest import ModelManifest
 from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.pointer import Pointers, lock_name
-from recsys.publishing.publish import discard_held
 from recsys.publishing.versions import (
     HELD,
     Unit,
@@ -104,10 +103,7 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Entry]) -> list[En
                 # Younger than when it was listed: somebody has worked there meanwhile.
                 if used or _size_and_age(files.path(one.uri))[1] < one.age:
                     continue
-                if one.uri.startswith(files.uri(HELD, "")):
-                    discard_held(files, one.uri.rpartition("/")[2])
-                else:
-                    files.delete(one.uri)
+                files.delete(one.uri)
                 deleted.append(one)
         except ConflictError:  # somebody works there
             continue

@@ -109,6 +109,9 @@ class RunManifest(Outcome, Manifest):
     """Versions of this package, Python and the libraries."""
     spark: SparkSettings
     """The Spark session."""
+    workers: dict[str, str]
+    """Versions of Python and of the packages on a Python worker of Spark's; empty where none was
+    looked at."""
     timings_seconds: dict[str, float]
     """Duration of each step."""
     error: str | None = None

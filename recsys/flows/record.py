@@ -184,6 +184,7 @@ class RunRecord:
             state=state,
             written_at=dt.datetime.now(dt.UTC).isoformat(),
             timings_seconds=dict(self._run.timings),
+            workers=dict(self._run.workers),
         )
         uri = self._files.uri(RUNS, self._run.run_id, MANIFEST)
         self._files.replace(uri, manifest.to_json())

@@ -186,10 +186,8 @@ def forget_requests(files: Files, unit: Unit, run_id: str) -> None:
 
 
 def discard_held(files: Files, run_id: str) -> None:
-    """Delete what a gate held back; its manifest goes first, so that no part is taken for all."""
-    held = files.uri(HELD, run_id)
-    files.delete(f"{held}/{MANIFEST}")
-    files.delete(held)
+    """Delete what a gate held back."""
+    files.delete(files.uri(HELD, run_id))
 
 
 def _refusal(failed: Sequence[Verdict], held: str) -> GateError:

@@ -45,6 +45,7 @@ class Run:
         timings: seconds of each step that has ended.
         requested_run_id: its id as it was given; None where none was.
         first_started_at: when its first attempt began, in UTC; by default this one is the first.
+        workers: versions on Spark's Python workers, once one was looked at.
     """
 
     run_id: str
@@ -53,6 +54,7 @@ class Run:
     timings: dict[str, float] = field(default_factory=dict)
     requested_run_id: str | None = None
     first_started_at: dt.datetime = None  # type: ignore[assignment] # see __post_init__
+    workers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take this attempt for the first, unless another one is named."""

@@ -16,14 +16,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 import recsys
 from recsys.config.redaction import redact
+from recsys.errors import ConfigError
+from recsys.runtime.disks import check_local_dirs
 from recsys.runtime.jvm_shutdown import watch_jvm
+from recsys.runtime.launch import check_java, check_settings, not_started
 from recsys.runtime.signals import check_stop
+from recsys.runtime.spark_errors import spark_reason
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,15 @@ DEFAULTS = {
     # with lists in the rows most of the time of a stage. Batches are limited by their rows alone.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
+}
+
+# How sources are read, whatever the cluster's defaults say: values of folders such as item=007 stay
+# text, nanoseconds in Parquet (which pandas writes) come as numbers and are converted, and every
+# encoding that Java knows can be read.
+ALWAYS = {
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.sql.legacy.javaCharsets": "true",
 }
 
 # A JVM that already runs cannot take these any more.
@@ -69,26 +83,16 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
             line that a user is to see.
 
     Raises:
+        ConfigError: Spark or its driver's JVM cannot be started so.
+        OutputError: the disk is full to which Spark would write.
         Stopped: a signal came.
     """
+    check_settings(settings)
     wanted = {**DEFAULTS, **{key: _text(value) for key, value in settings.items()}}
-    if not under_spark_submit():
-        if wanted["spark.master"].startswith("local"):
-            # Nothing outside this machine takes part, and its own name may not even resolve.
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        if quiet and "spark.log.level" not in wanted:
-            silent = (Path(__file__).with_name("quiet-log4j2.properties")).as_uri()
-            wanted.setdefault(
-                "spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={silent}"
-            )
-        # Without a JVM the settings become arguments of its launch, driver memory included.
-        launch = SparkConf(loadDefaults=False)
-        for key, value in wanted.items():
-            launch.set(key, value)
-        SparkContext._ensure_initialized(conf=launch)
-    else:
+    if under_spark_submit():
         SparkContext._ensure_initialized()  # without a JVM, SparkConf knows nothing
+    else:
+        _launch(wanted, quiet=quiet)
     watch_jvm(SparkContext._jvm)
     check_stop()
     present = SparkConf()
@@ -108,10 +112,50 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
     builder = SparkSession.builder
     for key, value in missing.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    try:
+        spark = builder.getOrCreate()
+    except (Py4JJavaError, PySparkException) as error:
+        raise ConfigError(
+            f"Spark does not start: {_why(error, wanted)}; check the section spark, and "
+            "spark-defaults.conf where there is one"
+        ) from error
+    for key, value in ALWAYS.items():
+        spark.conf.set(key, value)
     _ship_kernel(spark)
     _pin_blas(spark)
     return spark
+
+
+def _why(error: Exception, wanted: Mapping[str, str]) -> str:
+    if "stopped SparkContext" in str(error):  # which has given up meanwhile
+        return f"the cluster manager {wanted['spark.master']} did not answer, or refused"
+    return spark_reason(error)
+
+
+def _launch(wanted: dict[str, str], *, quiet: bool) -> None:
+    """Start the driver's JVM, unless this process has one, and add to the settings what it needs.
+
+    What can be known before is refused before: a JVM that does not start says why in its own words.
+    """
+    if wanted["spark.master"].startswith("local"):
+        # Nothing outside this machine takes part, and its own name may not even resolve.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        check_local_dirs(wanted)
+    if SparkContext._gateway is None:
+        check_java(wanted)
+    if quiet and "spark.log.level" not in wanted:
+        silent = (Path(__file__).with_name("quiet-log4j2.properties")).as_uri()
+        wanted.setdefault("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={silent}")
+    # Without a JVM the settings become arguments of its launch, driver memory included.
+    launch = SparkConf(loadDefaults=False)
+    for key, value in wanted.items():
+        launch.set(key, value)
+    try:
+        SparkContext._ensure_initialized(conf=launch)
+    except PySparkRuntimeError as error:
+        check_stop()  # a signal to the process group ends it as well
+        raise not_started(wanted) from error
 
 
 def cancel_jobs() -> None:

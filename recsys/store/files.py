@@ -14,6 +14,7 @@ from recsys.errors import ConfigError
 LOCKS = "_locks"
 RUNS = "runs"
 STAGING = "_staging"
+PROBE = "_probe-"  # how an empty directory is called that is moved to see whether it can be
 
 
 class Files(Protocol):
@@ -42,8 +43,25 @@ class Files(Protocol):
     def move(self, source: str, target: str) -> None:
         """Move a directory to where nothing is yet, in one step."""
 
+    def check_move(self, staging: str, target: str) -> None:
+        """Raise OutputError unless what is made in one directory can be moved into another.
+
+        It is tried with an empty directory, of which nothing stays. A root may be made of several
+        file systems, and then nothing could be moved into its place once it is made.
+
+        Args:
+            staging: a directory that is there.
+            target: a directory; where it is not there yet, the nearest one above it counts.
+        """
+
+    def free_bytes(self) -> int | None:
+        """Return how many bytes this process may still write below the root; None: not known."""
+
     def delete(self, uri: str) -> None:
-        """Delete a file, or a directory with all below it; nothing happens where there is none."""
+        """Delete a file, or a directory with all below it; nothing happens where there is none.
+
+        A manifest in the directory goes first, so that no part is ever taken for the whole.
+        """
 
     def lock(self, name: str, *, wait: float = 0.0) -> AbstractContextManager[None]:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""

@@ -3,6 +3,7 @@
 The same promises as on POSIX, by HDFS's own semantics; they were not tried on a cluster.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from recsys.config.redaction import redact
 from recsys.errors import ConflictError, OutputError
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
-from recsys.store.files import LOCKS
+from recsys.store.files import LOCKS, PROBE
+from recsys.store.manifest import MANIFEST
 
 # Bytes go to the JVM as text.
 _PIECE = 4 * 2**20
@@ -113,10 +115,37 @@ class HadoopFiles:
         if not moved:
             raise OutputError(f"could not move {source} to {target}: there is something already")
 
+    def check_move(self, staging: str, target: str) -> None:
+        """Raise OutputError unless what is made in one directory can be moved into another."""
+        probe = self._path(f"{staging}/{PROBE}{os.getpid()}")
+        above = self._path(target)
+        with self._writing(target):
+            while not self._fs.exists(above):
+                above = above.getParent()
+            tried = self._hadoop.Path(above, probe.getName())
+            self._fs.mkdirs(probe)
+            try:
+                moved = self._fs.rename(probe, tried)  # HDFS: not between encryption zones
+            finally:
+                for place in (probe, tried):
+                    self._fs.delete(place, True)
+        if not moved:
+            raise OutputError(
+                f"nothing can be moved from {staging}, where all is made, to {above.toString()}; "
+                "check its permissions, or choose another root"
+            )
+
+    def free_bytes(self) -> int | None:
+        """Return how many bytes may still be written: not known, quotas are anywhere above."""
+        return None
+
     def delete(self, uri: str) -> None:
         """Delete a file, or a directory with all below it; nothing happens where there is none."""
+        path = self._path(uri)
         with self._writing(uri):
-            self._fs.delete(self._path(uri), True)
+            if self._fs.isDirectory(path):
+                self._fs.delete(self._hadoop.Path(path, MANIFEST), False)
+            self._fs.delete(path, True)
 
     @contextmanager
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:

@@ -18,7 +18,8 @@ from recsys.config.redaction import redact
 from recsys.errors import ConfigError, ConflictError, OutputError
 from recsys.runtime.signals import check_stop
 from recsys.runtime.stop_points import stop_point
-from recsys.store.files import LOCKS, local_path, path_text, scheme
+from recsys.store.files import LOCKS, PROBE, local_path, path_text, scheme
+from recsys.store.manifest import MANIFEST
 
 
 def open_local(root: str | Path) -> "PosixFiles":
@@ -71,6 +72,11 @@ def _make_directory(path: Path) -> None:
             path.mkdir(parents=True, exist_ok=True)
             return
     path.mkdir(parents=True, exist_ok=True)
+
+
+def _is(path: Path) -> bool:
+    """Whether there is anything, also a link to nothing."""
+    return path.exists() or path.is_symlink()
 
 
 class PosixFiles:
@@ -162,11 +168,44 @@ class PosixFiles:
         except OSError as error:
             raise refused(f"move {old} to", new, error) from error
 
+    def check_move(self, staging: str, target: str) -> None:
+        """Raise OutputError unless what is made in one directory can be moved into another."""
+        probe = self.path(staging) / f"{PROBE}{os.getpid()}"
+        above = next(path for path in (self.path(target), *self.path(target).parents) if _is(path))
+        tried = above / probe.name  # readers skip such a name
+        try:
+            probe.mkdir()
+            try:
+                # Bind mounts are on one device, and still nothing can be moved between them.
+                probe.rename(tried)
+                tried.rmdir()
+            except OSError:
+                probe.rmdir()
+                raise
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise OutputError(
+                    f"{above} is on another file system than {probe.parent}, where all is made: it "
+                    "could not be moved there; make them parts of one mount, or choose a root that "
+                    "is"
+                ) from error
+            raise refused("write to", above, error) from error
+
+    def free_bytes(self) -> int | None:
+        """Return how many bytes this process may still write below the root."""
+        path = self._root
+        try:
+            about = os.statvfs(next(one for one in (path, *path.parents) if one.exists()))
+        except OSError:
+            return None
+        return about.f_bavail * about.f_frsize
+
     def delete(self, uri: str) -> None:
         """Delete a file, or a directory with all below it; nothing happens where there is none."""
         path = self.path(uri)
         try:
             if path.is_dir() and not path.is_symlink():
+                (path / MANIFEST).unlink(missing_ok=True)
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)

@@ -19,10 +19,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from recsys.errors import OutputError
+from recsys.errors import OutputError, RecsysError
+from recsys.runtime.disks import full_disk, is_full
 from recsys.runtime.jvm_shutdown import DRIVER_GONE
 from recsys.runtime.signals import check_stop
-from recsys.runtime.spark_errors import spark_reason
+from recsys.runtime.spark_errors import over_result_limit, spark_reason
+from recsys.runtime.workers import worker_error
 from recsys.store.checksums import local_files
 from recsys.store.files import STAGING, Files, local_path, scheme
 from recsys.store.hadoop import HadoopFiles
@@ -117,14 +119,32 @@ class Store:
         self.files.delete(place)
         self.files.move(staged, place)
 
+    def meaning(self, error: BaseException) -> RecsysError | None:
+        """Return what an error means that is not about what was done: a disk, or Python workers.
+
+        Args:
+            error: of Spark or of the operating system.
+
+        Returns:
+            The error to show; None where it is another one.
+        """
+        if is_full(error):
+            return full_disk(self._spark, error, local_path(self.root))
+        if isinstance(error, Py4JJavaError | PySparkException):
+            return worker_error(error, self._spark.sparkContext.pythonExec)
+        return None
+
     @contextmanager
     def _writing(self, place: str) -> Iterator[None]:
         """Turn what Spark says when it cannot write into an OutputError of one line."""
         try:
             yield
-        except PythonException:
-            raise  # scoring failed, not writing
         except (Py4JJavaError, PySparkException) as error:
+            meaning = over_result_limit(error) or self.meaning(error)
+            if meaning is not None:
+                raise meaning from error
+            if isinstance(error, PythonException):
+                raise  # what was to be written failed, not writing
             raise OutputError(
                 f"cannot write {place}: {spark_reason(error)}; check root, its space and its "
                 "permissions"
