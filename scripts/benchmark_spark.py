@@ -162,7 +162,7 @@ class Stage:
                 self.model.item_index,
                 fold_in="new",
                 fallback="popular",
-                threshold=None,
+                rules=self.model.manifest.pair_rules,
             )
             self.store.write_table(ranking.number_parts(routed, self.tasks(n_users)), place, schema)
         return self.store.read_table(place, schema)

@@ -54,6 +54,7 @@ def trained_model(
     plain = {
         "deduplication": "last",
         "rating_threshold": None,
+        "weighed_by_rating": False,
         "min_user_interactions": 1,
         "min_item_interactions": 1,
     }
@@ -68,6 +69,7 @@ def trained_model(
             epochs=1,
             early_stopping=early_stopping,
             negatives=None,
+            weightless_pairs=0,
             mean_user_bias=0.0,
             threads=1,
             openmp=True,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config.sections import EarlyStopping, SampleWeights
-from recsys.errors import TrainingError
+from recsys.errors import InputError, TrainingError
 from recsys.learn.early_stopping import Validator, hold_out
 from recsys.learn.embeddings import Embeddings
-from recsys.learn.sample_weights import sample_weights
+from recsys.learn.sample_weights import Labelled, sample_weights
 from recsys.learn.training import fit, train
 from tests.test_training import checkerboard, settings
 
@@ -78,12 +78,67 @@ def test_an_empty_policy_gives_no_weights_and_impossible_weights_are_refused() -
     linear = SampleWeights(rating="linear")
     with pytest.raises(TrainingError, match="rating of -1, expected none below 0"):
         sample_weights(linear, LABELS, RATINGS - 1)
-    with pytest.raises(TrainingError, match="the mean of the weights is 0"):
+    with pytest.raises(InputError, match="none of the 5 pairs to learn from has a weight above 0"):
         sample_weights(linear, LABELS, RATINGS * 0)
+    with pytest.raises(TrainingError, match="the mean of the weights is inf, expected a finite"):
+        sample_weights(linear, LABELS, RATINGS + np.float32(np.inf))
     with pytest.raises(TrainingError, match="rating: 'linear' needs ratings, found none"):
         sample_weights(linear, LABELS)
     with pytest.raises(TrainingError, match="half_life_days needs timestamps, found none"):
         sample_weights(SampleWeights(rating="none", half_life_days=1.0), LABELS)
+
+
+def test_only_differences_of_ages_count_so_old_data_has_the_weights_of_new_data() -> None:
+    policy = SampleWeights(rating="none", half_life_days=1.0, user_exponent=0.0)
+    new = sample_weights(policy, LABELS, None, AGES)
+    # 2 ** -4096 is 0, even as a double.
+    old = sample_weights(policy, LABELS, None, AGES + 4096)
+    assert new is not None
+    assert old is not None
+    assert old.tobytes() == new.tobytes()
+
+
+def test_pairs_without_weight_are_found_and_those_that_lose_theirs_without_them() -> None:
+    labels = sp.coo_matrix((np.ones(5, np.float32), ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])))
+    policy = SampleWeights(rating="none", half_life_days=1.0, user_exponent=0.0)
+
+    def kept(*ages: float) -> list[bool]:
+        found = Labelled(labels, None, np.array(ages, np.float32)).with_weight(policy)
+        return [bool(one) for one in found]
+
+    assert kept(0, 1, 2, 3, 140) == [True] * 5
+    assert kept(0, 1, 2, 3, 200) == [True] * 4 + [False]
+    # The smallest float above 0 is 2 ** -149. Of five pairs, only the first of which counts, the
+    # second weighs 5 * 2 ** -151, which is 2 ** -149 as a float; of two pairs 2 ** -150, so 0.
+    assert kept(0, 151, 1000, 1000, 1000) == [True] + [False] * 4
+    assert Labelled(labels, None, None).with_weight(SampleWeights(
+        rating="none", user_exponent=0.0)).all()  # fmt: skip
+
+
+def test_epochs_are_not_judged_by_items_whose_other_pairs_weigh_nothing_meanwhile() -> None:
+    # Each item has a new pair and one so old that it has a weight among all pairs, 2 ** -149, but
+    # none once there are more new ones than old ones. All users have one pair.
+    n = 41
+    users, items = np.arange(2 * n), np.repeat(np.arange(n), 2)
+    labels = sp.coo_matrix((np.ones(2 * n, np.float32), (users, items)))
+    ages = np.tile([0.0, 150.999], n).astype(np.float32)
+    weights = {"rating": "none", "half_life_days": 1.0, "user_exponent": 0.0}
+    stop = {"share": 0.5, "every": 1, "k": 5}
+    given = settings(epochs=2, early_stopping=stop, sample_weights=weights)
+    assert given.early_stopping is not None
+    policy = given.sample_weights
+    assert Labelled(labels, None, ages).with_weight(policy).all()
+    new_stays = {}
+    for seed in range(20):
+        stays = ~hold_out(labels, given.early_stopping, seed)
+        assert stays.sum() == n
+        new_stays[seed] = int((ages[stays] == 0).sum())
+    seed = max(new_stays, key=lambda seed: new_stays[seed])
+    assert n / 2 < new_stays[seed] < n
+    fitted = fit(labels, given.model_copy(update={"seed": seed}), threads=1, ages=ages)
+    # Where the new pair was held out, the old one trained nothing.
+    assert fitted.report["users"] == new_stays[seed]
+    assert np.isfinite(fitted.embeddings.item_embeddings).all()
 
 
 @given(

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from recsys.columns import METRICS_SCHEMA, USER_METRICS_SCHEMA, names
 from recsys.config.sections import Evaluation
 from recsys.errors import ConfigError, InputError, TrainingError
-from recsys.evaluate import held_out, report
+from recsys.evaluate import report, results
 from recsys.evaluate.manifest import Metric
 from recsys.kernel import metrics
 from tests.conftest import csv_input, small_ratings, table
@@ -319,6 +319,6 @@ def test_too_many_segments_are_refused() -> None:
     )
     settings = Evaluation.model_validate({"bootstrap": 2, "segment": {"by": "zip"}})
     with pytest.raises(ConfigError, match="found 101 values in zip, expected at most 100"):
-        held_out.results(values, {}, settings)
-    found = held_out.results(values.query("user_id < 100"), {}, settings)
+        results.results(values, {}, settings)
+    found = results.results(values.query("user_id < 100"), {}, settings)
     assert len({result.segment for result in found}) == 102

@@ -251,15 +251,27 @@ LABELLED = (
 )
 
 
-def labels(spark: SparkSession, filters: dict[str, Any], *, keep_negatives: bool) -> list[int]:
+RATED = [(1.0, 1), (3.9, 2), (4.0, 3), (5.0, 4)]
+
+
+def labels(
+    spark: SparkSession,
+    filters: dict[str, Any],
+    *,
+    keep_negatives: bool,
+    rated: list[tuple[float, int]] = RATED,
+    weighed_by_rating: bool = False,
+) -> list[int]:
     rows = [
         ("u", f"i{n}", rating, dt.datetime(2020, 1, day), 1, False)
-        for n, (rating, day) in enumerate([(1.0, 1), (3.9, 2), (4.0, 3), (5.0, 4)])
+        for n, (rating, day) in enumerate(rated)
     ]
     rules = Filters.model_validate(filters)
     window = rules.window(dt.date(2020, 1, 4))
     frame = spark.createDataFrame(rows, LABELLED)
-    found = label(frame, rules, window, keep_negatives=keep_negatives)
+    found = label(
+        frame, rules, window, keep_negatives=keep_negatives, weighed_by_rating=weighed_by_rating
+    )
     return [row["label"] for row in sorted(found.collect(), key=lambda row: row["item_id"])]
 
 
@@ -267,6 +279,27 @@ def test_a_threshold_leaves_lower_ratings_out_or_makes_them_negatives(spark: Spa
     assert labels(spark, {"rating_threshold": 4.0}, keep_negatives=False) == [0, 0, 1, 1]
     assert labels(spark, {"rating_threshold": 4.0}, keep_negatives=True) == [-1, -1, 1, 1]
     assert labels(spark, {}, keep_negatives=True) == [1, 1, 1, 1]
+
+
+def test_where_ratings_are_weights_a_zero_that_would_be_a_like_is_left_out(
+    spark: SparkSession,
+) -> None:
+    rated = [(-2.0, 1), (-0.0, 1), (0.0, 1), (0.5, 1), (2.0, 1)]
+
+    def found(threshold: float | None, **more: bool) -> list[int]:
+        given = {"rating_threshold": threshold}
+        return labels(spark, given, rated=rated, **{"keep_negatives": False, **more})
+
+    assert found(None) == [1, 1, 1, 1, 1]  # ratings are no weights
+    for negatives in (False, True):
+        weighed = {"weighed_by_rating": True, "keep_negatives": negatives}
+        # What is below 0 stays positive, for the error that says what to do.
+        assert found(None, **weighed) == [1, 0, 0, 1, 1]
+        assert found(-2.0, **weighed) == [1, 0, 0, 1, 1]
+        below = -1 if negatives else 0
+        assert found(0.0, **weighed) == [below, 0, 0, 1, 1]
+        # A zero below the threshold is what any rating below it is.
+        assert found(1.0, **weighed) == [below, below, below, below, 1]
 
 
 def test_a_date_window_includes_its_first_and_last_day(spark: SparkSession) -> None:

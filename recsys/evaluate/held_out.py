@@ -1,28 +1,25 @@
 """How good a model is on what was held out of its training, beside plain popularity.
 
-Lists are made and measured on the executors; a few numbers a user come back, and the driver makes
-means and intervals of them.
+Lists are made and measured on the executors; `results` brings a few numbers a user back.
 
 Relevant to a user are the pairs of the test fold with label 1. Left out of the lists is what the
 user has a pair of in train or validation, whatever its label. A relevant item that is not in the
 model's catalogue counts as missed. Popularity is that of the train fold.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import (
     ALSO_SEEN,
     BIAS,
-    COMPARED_MODEL,
-    CUT,
     EMBEDDING,
     EVALUATED_SCHEMA,
     FOLD,
@@ -31,7 +28,6 @@ from recsys.columns import (
     ITEM_INDEX,
     KNOWN,
     LABEL,
-    LISTED,
     OUTSIDE,
     PART,
     RELEVANT,
@@ -43,33 +39,41 @@ from recsys.columns import (
     names,
 )
 from recsys.config.sections import Evaluation, UserSegments
-from recsys.errors import ConfigError, InputError
-from recsys.evaluate import bootstrap
-from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
-from recsys.evaluate.splits import TEST, TRAIN
+from recsys.errors import InputError
+from recsys.evaluate.manifest import EvaluationCounts, SplitCounts
+from recsys.evaluate.splits import TEST
 from recsys.ingest.ids import IdColumn, id_column
 from recsys.ingest.source import find_column, read_source
 from recsys.kernel import metrics
-from recsys.kernel.evaluate import COMPARED, POPULARITY, Traits, evaluate
+from recsys.kernel.evaluate import Traits, evaluate
 from recsys.kernel.worker import MODEL, POPULAR
+from recsys.learn.matrices import Interactions
 from recsys.model.tables import Model
-from recsys.runtime.memory import check_fits
 from recsys.score import ranking
+from recsys.store.tables import Scratch
 
-DIFFERENCE = "difference"
-ALL = "all"
-COVERAGE = "catalogue_coverage"
-AT_K = (*metrics.ACCURACY, *metrics.OF_LISTS)
 
-_HISTORIES = ((0, 0), (1, 4), (5, 9), (10, 19), (20, 49), (50, None))
-_NOWHERE = "(none)"  # users whom the table of segments does not have
-_MOST_SEGMENTS = 100
-# Arrow's columns, pandas' and a sorted copy of them: 12 doubles, ids and text.
-_BYTES_PER_ROW = 3 * (12 * 8 + 100)
+def lengths_of_histories(scratch: Scratch, interactions: Interactions, user_type: str) -> DataFrame:
+    """Return how many pairs of each user a model has learned from: `user_id` and `history`.
+
+    Labels do not say so: pairs without sample weight have one, and are left out all the same.
+
+    Args:
+        scratch: brings the numbers to the executors.
+        interactions: what was learned from.
+        user_type: Spark's name of the type of the user ids.
+    """
+    lengths = np.bincount(interactions.labels.row, minlength=len(interactions.user_ids))
+    columns = {USER: interactions.user_ids, HISTORY: lengths.astype(np.int32)}
+    return scratch.frame(pa.table(columns), f"{USER} {user_type}, {HISTORY} int")
 
 
 def users_to_test(
-    spark: SparkSession, parts: DataFrame, model: Model, segments: UserSegments | None
+    spark: SparkSession,
+    parts: DataFrame,
+    model: Model,
+    histories: DataFrame,
+    segments: UserSegments | None,
 ) -> DataFrame:
     """Say who is to be tested on what.
 
@@ -77,6 +81,7 @@ def users_to_test(
         spark: the session.
         parts: all pairs (SPLIT_SCHEMA).
         model: trained on the train fold.
+        histories: what `lengths_of_histories` returned.
         segments: where groups of users are, if wanted.
 
     Returns:
@@ -100,10 +105,11 @@ def users_to_test(
         .agg(
             gathered(relevant).alias(RELEVANT),
             F.count_if(relevant & place.isNull()).cast("int").alias(OUTSIDE),
-            F.count_if((fold == TRAIN) & (label != 0)).cast("int").alias(HISTORY),
             gathered(fold != TEST).alias(ALSO_SEEN),
         )
         .where((F.size(RELEVANT) > 0) | (F.col(OUTSIDE) > 0))
+        .join(histories, on=USER, how="left")
+        .withColumn(HISTORY, F.coalesce(HISTORY, F.lit(0)))
     )
     if segments is None:
         users = users.withColumn(SEGMENT, F.lit(None).cast("string"))
@@ -213,135 +219,4 @@ def evaluated(
         .sortWithinPartitions(USER)
         .select(*columns)
         .mapInPandas(work, schema)
-    )
-
-
-def collect_values(spark: SparkSession, rows: DataFrame, max_share: float) -> pd.DataFrame:
-    """Bring the users' values to the driver, in order of k, model and user id.
-
-    Raises:
-        MemoryLimitError: they would not fit.
-    """
-    jvm: Any = spark.sparkContext._jvm
-    n_rows = rows.count()
-    check_fits(
-        what=f"the metrics of {n_rows:,} lists",
-        needed=n_rows * _BYTES_PER_ROW,
-        heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
-        max_share=max_share,
-        remedy="hold out fewer users' pairs with evaluation.split, or judge fewer evaluation.k",
-    )
-    found: pd.DataFrame = rows.drop(LISTED).toArrow().to_pandas()
-    return found.sort_values([CUT, COMPARED_MODEL, USER], ignore_index=True)
-
-
-def coverage(rows: DataFrame, n_items: int) -> dict[tuple[str, int], float]:
-    """Return the share of the catalogue in the lists of each compared model at each k."""
-    listed = rows.select(COMPARED_MODEL, CUT, F.explode(LISTED).alias(ITEM_INDEX))
-    distinct = listed.groupBy(COMPARED_MODEL, CUT).agg(F.count_distinct(ITEM_INDEX).alias("n"))
-    return {(row[0], row[1]): row[2] / n_items for row in distinct.collect()}
-
-
-def results(
-    values: pd.DataFrame, covered: Mapping[tuple[str, int], float], settings: Evaluation
-) -> list[Metric]:
-    """Make means with intervals of the users' values, for all users and for each segment.
-
-    Args:
-        values: what `collect_values` returned.
-        covered: what `coverage` returned.
-        settings: the number of resamples, their seed, and what the segments are by.
-
-    Raises:
-        ConfigError: there are too many segments to report on.
-    """
-    ks = sorted(values[CUT].unique().tolist())
-    columns = [(metric, k) for k in ks for metric in AT_K]
-    blocks = {
-        model: np.column_stack([_block(values, model, k)[list(AT_K)].to_numpy() for k in ks])
-        for model in COMPARED
-    }
-    if settings.auc:
-        columns += [(metric, None) for metric in metrics.OF_RANKS]
-        for model, block in blocks.items():
-            whole = _block(values, model, ks[0])[list(metrics.OF_RANKS)].to_numpy()
-            blocks[model] = np.column_stack([block, whole])
-    users = _block(values, MODEL, ks[0])
-    both = np.column_stack([blocks[MODEL], blocks[POPULARITY], blocks[MODEL] - blocks[POPULARITY]])
-    found = []
-    for segment, chosen in _chosen(users, settings.segment):
-        means = bootstrap.estimate(
-            users[USER].to_numpy()[chosen],
-            both[chosen],
-            resamples=settings.bootstrap,
-            seed=settings.seed,
-        )
-        for i, model in enumerate((*COMPARED, DIFFERENCE)):
-            for j, (metric, k) in enumerate(columns, start=i * len(columns)):
-                low, high = _number(means.low[j]), _number(means.high[j])
-                value, n_users = _number(means.value[j]), int(means.n_users[j])
-                found.append(_metric(model, segment, metric, k, value, low, high, n_users))
-    for k in ks:
-        shares = {model: covered.get((model, k), 0.0) for model in COMPARED}
-        shares[DIFFERENCE] = shares[MODEL] - shares[POPULARITY]
-        found += [
-            _metric(model, ALL, COVERAGE, k, share, None, None, len(users))
-            for model, share in shares.items()
-        ]
-    return found
-
-
-def _block(values: pd.DataFrame, model: str, k: int) -> pd.DataFrame:
-    return values[(values[COMPARED_MODEL] == model) & (values[CUT] == k)]
-
-
-def _chosen(
-    users: pd.DataFrame, segments: UserSegments | None
-) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Name the groups of users that are reported on, and say who is in each."""
-    yield ALL, np.ones(len(users), np.bool_)
-    history = users[HISTORY].to_numpy()
-    for first, last in _HISTORIES:
-        chosen = (history >= first) & (history <= (np.inf if last is None else last))
-        if chosen.any():
-            span = (
-                f"{first}+" if last is None else str(first) if first == last else f"{first}-{last}"
-            )
-            yield f"{HISTORY} {span}", chosen
-    if segments is None:
-        return
-    groups = users[SEGMENT].fillna(_NOWHERE)
-    distinct = sorted(groups.unique())
-    if len(distinct) > _MOST_SEGMENTS:
-        raise ConfigError(
-            f"evaluation.segment.by: found {len(distinct):,} values in {segments.by}, expected at "
-            f"most {_MOST_SEGMENTS}; choose a column with fewer, or put them into groups"
-        )
-    for group in distinct:
-        yield f"{segments.by} {group}", (groups == group).to_numpy()
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _metric(
-    model: str,
-    segment: str,
-    metric: str,
-    k: int | None,
-    value: float | None,
-    low: float | None,
-    high: float | None,
-    n_users: int,
-) -> Metric:
-    return Metric(
-        model=model,
-        segment=segment,
-        metric=metric,
-        k=k,
-        value=value,
-        low=low,
-        high=high,
-        n_users=n_users,
     )

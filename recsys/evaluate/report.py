@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from recsys.evaluate.held_out import ALL, DIFFERENCE
 from recsys.evaluate.manifest import Metric
+from recsys.evaluate.results import ALL, DIFFERENCE
 from recsys.kernel.evaluate import POPULARITY
 from recsys.kernel.worker import MODEL
 

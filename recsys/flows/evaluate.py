@@ -17,7 +17,7 @@ from recsys.columns import (
     names,
 )
 from recsys.config.configuration import digest
-from recsys.evaluate import held_out, report, splits
+from recsys.evaluate import held_out, report, results, splits
 from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
@@ -48,16 +48,16 @@ def evaluate(job: Job) -> Outcome:
     with run.step("evaluate"):
         rows, counts = _evaluate(job, trained, parts, split)
     with run.step("estimate"):
-        values = held_out.collect_values(job.spark, rows, config.memory.max_share)
-        covered = held_out.coverage(rows, trained.model.manifest.n_items)
-        found = interruptible(lambda: held_out.results(values, covered, settings))
+        values = results.collect_values(job.spark, rows, config.memory.max_share)
+        covered = results.coverage(rows, trained.model.manifest.n_items)
+        found = interruptible(lambda: results.results(values, covered, settings))
     with run.step("publish"):
         outputs = _publish(job, prepared, rows, found)
     return Outcome(
         counts=prepared.manifest.counts,
         evaluation=counts,
         training=trained.training,
-        metrics=[metric for metric in found if metric.segment == held_out.ALL],
+        metrics=[metric for metric in found if metric.segment == results.ALL],
         report=report.lines(found),
         outputs=outputs,
     )
@@ -68,6 +68,7 @@ class _Trained:
     """A model that is only evaluated: it is staged, and goes with the staging directory."""
 
     model: Model
+    histories: DataFrame
     traits: Traits
     training: EvaluatedTraining
 
@@ -97,12 +98,13 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             place,
             learned,
             parts.where(F.col(FOLD) != splits.TEST),
-            origin(job, name, prepared, fitted, None),
+            origin(job, name, prepared, interactions, fitted, None),
             rows_per_file=config.scoring.users_per_file,
         )
     model = written_model(job.store, place, learned, manifest)
     return _Trained(
         model,
+        held_out.lengths_of_histories(job.scratch, interactions, model.id_types.user),
         held_out.item_traits(model, interactions.labels),
         EvaluatedTraining(
             epochs=fitted.epochs,
@@ -119,7 +121,9 @@ def _evaluate(
     store, config, model = job.store, job.config, trained.model
     cores = job.spark.sparkContext.defaultParallelism
     tasks = ranking.n_tasks(split.users_in_test, config.scoring.users_per_file, cores)
-    users = held_out.users_to_test(job.spark, parts, model, config.evaluation.segment)
+    users = held_out.users_to_test(
+        job.spark, parts, model, trained.histories, config.evaluation.segment
+    )
     place, schema = f"{job.staging}/test_users", model.id_types.fill(TEST_USERS_SCHEMA)
     store.write_table(ranking.number_parts(users, tasks), place, schema)
     staged = store.read_table(place, schema)

@@ -205,7 +205,7 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
         model.item_index,
         fold_in=config.scoring.fold_in,
         fallback=config.scoring.fallback,
-        threshold=model.manifest.pair_rules.rating_threshold,
+        rules=model.manifest.pair_rules,
         candidates=None if rows is None else candidate_lists(rows),
         newer=config.scoring.interactions is not None,
     )

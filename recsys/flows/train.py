@@ -66,7 +66,7 @@ def train(job: Job) -> Model:
             f"{job.staging}/model",
             learned,
             prepared.pairs,
-            origin(job, model_id, prepared, fitted, FoldInReport(**report)),
+            origin(job, model_id, prepared, interactions, fitted, FoldInReport(**report)),
             rows_per_file=config.scoring.users_per_file,
         )
         stop_point("model written")
@@ -80,7 +80,12 @@ def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
     settings = job.config.training
     with job.run.step("collect"):
         interactions = collect(
-            job.spark, job.scratch, pairs, settings, max_share=job.config.memory.max_share
+            job.spark,
+            job.scratch,
+            pairs,
+            settings,
+            job.run.run_date,
+            max_share=job.config.memory.max_share,
         )
     with job.run.step("train"):
         fitted = training.fit(
@@ -101,6 +106,8 @@ def threads(job: Job) -> int:
 def model_id_of(config: Config, run: Run) -> str:
     """Name the model of a run: the same for a retry, another for another configuration."""
     made_of = [interactions_id(config, run), config.fingerprint("training")]
+    if config.training.sample_weights.half_life_days is not None:
+        made_of.append(run.run_date.isoformat())  # ages count from there
     return f"{run.run_id}-{digest(made_of)[:8]}"
 
 
@@ -119,6 +126,7 @@ def origin(
     job: Job,
     model_id: str,
     prepared: Prepared,
+    interactions: Interactions,
     fitted: training.Fitted,
     fold_in: FoldInReport | None,
 ) -> ModelOrigin:
@@ -137,6 +145,7 @@ def origin(
         pair_rules=PairRules(
             deduplication=config.deduplication.policy,
             rating_threshold=config.filters.rating_threshold,
+            weighed_by_rating=config.training.sample_weights.by_rating,
             min_user_interactions=config.filters.min_user_interactions,
             min_item_interactions=config.filters.min_item_interactions,
         ),
@@ -145,6 +154,7 @@ def origin(
             epochs=fitted.epochs,
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
+            weightless_pairs=interactions.weightless_pairs,
             mean_user_bias=float(fitted.embeddings.user_biases.mean(dtype=np.float64)),
             threads=threads(job),
             openmp=training.has_openmp(),

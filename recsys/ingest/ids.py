@@ -152,13 +152,26 @@ def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[
     return F.when(~missing & ~invalid, converted), missing
 
 
+def id_bytes(column: str, id_type: str) -> Column:
+    """Return how many bytes an id takes where ids are collected with Arrow.
+
+    Args:
+        column: the ids.
+        id_type: Spark's name of their type.
+    """
+    if id_type == "string":
+        return F.octet_length(column) + 4  # and where the text ends
+    return F.lit({"int": 4, "bigint": 8}[id_type])
+
+
 def index_ids(pairs: DataFrame, column: str) -> pa.Array:
     """Return a column's distinct ids in ascending order.
 
-    Spark compares strings by their UTF-8 bytes, whatever the locale.
+    They are sorted here, since a sort in Spark would look for the distinct ones twice. Arrow, like
+    Spark, compares strings by their UTF-8 bytes, whatever the locale.
     """
-    table = pairs.select(column).distinct().orderBy(column).toArrow()
-    return table.column(0).combine_chunks()
+    table = pairs.select(column).distinct().toArrow()
+    return table.column(0).combine_chunks().sort()
 
 
 def index_frame(

@@ -54,12 +54,28 @@ def deduplicate(rows: DataFrame, rule: Deduplication) -> DataFrame:
     )
 
 
+def liked(threshold: float | None, *, weighed_by_rating: bool) -> Column:
+    """Return whether a pair's rating makes it a like.
+
+    Args:
+        threshold: ratings from here on are likes; None: all are.
+        weighed_by_rating: whether ratings are sample weights. A rating of 0 is no like then, since
+            nothing can be learned from a pair without weight.
+    """
+    return _reached(threshold) & (F.col(RATING) != 0) if weighed_by_rating else _reached(threshold)
+
+
+def _reached(threshold: float | None) -> Column:
+    return F.lit(True) if threshold is None else F.col(RATING) >= threshold
+
+
 def label(
     pairs: DataFrame,
     filters: Filters,
     window: tuple[dt.date | None, dt.date | None],
     *,
     keep_negatives: bool,
+    weighed_by_rating: bool,
 ) -> DataFrame:
     """Decide what each pair is to training: 1 positive, -1 negative, 0 left out.
 
@@ -68,6 +84,8 @@ def label(
         filters: the threshold.
         window: first and last day (UTC, both included), each may be None.
         keep_negatives: whether pairs below the threshold are negatives or left out.
+        weighed_by_rating: whether ratings are sample weights. A rating of 0 that reaches the
+            threshold is then left out, and is no negative either.
 
     Returns:
         The columns of INTERACTIONS_SCHEMA.
@@ -79,12 +97,14 @@ def label(
     if until is not None:
         inside = inside & (F.col(TIMESTAMP) < _midnight(until, 1))
     below = -1 if keep_negatives else 0
-    positive = (
-        F.lit(True)
-        if filters.rating_threshold is None
-        else F.col(RATING) >= filters.rating_threshold
+    positive = liked(filters.rating_threshold, weighed_by_rating=weighed_by_rating)
+    decided = (
+        F.when(~inside, 0)
+        .when(positive, 1)
+        .when(_reached(filters.rating_threshold), 0)
+        .otherwise(below)
+        .cast("tinyint")
     )
-    decided = F.when(~inside, 0).when(positive, 1).otherwise(below).cast("tinyint")
     return pairs.select(USER, ITEM, RATING, TIMESTAMP, decided.alias(LABEL), ROWS, CONFLICTING)
 
 

@@ -62,6 +62,7 @@ def _fingerprint(config: Config, run_date: dt.date) -> str:
             "config": config.fingerprint("input", "row_checks", "deduplication", "filters"),
             "window": [str(day) for day in window],
             "keeps_negatives": config.training.loss not in RANKING_LOSSES,
+            "weighed_by_rating": config.training.sample_weights.by_rating,
         }
     )
 
@@ -96,6 +97,7 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
         config.filters,
         config.filters.window(run.run_date),
         keep_negatives=config.training.loss not in RANKING_LOSSES,
+        weighed_by_rating=config.training.sample_weights.by_rating,
     )
     pairs = _write_pairs(spark, store, labelled, config, staging, judged.id_types)
     store.delete(f"{staging}/rows")

@@ -48,12 +48,16 @@ def hold_out(labels: sp.coo_matrix, settings: EarlyStopping, seed: int) -> NDArr
     held_out = np.zeros(len(items), np.bool_)
     held_out[order[position >= stay[items]]] = True
     if not held_out.any():
-        raise TrainingError(
-            "training.early_stopping: expected items with several positive pairs to hold some of "
-            "them out, found none; set training.early_stopping to null, which trains for "
-            "training.epochs"
-        )
+        raise nothing_held_out()
     return held_out
+
+
+def nothing_held_out() -> TrainingError:
+    """Return what to raise where no pair is there to judge epochs by."""
+    return TrainingError(
+        "training.early_stopping: expected items with several positive pairs to hold some of them "
+        "out, found none; set training.early_stopping to null, which trains for training.epochs"
+    )
 
 
 class Validator:

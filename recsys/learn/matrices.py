@@ -1,6 +1,8 @@
 """Turn labelled pairs into dense ids and sparse matrices. On the driver."""
 
-from dataclasses import dataclass
+import datetime as dt
+import logging
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,15 @@ from recsys.columns import (
     USER,
     USER_INDEX,
 )
-from recsys.config.sections import Training
+from recsys.config.sections import SampleWeights, Training
 from recsys.errors import InputError, MemoryLimitError
-from recsys.ingest.ids import index_frame, index_ids
+from recsys.ingest.ids import id_bytes, index_frame, index_ids
 from recsys.learn.negatives import drawn_per_positive
+from recsys.learn.sample_weights import Labelled
 from recsys.runtime.memory import check_fits, check_result
 from recsys.store.tables import Scratch
+
+log = logging.getLogger(__name__)
 
 # Peak on the driver for each pair: the Arrow columns (13), their NumPy copies (12), a CSR copy
 # while sorting (12), the matrices (12 and 4), LightFM's shuffled order and its lookup of positives
@@ -41,6 +46,9 @@ _MAX_PAIRS = 2**31 - 1
 _BYTES_PER_PARAMETER = 24
 # What Spark counts against spark.driver.maxResultSize: two ints, a byte, a double and a float.
 _RESULT_BYTES_PER_PAIR = 21
+# Ids as they are collected, sorted, and written for the executors.
+_COPIES_OF_IDS = 3
+_SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ class Interactions:
             or of UTF-8 bytes). An id's position is its index.
         labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
         ratings: the ratings of the same pairs in the same order, float32, or None.
-        ages: days before the newest pair, in the same order, float32, or None.
+        ages: days before the end of the run date, in the same order, float32, or None.
+        weightless_pairs: how many other pairs were left out, since they have no sample weight.
     """
 
     user_ids: pa.Array
@@ -60,6 +69,26 @@ class Interactions:
     labels: sp.coo_matrix
     ratings: NDArray[np.float32] | None
     ages: NDArray[np.float32] | None = None
+    weightless_pairs: int = 0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much there is to learn from.
+
+    Attributes:
+        pairs: how many labelled pairs.
+        negatives: how many of them are negative.
+        users, items: how many different ones they have.
+        user_bytes, item_bytes: what their ids take where they are collected.
+    """
+
+    pairs: int
+    negatives: int
+    users: int
+    items: int
+    user_bytes: int = 0
+    item_bytes: int = 0
 
 
 def collect(
@@ -67,45 +96,75 @@ def collect(
     scratch: Scratch,
     pairs: DataFrame,
     settings: Training,
+    run_date: dt.date,
     *,
     max_share: float,
 ) -> Interactions:
     """Collect labelled pairs with Arrow into sparse matrices.
 
+    Pairs whose sample weight is 0 are left out, and with them users and items that have no other
+    pair. (Their vectors would stay as they were drawn.)
+
     Args:
         spark: the session.
         scratch: brings the ids' indices to the executors.
         pairs: INTERACTIONS_SCHEMA; rows with label 0 are left out.
-        settings: say whether ratings and ages are needed, and how much memory training takes.
+        settings: say how pairs are weighed, and how much memory training takes.
+        run_date: up to whose end (UTC) ages count.
         max_share: the share of the driver's memory that may be used.
 
     Raises:
         InputError: nothing is left to learn from.
         MemoryLimitError: it would not fit; nothing was collected.
+        TrainingError: the pairs cannot be weighed as configured.
     """
     used = pairs.where(F.col(LABEL) != 0)
-    n_pairs, n_users, n_items, n_negatives = used.agg(
-        F.count(F.lit(1)),
-        F.count_distinct(USER),
-        F.count_distinct(ITEM),
-        F.count_if(F.col(LABEL) < 0),
-    ).collect()[0]
-    if n_pairs == 0:
+    sizes = measure(used)
+    weights = settings.sample_weights
+    if sizes.pairs == 0:
+        zeros = "; with training.sample_weights.rating, ratings of 0 are left out, too"
         raise InputError(
             "no interactions are left to learn from; loosen filters.rating_threshold and the date "
-            "window, or check input.columns"
+            f"window, or check input.columns{zeros if weights.by_rating else ''}"
         )
-    n_drawn = n_pairs * drawn_per_positive(settings, n_negatives)
-    check_collectable(
-        spark, n_pairs, n_users, n_items, settings.no_components, max_share, n_drawn=n_drawn
-    )
-    types = [pairs.schema[name].dataType.simpleString() for name in (USER, ITEM)]
+    n_drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
+    check_collectable(spark, sizes, settings.no_components, max_share, n_drawn=n_drawn)
     columns = [USER_INDEX, ITEM_INDEX, LABEL]
-    if settings.sample_weights.rating != "none":
+    if weights.by_rating:
         columns.append(RATING)
-    if settings.sample_weights.half_life_days is not None:
-        used = used.withColumn(AGE, _age(used))
+    if weights.half_life_days is not None:
+        used = used.withColumn(AGE, _age(run_date))
         columns.append(AGE)
+    return without_weightless(_matrices(scratch, used, columns), weights)
+
+
+def measure(used: DataFrame) -> Sizes:
+    """Measure what is to be collected.
+
+    Two aggregates, each over one column: a single one with two distinct counts would multiply all
+    rows.
+
+    Args:
+        used: labelled pairs.
+    """
+    pairs, negatives = F.count(F.lit(1)), F.count_if(F.col(LABEL) < 0)
+    total = [F.coalesce(F.sum(name), F.lit(0)) for name in ("n_pairs", "n_negatives")]
+    measured = []
+    for name in (USER, ITEM):
+        length = F.coalesce(F.sum(id_bytes(name, _id_type(used, name))), F.lit(0))
+        grouped = used.groupBy(name).agg(pairs.alias("n_pairs"), negatives.alias("n_negatives"))
+        measured.append(grouped.agg(*total, F.count(F.lit(1)), length).collect()[0])
+    (n_pairs, n_negatives, users, user_bytes), (*_, items, item_bytes) = measured
+    return Sizes(n_pairs, n_negatives, users, items, user_bytes, item_bytes)
+
+
+def _id_type(frame: DataFrame, name: str) -> str:
+    return frame.schema[name].dataType.simpleString()
+
+
+def _matrices(scratch: Scratch, used: DataFrame, columns: list[str]) -> Interactions:
+    """Collect ids and pairs."""
+    types = [_id_type(used, name) for name in (USER, ITEM)]
     user_ids, item_ids = index_ids(used, USER), index_ids(used, ITEM)
     table = (
         used.join(index_frame(scratch, user_ids, types[0], USER, USER_INDEX), on=USER, how="inner")
@@ -131,18 +190,62 @@ def collect(
     return Interactions(user_ids, item_ids, labels, ratings, ages)
 
 
-def _age(pairs: DataFrame) -> Column:
-    """Return how many days each pair is older than the newest one, as float."""
-    newest = pairs.agg(F.max(TIMESTAMP)).collect()[0][0]
-    seconds = F.unix_seconds(F.lit(newest)) - F.unix_seconds(TIMESTAMP)
-    return (seconds / 86_400).cast("float")
+def _age(run_date: dt.date) -> Column:
+    """Return how many days a pair is older than the end of a day (UTC), 0 if it is younger.
+
+    In numbers alone: Python has no datetime for all of Spark's timestamps.
+    """
+    days = run_date.toordinal() - dt.date(1970, 1, 1).toordinal() + 1
+    micros = F.lit(days * _SECONDS_PER_DAY * 10**6) - F.unix_micros(TIMESTAMP)
+    return (F.greatest(micros, F.lit(0)) / (_SECONDS_PER_DAY * 10**6)).cast("float")
+
+
+def without_weightless(found: Interactions, policy: SampleWeights) -> Interactions:
+    """Leave out pairs whose sample weight is 0, and users and items that have no other pair.
+
+    Args:
+        found: what was collected.
+        policy: how pairs are weighed.
+
+    Returns:
+        The same, or fewer pairs with the indices of those users and items that are left.
+
+    Raises:
+        InputError: no pair has a weight.
+        TrainingError: the pairs cannot be weighed.
+    """
+    labelled = Labelled(found.labels, found.ratings, found.ages)
+    kept = labelled.with_weight(policy)
+    n_lost = int(np.count_nonzero(~kept))
+    if n_lost == 0:
+        return found
+    left = labelled.only(kept)
+    users, rows = np.unique(left.labels.row, return_inverse=True)
+    items, cols = np.unique(left.labels.col, return_inverse=True)
+    n_users, n_items = found.labels.shape
+    log.warning(
+        "%s of %s interactions have no sample weight and are left out, and with them %s users and "
+        "%s items that have no others",
+        f"{n_lost:,}",
+        f"{len(kept):,}",
+        f"{n_users - len(users):,}",
+        f"{n_items - len(items):,}",
+    )
+    cells = rows.astype(np.int32), cols.astype(np.int32)
+    return replace(
+        found,
+        user_ids=found.user_ids.take(pa.array(users)),
+        item_ids=found.item_ids.take(pa.array(items)),
+        labels=sp.coo_matrix((left.labels.data, cells), shape=(len(users), len(items))),
+        ratings=left.ratings,
+        ages=left.ages,
+        weightless_pairs=n_lost,
+    )
 
 
 def check_collectable(
     spark: SparkSession,
-    n_pairs: int,
-    n_users: int,
-    n_items: int,
+    sizes: Sizes,
     no_components: int,
     max_share: float,
     *,
@@ -152,9 +255,7 @@ def check_collectable(
 
     Args:
         spark: the session.
-        n_pairs: how many pairs are to be collected.
-        n_users: how many users they have.
-        n_items: how many items.
+        sizes: what is to be collected.
         no_components: the size of the embeddings to be trained.
         max_share: the share of the driver's memory that may be used.
         n_drawn: how many negatives are going to be drawn for each epoch.
@@ -162,6 +263,7 @@ def check_collectable(
     Raises:
         MemoryLimitError: with the numbers and what to change.
     """
+    n_pairs = sizes.pairs
     drawn = f" and {n_drawn:,} drawn negatives" if n_drawn else ""
     fewer = "training.negatives_per_positive, or " if n_drawn else ""
     if n_pairs + n_drawn > _MAX_PAIRS:
@@ -170,19 +272,26 @@ def check_collectable(
             f"train on; lower {fewer}filters.last_days, or raise the minimum numbers of "
             "interactions in filters"
         )
-    check_result(
-        spark,
-        f"{n_pairs:,} interactions",
-        n_pairs * _RESULT_BYTES_PER_PAIR,
-        "raise it, or raise the minimum numbers of interactions in filters",
-    )
+    # Each is a result of its own.
+    for what, n_bytes in (
+        (f"{n_pairs:,} interactions", n_pairs * _RESULT_BYTES_PER_PAIR),
+        (f"{sizes.users:,} user ids", sizes.user_bytes),
+        (f"{sizes.items:,} item ids", sizes.item_bytes),
+    ):
+        check_result(
+            spark,
+            what,
+            n_bytes,
+            "raise it, or raise the minimum numbers of interactions in filters",
+        )
     jvm: Any = spark.sparkContext._jvm
     check_fits(
-        what=f"{n_pairs:,} interactions{drawn} of {n_users:,} users and {n_items:,} items with "
-        f"{no_components} components",
+        what=f"{n_pairs:,} interactions{drawn} of {sizes.users:,} users and {sizes.items:,} items "
+        f"with {no_components} components",
         needed=n_pairs * _BYTES_PER_PAIR
         + n_drawn * _BYTES_PER_DRAWN_PAIR
-        + (n_users + n_items) * (no_components + 1) * _BYTES_PER_PARAMETER,
+        + (sizes.user_bytes + sizes.item_bytes) * _COPIES_OF_IDS
+        + (sizes.users + sizes.items) * (no_components + 1) * _BYTES_PER_PARAMETER,
         heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
         max_share=max_share,
         remedy="take a larger machine, lower spark.driver.memory or training.no_components"

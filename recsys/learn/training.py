@@ -1,7 +1,8 @@
 """Train a LightFM model, for the number of epochs that does best on pairs held out for it.
 
 No other module imports LightFM. It runs on the driver. A labelled pair of user and item, with its
-rating and its age, goes through these steps:
+rating and its age, goes through these steps. (Pairs whose weight is 0 were left out before, by
+`matrices.without_weightless`.)
 
 1. `fit` holds the pair out or not (`early_stopping.hold_out`). Only positives are held out.
 2. A pair that is not held out gets a weight from its rating, its age and the number of its user's
@@ -30,9 +31,15 @@ from tqdm import tqdm
 from recsys.config.sections import EarlyStopping, Training
 from recsys.errors import TrainingError
 from recsys.learn import negatives
-from recsys.learn.early_stopping import Search, Validator, hold_out, refit_epochs
+from recsys.learn.early_stopping import (
+    Search,
+    Validator,
+    hold_out,
+    nothing_held_out,
+    refit_epochs,
+)
 from recsys.learn.embeddings import Average, Embeddings
-from recsys.learn.sample_weights import sample_weights
+from recsys.learn.sample_weights import Labelled
 from recsys.runtime.signals import interruptible
 
 log = logging.getLogger(__name__)
@@ -83,29 +90,6 @@ class Fitted:
     negatives: dict[str, int] | None
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Labelled pairs, with what their weights are made from; as the arguments of `fit`."""
-
-    labels: sp.coo_matrix
-    ratings: NDArray[np.float32] | None
-    ages: NDArray[np.float32] | None
-
-    def only(self, chosen: NDArray[np.bool_]) -> "_Pairs":
-        """Return some of the pairs, in the same order and for the same users and items."""
-        cells = self.labels.row[chosen], self.labels.col[chosen]
-        return _Pairs(
-            sp.coo_matrix((self.labels.data[chosen], cells), shape=self.labels.shape),
-            None if self.ratings is None else self.ratings[chosen],
-            None if self.ages is None else self.ages[chosen],
-        )
-
-    def train(self, settings: Training, threads: int, search: Search | None = None) -> Embeddings:
-        """Weigh the pairs and train on them."""
-        weights = sample_weights(settings.sample_weights, self.labels, self.ratings, self.ages)
-        return train(self.labels, settings, threads=threads, weights=weights, stop=search)
-
-
 def fit(
     labels: sp.coo_matrix,
     settings: Training,
@@ -132,10 +116,10 @@ def fit(
     Raises:
         TrainingError: it cannot run as configured, the model diverged, or nothing can be held out.
     """
-    pairs = _Pairs(labels, ratings, ages)
+    pairs = Labelled(labels, ratings, ages)
     used_negatives = negatives.report(labels, settings)
     if settings.early_stopping is None:
-        embeddings = pairs.train(settings, threads)
+        embeddings = _train(pairs, settings, threads)
         return Fitted(embeddings, settings.epochs, {}, used_negatives)
     search = _search_epoch(pairs, settings, settings.early_stopping, threads)
     report, epochs = search.report(), search.epoch
@@ -144,18 +128,37 @@ def fit(
         assert search.best is not None  # noqa: S101 - there was at least one epoch
         return Fitted(search.best, epochs, {**report, "refit_epochs": None}, used_negatives)
     epochs = refit_epochs(epochs, settings.early_stopping.share)
-    embeddings = pairs.train(settings.model_copy(update={"epochs": epochs}), threads)
+    embeddings = _train(pairs, settings.model_copy(update={"epochs": epochs}), threads)
     return Fitted(embeddings, epochs, {**report, "refit_epochs": epochs}, used_negatives)
 
 
+def _train(
+    pairs: Labelled, settings: Training, threads: int, search: Search | None = None
+) -> Embeddings:
+    """Weigh the pairs and train on them."""
+    weights = pairs.weights(settings.sample_weights)
+    return train(pairs.labels, settings, threads=threads, weights=weights, stop=search)
+
+
 def _search_epoch(
-    pairs: _Pairs, settings: Training, stopping: EarlyStopping, threads: int
+    pairs: Labelled, settings: Training, stopping: EarlyStopping, threads: int
 ) -> Search:
-    """Train without the held-out pairs and judge the epochs by them."""
+    """Train without the held-out pairs and judge the epochs by them.
+
+    Without the held-out pairs the mean of the weights is another one. Very small weights can become
+    0 then, although they are not in the training on all pairs. An item that has no other pairs left
+    is not trained, so nothing is judged by it.
+    """
     held_out = hold_out(pairs.labels, stopping, settings.seed)
-    validator = Validator(pairs.labels, held_out, stopping, settings.seed)
+    kept = ~held_out
+    kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
+    trained = np.bincount(pairs.labels.col[kept], minlength=pairs.labels.shape[1]) > 0
+    judged = held_out & trained[pairs.labels.col]
+    if not judged.any():
+        raise nothing_held_out()
+    validator = Validator(pairs.labels, judged, stopping, settings.seed)
     search = Search(validator, stopping, settings.epochs)
-    pairs.only(~held_out).train(settings, threads, search)
+    _train(pairs.only(kept), settings, threads, search)
     return search
 
 

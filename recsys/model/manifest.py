@@ -55,6 +55,8 @@ class TrainingReport(Part):
     """How the epoch was chosen; null without early stopping."""
     negatives: NegativesReport | None
     """For the logistic loss: what was learned from as negatives; null for other losses."""
+    weightless_pairs: int
+    """Labelled pairs that were left out because their sample weight is 0."""
     mean_user_bias: float
     """Mean of the users' biases; it stands in for that of a folded-in user in a probability."""
     threads: int
@@ -119,6 +121,8 @@ class PairRules(Part):
     """`deduplication.policy`."""
     rating_threshold: float | None
     """`filters.rating_threshold`: ratings from here on are likes."""
+    weighed_by_rating: bool
+    """Whether `training.sample_weights.rating` is not `none`; a rating of 0 is no like then."""
     min_user_interactions: int
     """`filters.min_user_interactions`."""
     min_item_interactions: int

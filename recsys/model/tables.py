@@ -20,7 +20,7 @@ from recsys.columns import (
     IdTypes,
 )
 from recsys.errors import ModelError
-from recsys.ingest.ids import index_frame
+from recsys.ingest.ids import id_bytes, index_frame
 from recsys.kernel.fold_in import FoldIn
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
@@ -35,6 +35,7 @@ from recsys.model.arrays import (
     vectors_to_table,
 )
 from recsys.model.manifest import ModelManifest, ModelOrigin, ModelTables, read_model_manifest
+from recsys.runtime.memory import check_result
 from recsys.store.checksums import compare_files
 from recsys.store.manifest import MANIFEST
 from recsys.store.tables import Scratch, Store
@@ -157,6 +158,7 @@ def load_model(store: Store, uri: str) -> Model:
 
     Raises:
         ModelError: it is missing, incomplete or damaged; the message names what.
+        MemoryLimitError: its items are more than Spark may collect.
     """
     manifest = read_manifest(store, uri)
     for table in (ITEMS, USERS, FOLD_IN_TABLE):
@@ -165,9 +167,32 @@ def load_model(store: Store, uri: str) -> Model:
         compare_files(f"model {manifest.model_id}", table, manifest.table(table).files, found)
     schemas = _schemas(manifest.id_types)
     items = store.read_table(f"{uri}/{ITEMS}", schemas[ITEMS])
+    check_vectors(items, manifest, ITEMS)
     vectors = vectors_from_table(items.orderBy(ITEM_INDEX).toArrow(), manifest, ITEMS)
     row = store.read_table(f"{uri}/{FOLD_IN_TABLE}", FOLD_IN_SCHEMA).toArrow()
     return _model(store, uri, manifest, vectors, fold_in_from_table(row, manifest))
+
+
+def check_vectors(table: DataFrame, manifest: ModelManifest, kind: str) -> None:
+    """Refuse to collect a model's `items` or `users` where they are more than Spark may collect.
+
+    Raises:
+        MemoryLimitError: with the numbers and what to change.
+    """
+    n = manifest.n_items if kind == ITEMS else manifest.n_users
+    name, id_type = (
+        (ITEM, manifest.id_types.item) if kind == ITEMS else (USER, manifest.id_types.user)
+    )
+    # An embedding and where it ends, a bias, and at most two more numbers.
+    numbers = n * (manifest.no_components + 4) * 4
+    text = id_type == "string"  # only then is there anything to add up
+    ids = table.agg(F.sum(id_bytes(name, id_type))).collect()[0][0] if text else n * 8
+    check_result(
+        table.sparkSession,
+        f"{n:,} {kind} with {manifest.no_components} components",
+        numbers + (ids or 0),
+        "raise it, or train with fewer training.no_components",
+    )
 
 
 def _schemas(types: IdTypes) -> dict[str, str]:

@@ -30,6 +30,7 @@ _LEAST_CHOICE = 10
 _COMPARED_RULES = {
     "deduplication": "deduplication.policy",
     "rating_threshold": "filters.rating_threshold",
+    "weighed_by_rating": "weighing by rating",
     "min_user_interactions": "filters.min_user_interactions",
     "min_item_interactions": "filters.min_item_interactions",
 }

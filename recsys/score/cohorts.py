@@ -14,7 +14,6 @@ from recsys.columns import (
     LIKES_TYPE,
     N_ITEMS,
     OUTCOMES_SCHEMA,
-    RATING,
     REASON,
     REQUESTED,
     SOURCE,
@@ -29,8 +28,10 @@ from recsys.columns import (
 from recsys.config.sections import Cohort, UserList
 from recsys.errors import ConfigError
 from recsys.ingest.ids import BLANK, IdColumn, convert_id, id_column
+from recsys.ingest.pairing import liked
 from recsys.ingest.source import find_column, read_source
 from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
+from recsys.model.manifest import PairRules
 
 NONE = "none"
 
@@ -153,7 +154,7 @@ def route(
     *,
     fold_in: str,
     fallback: str,
-    threshold: float | None,
+    rules: PairRules,
     candidates: DataFrame | None = None,
     newer: bool = False,
 ) -> DataFrame:
@@ -166,7 +167,7 @@ def route(
         item_index: `item_id` and `item_index` of the model's items.
         fold_in: `new`, `all` or `none`.
         fallback: `popular` or `none`.
-        threshold: ratings from here on are likes; None: all are.
+        rules: of the model: which of the interactions are likes.
         newer: whether `pairs` are not those that the model learned from, so that they count for
             users whom it knows, too.
         candidates: `user_id` and `candidates` (item indices), where users have some of their own.
@@ -179,7 +180,8 @@ def route(
     valid = asked.where(F.col(USER).isNotNull())
     users = valid.select(USER).distinct()
     known = model_users.select(USER, F.lit(True).alias(KNOWN))
-    done = _history(valid, users, known, pairs, item_index, newer or fold_in == "all", threshold)
+    likes = liked(rules.rating_threshold, weighed_by_rating=rules.weighed_by_rating)
+    done = _history(valid, users, known, pairs, item_index, newer or fold_in == "all", likes)
     known_to_model = F.coalesce(KNOWN, F.lit(False)).alias(KNOWN)
     way = F.when(known_to_model, MODEL)
     if fold_in == "all":
@@ -205,7 +207,7 @@ def _history(
     pairs: DataFrame,
     item_index: DataFrame,
     everyone: bool,
-    threshold: float | None,
+    positive: Column,
 ) -> DataFrame:
     """Return what users have seen and liked: `user_id`, `also_seen`, `liked`, `weights`.
 
@@ -217,7 +219,6 @@ def _history(
         USER, F.col(f"like.{ITEM}").try_cast(kind).alias(ITEM), F.col(f"like.{WEIGHT}")
     )
     wanted = users if everyone else users.join(known, on=USER, how="left_anti")
-    positive = F.lit(True) if threshold is None else F.col(RATING) >= threshold
     found = pairs.join(wanted, on=USER, how="left_semi").select(
         USER, ITEM, F.when(positive, 1.0).alias(WEIGHT)
     )

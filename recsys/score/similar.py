@@ -27,8 +27,7 @@ from recsys.errors import InputError
 from recsys.ingest.ids import IdColumn, read_ids
 from recsys.kernel import neighbours as kernel
 from recsys.model.arrays import ITEMS, USERS, Vectors, ids_for_pandas, vectors_from_table
-from recsys.model.tables import Model
-from recsys.runtime.memory import check_result
+from recsys.model.tables import Model, check_vectors
 from recsys.score.manifest import SimilarCounts
 from recsys.store.tables import Scratch
 
@@ -59,13 +58,7 @@ def vectors_of(model: Model, kind: str) -> Vectors:
     """
     if kind == ITEMS:
         return model.items
-    n, width = model.manifest.n_users, model.manifest.no_components
-    check_result(
-        model.users.sparkSession,
-        f"{n:,} users with {width} components",
-        n * (width + 4) * 4,
-        "raise it, or train with fewer training.no_components",
-    )
+    check_vectors(model.users, model.manifest, USERS)
     columns = (USER_INDEX, USER, BIAS, EMBEDDING)
     table = model.users.select(*columns).orderBy(USER_INDEX).toArrow()
     return vectors_from_table(table, model.manifest, USERS)

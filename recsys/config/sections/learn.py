@@ -30,16 +30,23 @@ class SampleWeights(Section):
 
     rating: Literal["none", "linear", "log", "capped"] = "log"
     """The weight of a positive pair by its rating (or sum, or count), which must not be below 0:
-    `linear`, `log` (of 1 + rating), `capped`, or `none` for equal weights. Negatives get the mean
-    weight of the positives."""
+    `linear`, `log` (of 1 + rating), `capped`, or `none` for equal weights. A rating of 0 has no
+    weight, so unless this is `none`, such a pair is not positive; it still counts as seen.
+    Negatives get the mean weight of the positives."""
     cap: PositiveFloat | None = None
     """For `capped`: the largest weight that a rating gives."""
     half_life_days: PositiveFloat | None = None
-    """A pair that is this many days older counts half as much. Set it if tastes change. null: age
-    has no effect."""
+    """A pair that is this many days older counts half as much. Set it if tastes change. Ages count
+    back from the end of the run date (UTC); later pairs count as new. Users and items all of whose
+    pairs are too old to have a weight are not in the model. null: age has no effect."""
     user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
     """From 0 to 1. Each pair of a user with n pairs counts n ** -user_exponent, so that users with
     long histories do not outweigh the others. 0: all pairs count the same. 1: all users do."""
+
+    @property
+    def by_rating(self) -> bool:
+        """Whether ratings are weights, so that a rating of 0 says nothing."""
+        return self.rating != "none"
 
     @property
     def without_effect(self) -> bool:
