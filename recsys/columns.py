@@ -60,6 +60,10 @@ REASON = "reason"
 RAW_USER = "user"
 RAW_ITEM = "item"
 RAW_LINE = "line"
+RAW_RATING = "raw_rating"
+RAW_TIMESTAMP = "raw_timestamp"
+MISREAD = "misread"
+QUOTED = "quoted"
 
 # Models
 USER_INDEX = "user_index"

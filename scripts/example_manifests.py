@@ -17,6 +17,7 @@ from recsys.store.manifest import File
 NO_ROWS = PreparationCounts(
     rows_read=0,
     rows_accepted=0,
+    rows_with_rating_zero=0,
     rows_rejected=0,
     rejected_by_reason={},
     pairs=0,

@@ -99,7 +99,7 @@ def test_the_lists_are_the_same_for_any_partitioning_and_order_of_the_rows(
         random.Random(parts).shuffle(rows)
         paths = [ratings_csv(rows[n::parts], f"{parts}-{n}.csv") for n in range(parts)]
         source = {**csv_input(paths[0]), "path": paths}
-        raw = read_ratings(spark, Input.model_validate(source))
+        raw = read_ratings(spark, Input.model_validate(source)).rows
         assert raw.rdd.getNumPartitions() == parts
         manifest = run(
             run_id=f"r{parts}",

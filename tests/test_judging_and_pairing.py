@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recsys.config.sections import POLICIES, Deduplication, Filters, Input, RowChecks
 from recsys.errors import ConfigError, InputError
-from recsys.ingest.judging import accepted, check_timestamp_format, judge, rejects
+from recsys.ingest.judging import accepted, judge, rejects
 from recsys.ingest.pairing import deduplicate, drop_rare, label
+from recsys.ingest.source import MALFORMED
+from recsys.ingest.timestamps import check_timestamp_format
 from tests.conftest import collected
 
+BEGAN = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 RAW = "user string, item string, rating string, timestamp string, line string"
 
 
@@ -21,7 +25,13 @@ def judge_text(
 ) -> DataFrame:
     checks = RowChecks.model_validate(settings.pop("row_checks", {}))
     source = Input.model_validate(settings)
-    return judge(spark.createDataFrame(rows, schema), source, checks)
+    return judge_raw(spark.createDataFrame(rows, schema), source, checks)
+
+
+def judge_raw(raw: DataFrame, source: Input, checks: RowChecks) -> DataFrame:
+    """Judge rows as they come from a source."""
+    misread = F.when(F.col("line").isNotNull(), MALFORMED).alias("misread")
+    return judge(raw.select("*", misread, F.lit(False).alias("quoted")), source, checks, BEGAN)
 
 
 GOOD = ("u", "i", "3.5", "100", None)
@@ -87,7 +97,7 @@ def test_text_ids_become_the_configured_type_or_are_rejected(
 @pytest.mark.parametrize("kind", ["int", "bigint", "smallint", "string"])
 def test_typed_ids_keep_their_type(spark: SparkSession, kind: str) -> None:
     raw = spark.sql(f"select cast('5' as {kind}) user, 'i' item, cast(null as string) line")
-    found = judge(raw, Input(), RowChecks()).schema["user_id"].dataType.simpleString()
+    found = judge_raw(raw, Input(), RowChecks()).schema["user_id"].dataType.simpleString()
     assert found == ("int" if kind == "smallint" else kind)
 
 
@@ -97,9 +107,9 @@ def test_a_column_that_cannot_be_an_id_is_refused_or_converted(spark: SparkSessi
         "from values (5d), (5.5d), (1e300d), (double('nan')) as t(x)"
     )
     with pytest.raises(ConfigError, match=r"found a column of type double.*input\.id_types\.user"):
-        judge(raw, Input(), RowChecks())
+        judge_raw(raw, Input(), RowChecks())
     source = Input.model_validate({"id_types": {"user": "long"}})
-    rows = judge(raw, source, RowChecks()).select("user_id", "reason").collect()
+    rows = judge_raw(raw, source, RowChecks()).select("user_id", "reason").collect()
     assert sorted(map(tuple, rows), key=repr) == [
         (5, None),
         (None, "user_invalid"),
@@ -115,7 +125,7 @@ def test_decimal_ids_are_taken_only_where_they_are_whole(spark: SparkSession) ->
     )
     for kind, expected in (("int", 5), ("string", "5")):
         source = Input.model_validate({"id_types": {"user": kind}})
-        rows = judge(raw, source, RowChecks()).select("user_id", "reason").collect()
+        rows = judge_raw(raw, source, RowChecks()).select("user_id", "reason").collect()
         assert sorted(map(tuple, rows), key=repr) == [
             (expected, None),
             (None, "user_invalid"),
@@ -174,12 +184,6 @@ def test_timestamps_are_read_by_the_configured_format_or_rejected(
     assert {row["user_id"]: row["reason"] for row in judged} == {
         text: None if value else "timestamp_unparsable" for text, value in found.items()
     }
-
-
-def test_a_number_with_a_text_pattern_is_refused(spark: SparkSession) -> None:
-    schema = "user string, item string, timestamp bigint, line string"
-    with pytest.raises(ConfigError, match=r"timestamp: found a column of type bigint"):
-        judge_text(spark, [("u", "i", 1, None)], schema, timestamp_format="yyyy")
 
 
 def test_without_rating_and_timestamp_each_row_counts_as_one(spark: SparkSession) -> None:

@@ -1,5 +1,6 @@
 """The job on real files, each skipped where the file is not."""
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ def test_goodbooks_has_979478_pairs_for_every_policy_that_needs_no_time(
 ) -> None:
     path = shared_file("goodbooks/ratings.csv")
     config = load_config(str(ROOT / "conf/goodbooks.yaml"), [f"input.path={path}"])
-    raw = read_ratings(spark, config.input)
-    rows = accepted(judge(raw, config.input, config.row_checks)).cache()
+    raw = read_ratings(spark, config.input).rows
+    began = dt.datetime.now(dt.UTC)
+    rows = accepted(judge(raw, config.input, config.row_checks, began)).cache()
     assert rows.count() == 981_756
     by_pandas = pd.read_csv(path).groupby(["user_id", "book_id"])["rating"]
     conflicting = by_pandas.nunique() > 1

@@ -18,6 +18,7 @@ from recsys.config.sections import (
     Input,
     Items,
     Memory,
+    Place,
     Publishing,
     RowChecks,
     Scoring,
@@ -45,7 +46,7 @@ def _full_names(settings: dict[str, SparkValue]) -> dict[str, SparkValue]:
 class Config(Section):
     """One run's whole configuration."""
 
-    root: Annotated[str, Field(pattern=ROOT_PATTERN)] = "output"
+    root: Annotated[Place, Field(pattern=ROOT_PATTERN)] = "output"
     """Where everything is published: any path that Spark can write to."""
     input: Input = Input()
     row_checks: RowChecks = RowChecks()

@@ -4,26 +4,21 @@ Every function takes and returns DataFrames. No result depends on the order of r
 of partitions.
 """
 
-import difflib
+import datetime as dt
 
-from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    DataType,
-    DateType,
-    DecimalType,
-    NumericType,
-    StringType,
-    TimestampNTZType,
-    TimestampType,
-)
+from pyspark.sql.types import DataType, NumericType, StringType
 
 from recsys.columns import (
     ITEM,
+    MISREAD,
+    QUOTED,
     RATING,
     RAW_ITEM,
     RAW_LINE,
+    RAW_RATING,
+    RAW_TIMESTAMP,
     RAW_USER,
     REASON,
     TIMESTAMP,
@@ -33,35 +28,13 @@ from recsys.columns import (
 from recsys.config.sections import Input, RowChecks
 from recsys.errors import ConfigError
 from recsys.ingest.ids import BLANK, convert_id, id_type
+from recsys.ingest.timestamps import convert_timestamp, later_than
 
-_EPOCH_UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
-# 0001-01-01 and 9999-12-31 in microseconds since 1970: what Spark, pandas' readers and SQL share.
-_FIRST_MICROS, _LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
 # A hundred million of them can still be added up, and be a float32 weight.
 _LARGEST_RATING = 1e30
 
 
-def check_timestamp_format(spark: SparkSession, layout: str) -> None:
-    """Refuse a pattern that Spark does not understand, before anything is read.
-
-    Raises:
-        ConfigError: it is neither a unit, nor iso, nor a pattern.
-    """
-    known = [*_EPOCH_UNITS, "iso"]
-    if layout in known:
-        return
-    try:
-        spark.range(1).select(F.try_to_timestamp(F.lit("x"), F.lit(layout))).collect()
-    except PySparkException as error:
-        close = difflib.get_close_matches(layout, known, n=1, cutoff=0.6)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(
-            f"input.timestamp_format: found '{layout}', expected {', '.join(known)}, or a pattern "
-            f"of Spark's such as yyyy-MM-dd HH:mm:ss{hint}"
-        ) from error
-
-
-def judge(raw: DataFrame, source: Input, rules: RowChecks) -> DataFrame:
+def judge(raw: DataFrame, source: Input, rules: RowChecks, began: dt.datetime) -> DataFrame:
     """Convert every row, and give those that cannot be used a reason.
 
     Plain casts fail the whole job in Spark's ANSI mode, so every conversion is a `try_` one.
@@ -69,12 +42,13 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks) -> DataFrame:
     Args:
         raw: what `source.read_ratings` returns.
         source: names, id types and the timestamp format.
-        rules: the range of the ratings.
+        rules: the range of the ratings, and how far in the future timestamps may be.
+        began: when the run began, in UTC.
 
     Returns:
         `user_id`, `item_id`, `rating` (double), `timestamp`; `reason` (null where the row is good);
-        and, where it is not, the values as they were found: `user`, `item`, `raw_rating`,
-        `raw_timestamp`, `line`.
+        where it is not, the values as they were found: `user`, `item`, `raw_rating`,
+        `raw_timestamp`, `line`; and `quoted`, as it came.
 
     Raises:
         ConfigError: a column has a type that cannot be what the configuration says it is.
@@ -83,19 +57,21 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks) -> DataFrame:
     ids = id_types(raw, source)
     user, user_reasons = _id(RAW_USER, types[RAW_USER], ids.user)
     item, item_reasons = _id(RAW_ITEM, types[RAW_ITEM], ids.item)
-    reasons = [(F.col(RAW_LINE).isNotNull(), "malformed_line"), *user_reasons, *item_reasons]
+    reasons = [*user_reasons, *item_reasons]
     if RATING in types:
-        rating, rating_reasons = _rating(types[RATING], rules)
+        rating, rating_reasons = _rating(types[RATING], rules, source.decimal)
         reasons += rating_reasons
     else:
         rating = F.lit(1.0)
     if TIMESTAMP in types:
-        timestamp, time_reasons = _timestamp(types[TIMESTAMP], source.timestamp_format)
+        timestamp, time_reasons = _timestamp(
+            types[TIMESTAMP], source.timestamp_format, rules.future_days, began
+        )
         reasons += time_reasons
     else:
         timestamp = F.lit(None).cast("timestamp")
 
-    first_reason = F.coalesce(*[F.when(wrong, F.lit(name)) for wrong, name in reasons])
+    first_reason = F.coalesce(MISREAD, *[F.when(wrong, F.lit(name)) for wrong, name in reasons])
 
     def found(name: str) -> Column:
         text = F.col(name).cast("string") if name in types else F.lit(None).cast("string")
@@ -109,9 +85,10 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks) -> DataFrame:
         first_reason.alias(REASON),
         found(RAW_USER).alias(RAW_USER),
         found(RAW_ITEM).alias(RAW_ITEM),
-        found(RATING).alias("raw_rating"),
-        found(TIMESTAMP).alias("raw_timestamp"),
-        F.col(RAW_LINE),
+        found(RATING).alias(RAW_RATING),
+        found(TIMESTAMP).alias(RAW_TIMESTAMP),
+        RAW_LINE,
+        QUOTED,
     )
 
 
@@ -121,8 +98,8 @@ def rejects(judged: DataFrame) -> DataFrame:
         REASON,
         RAW_USER,
         RAW_ITEM,
-        F.col("raw_rating").alias(RATING),
-        F.col("raw_timestamp").alias(TIMESTAMP),
+        F.col(RAW_RATING).alias(RATING),
+        F.col(RAW_TIMESTAMP).alias(TIMESTAMP),
         RAW_LINE,
     )
 
@@ -156,13 +133,16 @@ def _id(name: str, found: DataType, target: str) -> tuple[Column, _Reasons]:
     return converted, [(missing, f"{name}_missing"), (converted.isNull(), f"{name}_invalid")]
 
 
-def _rating(found: DataType, rules: RowChecks) -> tuple[Column, _Reasons]:
+def _rating(found: DataType, rules: RowChecks, decimal: str) -> tuple[Column, _Reasons]:
     column = F.col(RATING)
     missing = column.isNull()
+    if isinstance(found, StringType) and decimal == ",":
+        # A point is no number then: in 1.234 it may separate thousands.
+        column = F.when(~column.contains("."), F.replace(column, F.lit(","), F.lit(".")))
     converted = column.try_cast("double")
     unparsable = converted.isNull()
     if isinstance(found, StringType):
-        missing = missing | column.rlike(BLANK)
+        missing = missing | F.col(RATING).rlike(BLANK)
         # Java reads 1d and 0x1p3 as numbers. NaN and Infinity are judged as not finite.
         not_plain = column.rlike(r"[^0-9eE+.\s-]") & ~F.isnan(converted)
         unparsable = unparsable | (not_plain & (F.abs(converted) != float("inf")))
@@ -186,34 +166,15 @@ def _rating(found: DataType, rules: RowChecks) -> tuple[Column, _Reasons]:
     return converted + F.lit(0.0), reasons
 
 
-def _timestamp(found: DataType, layout: str) -> tuple[Column, _Reasons]:
+def _timestamp(
+    found: DataType, layout: str, future_days: float | None, began: dt.datetime
+) -> tuple[Column, _Reasons]:
     column = F.col(TIMESTAMP)
     missing = column.isNull()
-    if isinstance(found, TimestampType | TimestampNTZType | DateType):
-        converted = column.cast("timestamp")
-    elif layout in _EPOCH_UNITS and isinstance(found, NumericType | StringType):
-        exact = column if isinstance(found, DecimalType) else F.trim(column.cast("string"))
-        # Unlike a double, a decimal does not take Java's names such as NaN.
-        micros = (exact.try_cast("decimal(25,6)") * _EPOCH_UNITS[layout]).try_cast("bigint")
-        converted = F.timestamp_micros(F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), micros))
-    elif isinstance(found, StringType):
-        text = F.trim(column)
-        if layout == "iso":  # Spark would take a time without a date for today's
-            converted = F.when(text.rlike(r"^\d{4}-"), F.try_to_timestamp(text))
-        else:
-            converted = F.try_to_timestamp(text, F.lit(layout))
-    else:
-        raise ConfigError(
-            f"input.columns.timestamp: found a column of type {found.simpleString()}, which "
-            f"input.timestamp_format '{layout}' cannot read; expected a timestamp, a date, text, "
-            f"or a number with {', '.join(_EPOCH_UNITS)}"
-        )
     if isinstance(found, StringType):
         missing = missing | column.rlike(BLANK)
-    # Readers cannot hold years beyond 1 to 9999, although Spark can.
-    in_range = F.unix_micros(converted).between(_FIRST_MICROS, _LAST_MICROS)
-    converted = F.when(in_range, converted)
-    return converted, [
-        (missing, "timestamp_missing"),
-        (converted.isNull(), "timestamp_unparsable"),
-    ]
+    converted = convert_timestamp(column, found, layout)
+    reasons = [(missing, "timestamp_missing"), (converted.isNull(), "timestamp_unparsable")]
+    if future_days is not None:
+        reasons.append((later_than(converted, began, future_days), "timestamp_in_future"))
+    return converted, reasons

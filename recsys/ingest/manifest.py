@@ -1,5 +1,7 @@
 """The manifest of prepared interactions: `interactions/<id>/manifest.json`."""
 
+from pydantic import Field
+
 from recsys.columns import IdTypes
 from recsys.store.manifest import Part, SealedManifest, WrittenTable
 
@@ -30,6 +32,17 @@ class InputState(Part):
     """Checksum of the paths, sizes and times of all files."""
     listing: list[InputFile] | None = None
     """The files, where there are only a few."""
+    settings: dict[str, str] = Field(default={})
+    """Settings of the session that change what is read, where they are not the usual ones."""
+
+
+class TimestampRange(Part):
+    """The range of the timestamps of accepted rows."""
+
+    first: str
+    """The earliest, in UTC."""
+    last: str
+    """The latest, in UTC."""
 
 
 class PreparationCounts(Part):
@@ -43,6 +56,8 @@ class PreparationCounts(Part):
     """Rows that could not; they are in the table of rejects."""
     rejected_by_reason: dict[str, int]
     """The same by reason, the most frequent first."""
+    rows_with_rating_zero: int
+    """Accepted rows whose rating is 0."""
     pairs: int
     """Pairs of a user and an item after deduplication."""
     conflicting_pairs: int
@@ -85,5 +100,9 @@ class InteractionsManifest(SealedManifest):
     """What they were read from."""
     counts: PreparationCounts
     """How many rows and pairs there are."""
+    timestamps: TimestampRange | None
+    """The range of the timestamps; null without timestamps."""
+    warnings: list[str]
+    """What looks wrong, as it was logged."""
     tables: InteractionsTables
     """The files that were written."""

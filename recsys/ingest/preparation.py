@@ -13,7 +13,6 @@ from recsys.columns import (
     INTERACTIONS_SCHEMA,
     ITEM,
     LABEL,
-    REASON,
     REJECTS_SCHEMA,
     USER,
     IdTypes,
@@ -21,9 +20,10 @@ from recsys.columns import (
 from recsys.config.configuration import Config, digest
 from recsys.config.sections import RANKING_LOSSES
 from recsys.errors import InputError, ModelError, TooManyRejectsError
-from recsys.ingest import judging, pairing, source
+from recsys.ingest import judging, pairing
+from recsys.ingest.advice import in_words
+from recsys.ingest.judged_rows import JudgedRows, judge_rows
 from recsys.ingest.manifest import (
-    InputState,
     InteractionsManifest,
     InteractionsTables,
     PreparationCounts,
@@ -83,7 +83,7 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
         return open_prepared(store, place)
 
     staged = f"{staging}/interactions"
-    judged = _judge_rows(spark, store, config, f"{staging}/rows")
+    judged = judge_rows(spark, store, config, run, f"{staging}/rows")
     # Rejects are published even if the job stops because of them, so that people can look at them.
     staged_rejects, rejects_place = f"{staging}/{REJECTS}", store.uri(REJECTS, name)
     rejects = store.write_table(
@@ -109,6 +109,8 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
         id_types=judged.id_types,
         input=judged.input,
         counts=_count(judged, store.read_table(f"{staged}/{PAIRS}", schema)),
+        timestamps=judged.timestamps,
+        warnings=judged.warnings,
         tables=InteractionsTables(pairs=pairs, rejects=rejects),
     )
     store.files.replace(f"{staged}/{MANIFEST}", manifest.to_json())
@@ -116,72 +118,16 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
     return open_prepared(store, place)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """All rows of the input, written down with their reasons.
-
-    Attributes:
-        rows: what `judging.judge` returns, and `rejected`.
-        id_types: of the ids.
-        input: which state of the input they are of.
-        accepted: number of rows that can be used.
-        rejected: numbers of the others by reason, the most frequent first.
-    """
-
-    rows: DataFrame
-    id_types: IdTypes
-    input: InputState
-    accepted: int
-    rejected: dict[str, int]
-
-    @property
-    def n_rejected(self) -> int:
-        return sum(self.rejected.values())
-
-    @property
-    def n_read(self) -> int:
-        return self.accepted + self.n_rejected
-
-
-def _judge_rows(spark: SparkSession, store: Store, config: Config, place: str) -> _Judged:
-    """Read and judge every row once, and count what was found.
-
-    The rows are written down, since everything after this must see the same ones, whatever happens
-    to the input meanwhile.
-    """
-    judging.check_timestamp_format(spark, config.input.timestamp_format)
-    raw = source.read_ratings(spark, config.input)
-    state = source.identify(spark, config.input, raw)
-    judged = judging.judge(raw, config.input, config.row_checks)
-    with source.reading(config.input):
-        judged.withColumn("rejected", F.col(REASON).isNotNull()).write.partitionBy(
-            "rejected"
-        ).parquet(place)
-    rows = store.read_table(
-        place,
-        ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in judged.schema)
-        + ", rejected boolean",
-    )
-    counted = {row[REASON]: row["count"] for row in rows.groupBy(REASON).count().collect()}
-    n_accepted = counted.pop(None, 0)
-    by_reason = dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
-    found = _Judged(rows, judging.id_types(raw, config.input), state, n_accepted, by_reason)
-    log.info("read %s rows, rejected %s", f"{found.n_read:,}", f"{found.n_rejected:,}")
-    for reason, count in by_reason.items():
-        log.info("  %s: %s", reason, f"{count:,}")
-    return found
-
-
-def _check_share(judged: _Judged, allowed: float, rejects: str) -> None:
+def _check_share(judged: JudgedRows, allowed: float, rejects: str) -> None:
     n_read, n_rejected = judged.n_read, judged.n_rejected
     if n_read == 0:
         raise InputError("the input has no rows; check input.path and input.options")
     if n_rejected / n_read > allowed or n_rejected == n_read:
-        reasons = ", ".join(f"{name} {n:,}" for name, n in judged.rejected.items())
         raise TooManyRejectsError(
             f"{n_rejected:,} of {n_read:,} rows ({n_rejected / n_read:.1%}) were rejected, "
-            f"row_checks.max_rejected_share allows {allowed:.1%}: {reasons}; they are in "
-            f"{rejects}; mend the input or its description in the configuration, or raise the limit"
+            f"row_checks.max_rejected_share allows {allowed:.1%}: {in_words(judged.rejected)}; "
+            f"they are in {rejects}; mend the input or its description in the configuration, or "
+            "raise the limit"
         )
 
 
@@ -211,7 +157,7 @@ def _write_pairs(
     return written
 
 
-def _count(judged: _Judged, pairs: DataFrame) -> PreparationCounts:
+def _count(judged: JudgedRows, pairs: DataFrame) -> PreparationCounts:
     used = F.col(LABEL) != 0
     counts = pairs.agg(
         F.count(F.lit(1)).alias("pairs"),
@@ -228,7 +174,8 @@ def _count(judged: _Judged, pairs: DataFrame) -> PreparationCounts:
         rows_read=judged.n_read,
         rows_accepted=judged.accepted,
         rows_rejected=judged.n_rejected,
-        rejected_by_reason=judged.rejected,
+        rejected_by_reason={reject.reason: reject.rows for reject in judged.rejected},
+        rows_with_rating_zero=judged.zeros,
         **{name: int(value) for name, value in counts.asDict().items()},
     )
 

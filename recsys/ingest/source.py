@@ -6,57 +6,169 @@ Nothing is converted here; `recsys.ingest.judging.judge` does that.
 import difflib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import unquote
+from dataclasses import dataclass
 
-from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import DataType, StringType, StructField, StructType
 
-from recsys.columns import RATING, RAW_ITEM, RAW_LINE, RAW_USER, TIMESTAMP
-from recsys.config.configuration import digest
-from recsys.config.redaction import redact
-from recsys.config.sections import Input, Source
-from recsys.errors import ConfigError, InputError, OutputError
-from recsys.ingest.manifest import InputFile, InputState
+from recsys.columns import (
+    MISREAD,
+    QUOTED,
+    RATING,
+    RAW_ITEM,
+    RAW_LINE,
+    RAW_USER,
+    TIMESTAMP,
+)
+from recsys.config.sections import IdList, Input, Source
+from recsys.errors import ConfigError, InputError
+from recsys.ingest import csv_text, json_text, parquet_types
+from recsys.ingest.csv_text import column
+from recsys.ingest.failures import reading
+from recsys.ingest.listing import list_files, table_files
+from recsys.ingest.manifest import InputFile
+from recsys.ingest.query import ask
 from recsys.runtime.spark_errors import spark_reason
 
 _CORRUPT = "_corrupt_record"
-_MOST_FILES_LISTED = 20
+MALFORMED = "malformed_line"
 
 
-def read_ratings(spark: SparkSession, source: Input) -> DataFrame:
-    """Read the configured source.
+@dataclass(frozen=True)
+class Opened:
+    """A source that can be read.
 
-    Returns:
-        `user`, `item`, and where the configuration names them `rating` and `timestamp`, as the
-        source has them, and `line`: a malformed line as text, else null.
+    Attributes:
+        rows: the source's columns as it has them; with CSV and JSON also `_corrupt_record`, the
+            text of a malformed line.
+        columns: the names of the columns without that one.
+        files: what it consists of.
+        source: what was opened.
+        key: its place in the configuration, for messages.
+    """
+
+    rows: DataFrame
+    columns: list[str]
+    files: list[InputFile]
+    source: Source
+    key: str
+
+    @property
+    def line(self) -> Column:
+        """A malformed line as text; null for all other rows."""
+        known = _CORRUPT in self.rows.columns
+        return F.col(_CORRUPT) if known else F.lit(None).cast("string")
+
+    @property
+    def misread(self) -> Column:
+        """The reason of a row that is none: a malformed line, a header. Null for all others."""
+        malformed = F.when(self.line.isNotNull(), MALFORMED)
+        if self.source.format != "csv":
+            return malformed
+        return F.coalesce(malformed, csv_text.wrong_with(self.source, self.columns))
+
+    @property
+    def quoted(self) -> Column:
+        """Whether a row has quotes, so that it may have been read wrongly."""
+        if self.source.format != "csv":
+            return F.lit(False)
+        return csv_text.quoted(self.source, self.columns, _CORRUPT)
+
+
+def open_source(spark: SparkSession, source: Source, key: str = "input") -> Opened:
+    """Open any source as it is, without reading its rows (but for JSON, to find the columns).
+
+    Args:
+        spark: the session.
+        source: what to read.
+        key: its place in the configuration, for messages.
+
+    Raises:
+        InputError: it cannot be read, has no files, or one would be read twice or not at all.
+    """
+    with reading(source):
+        if source.format == "table":
+            rows = spark.table(source.table or "")
+            return Opened(rows, rows.columns, table_files(spark, source, rows), source, key)
+        files = list_files(spark, source, key)
+        rows, columns = _open(spark, source, key)
+        if source.format == "parquet":
+            rows = parquet_types.convert_nanoseconds(spark, rows, files)
+    return Opened(rows, columns, files, source, key)
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Raw ratings.
+
+    Attributes:
+        rows: `user`, `item`, and where the configuration names them `rating` and `timestamp`, as
+            the source or the query's result has them; `line`: a malformed line as text, else null;
+            `misread`: the reason of a row that is none, else null; `quoted`: whether it has quotes
+            (of the rows of a query, nobody knows).
+        opened: where they come from.
+    """
+
+    rows: DataFrame
+    opened: Opened
+
+
+def read_ratings(spark: SparkSession, source: Input) -> Ratings:
+    """Open the configured source of the ratings.
 
     Raises:
         InputError: the source does not exist or lacks a column.
+        ConfigError: the query cannot be used.
     """
-    frame = read_source(spark, source)
+    opened = open_source(spark, source)
     mapping = {
         RAW_USER: source.columns.user,
         RAW_ITEM: source.columns.item,
         RATING: source.columns.rating,
         TIMESTAMP: source.columns.timestamp,
     }
-    selected = [
-        find_column(frame, column, f"input.columns.{name}", source).alias(name)
-        for name, column in mapping.items()
-        if column is not None
+    named = {name: at for name, at in mapping.items() if at is not None}
+    if source.query is not None:
+        return Ratings(_asked(spark, opened, source, named), opened)
+    found = _named(opened.rows, named, source)
+    marks = opened.line.alias(RAW_LINE), opened.misread.alias(MISREAD), opened.quoted.alias(QUOTED)
+    return Ratings(opened.rows.select(*found, *marks), opened)
+
+
+def _named(frame: DataFrame, named: dict[str, str], source: Input) -> list[Column]:
+    return [
+        find_column(frame, at, f"input.columns.{name}", source).alias(name)
+        for name, at in named.items()
     ]
-    line = F.col(_CORRUPT) if _CORRUPT in frame.columns else F.lit(None).cast("string")
-    return frame.select(*selected, line.alias(RAW_LINE))
+
+
+def _asked(spark: SparkSession, opened: Opened, source: Input, named: dict[str, str]) -> DataFrame:
+    """Return the rows of the query, and those of the source that are none."""
+    plain = opened.rows.where(opened.misread.isNull()).drop(_CORRUPT)
+    result = ask(spark, plain, source.query or "", "input.query")
+    none = F.lit(None).cast("string")
+    marks = none.alias(RAW_LINE), none.alias(MISREAD), F.lit(False).alias(QUOTED)
+    ratings = result.select(*_named(result, named, source), *marks)
+    if source.format not in ("csv", "json"):
+        return ratings
+    kinds = ratings.schema.fields[: len(named)]
+    nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in kinds]
+    # Spark refuses to read nothing but malformed lines, so this refers to another column as well, in
+    # a condition that always holds and that Spark does not see through.
+    always = F.hash(column(opened.columns[0])) >= F.lit(-(2**31))
+    line = opened.line
+    misread = opened.rows.where(opened.misread.isNotNull() & always).select(
+        *nothing, line.alias(RAW_LINE), opened.misread.alias(MISREAD), F.lit(False).alias(QUOTED)
+    )
+    return ratings.unionByName(misread)
 
 
 def read_source(
-    spark: SparkSession, source: Source, *, where: str | None = None, key: str = "input"
+    spark: SparkSession, source: Source, *, where: str | None = None, key: str
 ) -> DataFrame:
-    """Read any source as it is; of CSV and JSON, `_corrupt_record` has malformed lines as text.
+    """Read a list: its columns as it has them, without headers among its rows.
 
     Args:
         spark: the session.
@@ -65,51 +177,93 @@ def read_source(
         key: its place in the configuration, for messages.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or its quotes cannot be read as configured.
         ConfigError: the condition is not one on these columns.
     """
-    with reading(source):
-        frame = _read(spark, source)
+    if isinstance(source, IdList) and source.ids is not None:
+        schema = StructType([StructField(source.column, StringType())])
+        frame = spark.createDataFrame([(str(one),) for one in source.ids], schema)
+    else:
+        opened = open_source(spark, source, key)
+        frame = opened.rows
+        if source.format == "csv":
+            look_at_text(spark, opened)
+            frame = frame.where(csv_text.wrong_with(source, opened.columns).isNull())
     try:
         return frame if where is None else frame.where(where)
     except PySparkException as error:
-        raise ConfigError(f"{key}.where: {spark_reason(error)}") from error
+        reason = spark_reason(error).partition(" SQLSTATE")[0]  # the plan follows
+        raise ConfigError(f"{key}.where: {reason}") from error
 
 
-def find_column(frame: DataFrame, column: str, key: str, source: Source) -> Column:
-    """Return a column by its name, whatever characters that has.
+def look_at_text(spark: SparkSession, opened: Opened) -> None:
+    """Refuse CSV whose quotes or headers make other rows of its lines; this reads all of it.
+
+    Raises:
+        InputError: they do.
+    """
+    with reading(opened.source):
+        headers = csv_text.wrong_with(opened.source, opened.columns)
+        looked = opened.rows.agg(F.bool_or(opened.quoted), F.collect_set(headers))
+        found = looked.collect()[0]
+    csv_text.refuse_reordered(found[1], opened.key)
+    if found[0]:
+        csv_text.check_quotes(spark, opened.source, [f.path for f in opened.files], opened.key)
+
+
+def find_column(frame: DataFrame, name: str, key: str, source: Source) -> Column:
+    """Return a column by its name, whatever characters that has, or a field of one (`user.id`).
+
+    A column whose name is the very text goes first, and an exact match before one that differs in
+    upper and lower case. Backticks may quote a part of a name.
 
     Raises:
         InputError: there is none; the message has `key`, the nearest and all there are.
     """
-    present = {name.lower(): name for name in frame.columns if name != _CORRUPT}
-    present |= {name: name for name in present.values()}  # an exact match goes first
-    found = present.get(column) or present.get(column.lower())
-    if found is None:
-        raise InputError(_missing_column(key, column, frame.columns, source))
-    return _quoted(found)
+    names = {field.name: field.dataType for field in frame.schema if field.name != _CORRUPT}
+    found = _match(name, names)
+    if found is not None:
+        return column(found)
+    parts = [quoted or plain for quoted, plain in re.findall(r"`([^`]+)`|([^.`]+)", name)]
+    path, fields = [], names
+    for part in parts:
+        found = _match(part, fields)
+        if found is None:
+            raise InputError(_missing_column(key, name, names, source))
+        path.append(found)
+        kind = fields[found]
+        fields = {f.name: f.dataType for f in kind} if isinstance(kind, StructType) else {}
+    if not path:
+        raise InputError(_missing_column(key, name, names, source))
+    chosen = column(path[0])
+    for part in path[1:]:
+        chosen = chosen.getField(part)
+    return chosen
 
 
-def _read(spark: SparkSession, source: Source) -> DataFrame:
-    if source.format == "table":
-        return spark.table(source.table or "")
-    reader = spark.read.format(source.format)
-    for key, value in source.options.items():
-        reader = reader.option(key, value)
-    if source.format not in ("csv", "json"):
-        return reader.load(source.paths)
+def _match(name: str, fields: dict[str, DataType]) -> str | None:
+    lower = {field.lower(): field for field in fields}
+    return name if name in fields else lower.get(name.lower())
+
+
+def _open(spark: SparkSession, source: Source, key: str) -> tuple[DataFrame, list[str]]:
+    """Return a source that is not a table as Spark reads it, and the names of its columns."""
+    reader = spark.read.format(source.format).options(**source.options)
     if source.format == "csv":
         # Text, whatever it looks like: 007 is not 7. Inference would also read everything twice.
-        columns = reader.option("inferSchema", False).load(source.paths).columns
-        schema = StructType(
-            [StructField(name, StringType()) for name in _own_names(columns, source)]
-        )
-    else:
+        names = csv_text.column_names(spark, source, key)
+        reader = reader.options(**csv_text.options(source))
+        schema = StructType([StructField(name, StringType()) for name in names])
+    elif source.format == "json":
+        json_text.check_documents(spark, source, key)
         inferred = reader.load(source.paths).schema
         schema = StructType([field for field in inferred if field.name != _CORRUPT])
+    else:
+        typed = reader.load(source.paths)
+        return typed, typed.columns
     # By default Spark parses only the columns that are asked for, and misses malformed lines; it
     # also trusts that every file has its columns in the order of the first.
-    return (
+    rows = (
         reader.schema(StructType([*schema, StructField(_CORRUPT, StringType())]))
         .option("mode", "PERMISSIVE")
         .option("columnNameOfCorruptRecord", _CORRUPT)
@@ -117,99 +271,28 @@ def _read(spark: SparkSession, source: Source) -> DataFrame:
         .option("enforceSchema", False)
         .load(source.paths)
     )
+    return rows, schema.fieldNames()
 
 
-def _own_names(columns: list[str], source: Source) -> list[str]:
-    """Undo the names that Spark makes up for columns without one (`_c0`).
-
-    The check that every file has the same header compares them with the files' own.
-    """
-    header = next((v for k, v in source.options.items() if k.lower() == "header"), False)
-    if str(header).lower() != "true":
-        return columns
-    # Of a repeated name Spark makes name0, name4: the name and the position.
-    stems = [
-        name.removesuffix(str(n)).lower() if name.endswith(str(n)) else name.lower()
-        for n, name in enumerate(columns)
-    ]
-    repeated = {s for s in stems if s and stems.count(s) > 1} - {c.lower() for c in columns}
-    if repeated:
-        raise InputError(
-            f"the header of the input has a name more than once: {min(repeated)}; rename one, or "
-            "set the option header to false and name the columns _c0, _c1, ..."
-        )
-    nameless = [n for n, name in enumerate(columns) if name == f"_c{n}"]
-    if len(nameless) > 1:
-        raise InputError(
-            f"the header of the input has {len(nameless)} columns without a name; name them, or "
-            "set the option header to false and name the columns _c0, _c1, ..."
-        )
-    return ["" if n in nameless else name for n, name in enumerate(columns)]
-
-
-def _quoted(name: str) -> Column:
-    return F.col("`" + name.replace("`", "``") + "`")
-
-
-def _missing_column(key: str, column: str, present: list[str], source: Source) -> str:
-    present = [name for name in present if name != _CORRUPT]
+def _missing_column(key: str, name: str, present: dict[str, DataType], source: Source) -> str:
+    where = key.rpartition(".columns.")[0] or key.rpartition(".")[0]
     if not present:
-        return f"{key}: the input has no columns; it is empty or wholly malformed"
-    close = difflib.get_close_matches(column, present, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    if source.format == "csv" and "header" not in map(str.lower, source.options):
-        hint += " (the option header is not set, so the columns have no names of their own)"
-    return f"{key}: the input has no column '{column}'{hint}; it has {', '.join(present)}"
-
-
-@contextmanager
-def reading(source: Source | None) -> Iterator[None]:
-    """Turn what Spark says when it cannot read the source into an InputError of one line.
-
-    Without a source, errors pass.
-    """
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        if source is None:
-            raise
-        if "TASK_WRITE_FAILED" in str(error) and "FAILED_READ_FILE" not in str(error):
-            raise OutputError(f"cannot write what was read: {spark_reason(error)}") from error
-        name = source.table if source.format == "table" else ", ".join(source.paths)
-        raise InputError(
-            f"cannot read {redact(name)} as {source.format}: {spark_reason(error)}"
-        ) from error
-
-
-def identify(spark: SparkSession, source: Input, frame: DataFrame) -> InputState:
-    """Return what tells one state of the input from another: its files' sizes and times.
-
-    A catalogue table that does not consist of files has only its name.
-    """
-    files = frame.inputFiles()
-    found = []
-    if files:
-        with reading(source):
-            found = sorted(
-                (redact(row.path), row.length, row.modified)
-                for row in spark.read.format("binaryFile")
-                .load([_as_literal_path(file) for file in files])
-                .select("path", "length", F.unix_micros("modificationTime").alias("modified"))
-                .collect()
+        hint = ""
+        if source.format == "json" and source.option("multiLine") != "true":
+            hint = (
+                f"; if its documents go over several lines, set {where}.options.multiLine to true"
             )
-    listing = [
-        InputFile(path=path, bytes=size, modified_micros=modified) for path, size, modified in found
-    ]
-    return InputState(
-        format=source.format,
-        name=source.table or redact(source.paths),
-        files=len(found),
-        bytes=sum(size for _, size, _ in found),
-        sha256_of_listing=digest([list(file) for file in found]),
-        listing=listing if len(found) <= _MOST_FILES_LISTED else None,
-    )
+        return f"{key}: {where} has no columns; it is empty or wholly malformed{hint}"
+    known = list(_all_names(present))
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    if source.format == "csv" and source.option("header") is None:
+        hint += " (the option header is not set, so the columns have no names of their own)"
+    return f"{key}: {where} has no column '{name}'{hint}; it has {', '.join(known)}"
 
 
-def _as_literal_path(uri: str) -> str:
-    """Turn one of Spark's encoded URIs into a path that its readers do not take for a pattern."""
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", unquote(uri))
+def _all_names(fields: dict[str, DataType], above: str = "") -> Iterator[str]:
+    for name, kind in fields.items():
+        yield above + name
+        if isinstance(kind, StructType):
+            yield from _all_names({f.name: f.dataType for f in kind}, f"{above}{name}.")

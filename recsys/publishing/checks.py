@@ -26,7 +26,7 @@ from recsys.columns import (
     IdTypes,
 )
 from recsys.config.sections import CandidateList, ItemList
-from recsys.ingest.source import reading
+from recsys.ingest.failures import reading
 from recsys.kernel.worker import FOLD_IN, MODEL
 from recsys.score.candidates import read_pairs
 from recsys.score.ranking import read_items

@@ -17,8 +17,9 @@ from recsys.columns import (
     names,
 )
 from recsys.config.sections import CandidateList
+from recsys.ingest.failures import reading
 from recsys.ingest.ids import IdColumn, id_column
-from recsys.ingest.source import find_column, read_source, reading
+from recsys.ingest.source import find_column, read_source
 from recsys.score.manifest import CandidateCounts
 
 KEY = "items.candidates"

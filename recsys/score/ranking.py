@@ -30,8 +30,8 @@ from recsys.columns import (
 from recsys.config.configuration import digest
 from recsys.config.sections import ItemList, Items
 from recsys.errors import InputError
+from recsys.ingest.failures import reading
 from recsys.ingest.ids import IdColumn, read_ids
-from recsys.ingest.source import reading
 from recsys.kernel import worker
 from recsys.model.arrays import ids_for_pandas
 from recsys.model.manifest import TrainingReport

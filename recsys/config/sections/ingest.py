@@ -10,6 +10,7 @@ from recsys.config.sections.types import (
     Finite,
     IdType,
     NonEmpty,
+    NonNegativeFloat,
     PositiveInt,
     Section,
     Share,
@@ -21,7 +22,11 @@ POLICIES = (*POLICIES_BY_TIME, "max", "min", "mean", "sum", "count")
 
 
 class Columns(Section):
-    """The names of the columns. A CSV file without a header has `_c0`, `_c1` and so on."""
+    """The names of the columns. A CSV file without a header has `_c0`, `_c1` and so on.
+
+    `user.id` is the field `id` of the column `user`, unless a column has that very name. With
+    `input.query` these are the columns of its result.
+    """
 
     user: NonEmpty = "user_id"
     """The column of the user ids."""
@@ -52,12 +57,19 @@ class Input(Source):
     """Where the ratings come from."""
 
     columns: Columns = Columns()
+    query: NonEmpty | None = None
+    """One SQL query of Spark's over the source, whose name in it is `input`, such as `select
+    user_id, item_id, case event when 'buy' then 5.0 else 1.0 end as rating from input`. Its rows
+    are the ratings. It can read nothing but the source, and must give the same rows each time.
+    null: the source's own rows are the ratings."""
     id_types: InputIdTypes = InputIdTypes()
+    decimal: Literal[".", ","] = "."
+    """What separates the decimals of ratings in text: `.` or `,`."""
     timestamp_format: NonEmpty = "seconds"
-    """How numbers and text become timestamps: `seconds`, `milliseconds` or `microseconds` since
-    1970, `iso` (2026-11-24 or 2026-11-24T08:30:00Z), or a pattern of Spark's such as
-    `yyyy-MM-dd HH:mm:ss`. Text without a time zone is in `spark.sql.session.timeZone`, which is UTC
-    unless you set it."""
+    """How numbers and text become timestamps: `seconds`, `milliseconds`, `microseconds` or
+    `nanoseconds` since 1970, `iso` (2026-11-24 or 2026-11-24T08:30:00Z), or a pattern of Spark's
+    such as `yyyyMMdd` or `yyyy-MM-dd HH:mm:ss`. Text without a time zone is in
+    `spark.sql.session.timeZone`, which is UTC unless you set it."""
 
 
 class RowChecks(Section):
@@ -67,6 +79,9 @@ class RowChecks(Section):
     """Lower ratings are rejected. null: no limit."""
     rating_max: Finite | None = None
     """Higher ratings are rejected. null: no limit."""
+    future_days: NonNegativeFloat | None = 1.0
+    """Timestamps that are later than the beginning of the run and this many days are rejected. For
+    a run that is tried again, its first attempt counts. null: none are."""
     max_rejected_share: Share = 0.2
     """The job stops before training if a larger share of the rows was rejected. Raise it if you
     know why so many rows of your input cannot be used."""

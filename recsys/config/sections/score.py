@@ -8,6 +8,7 @@ from recsys.config.sections.types import (
     COHORT_PATTERN,
     NonEmpty,
     Options,
+    Place,
     PositiveInt,
     Section,
     Seed,
@@ -16,7 +17,24 @@ from recsys.config.sections.types import (
 )
 
 
-class UserIds(Source):
+class IdList(Source):
+    """Ids from a table, or written down in the configuration."""
+
+    ids: Annotated[list[str | int], Field(min_length=1)] | None = None
+    """The ids themselves, instead of a table. null: they are in the table."""
+    column: NonEmpty = "id"
+    """The column of the ids."""
+
+    def missing(self, key: str) -> str | None:
+        """Say what is missing to read this; None if nothing is. `key` is its place in the file."""
+        if self.ids is None:
+            return super().missing(key)
+        if self.path is not None or self.table is not None:
+            return f"{key}.ids: found together with a path or a table, expected one of them"
+        return None
+
+
+class UserIds(IdList):
     """Users chosen from a table."""
 
     column: NonEmpty = "user_id"
@@ -35,7 +53,7 @@ class UserList(UserIds):
     whose weight is not positive is left out of the list, and does not count as liked."""
 
 
-class ItemList(Source):
+class ItemList(IdList):
     """Items chosen from a table."""
 
     column: NonEmpty = "item_id"
@@ -76,11 +94,11 @@ class Titles(Section):
 
     format: Literal["csv", "parquet"] = "csv"
     """`csv` or `parquet`."""
-    path: NonEmpty | None = None
+    path: Place | None = None
     """A path on this machine."""
     options: Options = Field(default={})
     """For CSV: `header`, `sep` or `delimiter`, `quote`, `escape` and `encoding`, with Spark's
-    meaning."""
+    meaning. As for all CSV, `escape` is the quote itself unless it is set."""
     column: NonEmpty = "item_id"
     """The column of the item ids."""
     title: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] = "title"

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 # None of these names may look like a number, a date or NaN to a reader that infers the types of
 # partition values, nor leave the directory that it is a name in.
@@ -32,7 +33,10 @@ _OWN_OPTIONS = (
     "columnnameofcorruptrecord",
     "inferschema",
     "columnpruning",
+    "samplingratio",
 )
+# Without `multiLine`, Spark splits the bytes of these where a byte is that of a line end.
+_WIDE_ENCODINGS = ("utf-16", "utf-16le", "utf-16be", "utf-32")
 
 
 class ContradictionError(ValueError):
@@ -77,6 +81,17 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PartialShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _no_home(path: str) -> str:
+    """Refuse what a shell would have expanded, and Spark takes for a name."""
+    if path == "~" or path.startswith("~/"):
+        raise PydanticCustomError("home", "the whole path: ~ is not expanded here")
+    return path
+
+
+# A path or a URI of whatever reads it.
+Place = Annotated[NonEmpty, AfterValidator(_no_home)]
 StoredId = Annotated[str, Field(pattern=STORED_ID_PATTERN)]
 IdType = Literal["source", "string", "int", "long"]
 Options = dict[str, str | int | float | bool]
@@ -87,13 +102,26 @@ class Source(Section):
 
     format: Literal["csv", "parquet", "json", "orc", "table"] = "csv"
     """`csv`, `parquet`, `json`, `orc`, or `table` for a table of Spark's catalog."""
-    path: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] | None = None
-    """A path or a list of paths. Spark's globs work. A relative path is resolved by Spark's default
-    file system, which locally means the current directory."""
+    path: Place | Annotated[list[Place], Field(min_length=1)] | None = None
+    """A path or a list of paths. `*`, `?`, `[ab]` and `{a,b}` are patterns; write a backslash
+    before such a character to mean itself. A relative path is resolved by Spark's default file
+    system, which locally means the current directory. Folders such as `day=2026-11-24` are columns,
+    whose values are text. Other folders below a folder are read only with the option
+    `recursiveFileLookup`, and refused without it."""
     table: NonEmpty | None = None
     """The name of the table, if `format` is `table`."""
     options: Options = Field(default={})
-    """Options of Spark's reader, such as `header`, `sep`, `quote`, `escape` or `encoding`."""
+    """Options of Spark's reader, such as `header`, `sep`, `quote`, `escape` or `encoding`. For CSV
+    `escape` is the quote itself unless it is set, as in RFC 4180: pandas, R and spreadsheets double
+    a quote inside of quotes. Set it to a backslash for files that Spark has written. `multiLine`
+    reads quoted text over several lines, and JSON documents over several lines."""
+
+    def option(self, name: str) -> str | None:
+        """Return an option as text, whatever the case of its name; None where it is not set."""
+        found = {key.lower(): value for key, value in self.options.items()}.get(name.lower())
+        if found is None:
+            return None
+        return str(found).lower() if isinstance(found, bool) else str(found)
 
     @property
     def paths(self) -> list[str]:
@@ -103,10 +131,17 @@ class Source(Section):
         return [self.path] if isinstance(self.path, str) else list(self.path)
 
     def contradictions(self) -> Iterator[str]:
-        """Refuse the options that the job sets itself."""
+        """Refuse the options that the job sets itself, and bytes that would be split wrongly."""
         for name in self.options:
             if name.lower() in _OWN_OPTIONS:
                 yield f"options.{name}: the job sets this option itself; remove it"
+        encoding = self.option("encoding") or self.option("charset") or ""
+        wide = encoding.lower() in _WIDE_ENCODINGS
+        if self.format == "csv" and wide and self.option("multiLine") != "true":
+            yield (
+                f"options.encoding: found {encoding}, which Spark reads rightly only in whole "
+                "files; set options.multiLine to true as well"
+            )
 
     def missing(self, key: str) -> str | None:
         """Say what is missing to read this; None if nothing is. `key` is its place in the file."""

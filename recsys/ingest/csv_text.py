@@ -1,0 +1,252 @@
+"""CSV as pandas, R, Spark and spreadsheets write it: its columns, its headers and its quotes.
+
+A quote within quotes is doubled (RFC 4180) unless the option `escape` says otherwise.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys.config.sections import Source
+from recsys.errors import InputError
+from recsys.ingest.failures import reading
+
+_NO_QUOTE = "\x00"  # what Spark takes for "there are no quotes"
+_BYTE_ORDER_MARK = "\ufeff"
+_MOST_SHOWN = 80  # characters of a line
+
+
+def options(source: Source) -> Mapping[str, Any]:
+    """Return the options of Spark's reader for a CSV source, with the default of `escape`."""
+    if source.option("escape") is not None:
+        return source.options
+    return {**source.options, "escape": quote(source) or "\\"}
+
+
+def quote(source: Source) -> str:
+    """Return the character that quotes values; empty where there is none."""
+    given = source.option("quote")
+    return '"' if given is None else given.strip(_NO_QUOTE)
+
+
+def has_header(source: Source) -> bool:
+    """Whether the first line of each file has the names of the columns."""
+    return source.option("header") == "true"
+
+
+def column_names(spark: SparkSession, source: Source, key: str) -> list[str]:
+    """Return the names of the columns, as the files have them.
+
+    Spark makes up names for columns without a name and for repeated ones. The check that every file
+    has the same header compares the files' own names.
+
+    Raises:
+        InputError: a name is there more than once, or several columns have none.
+    """
+    reader = spark.read.format("csv").options(**options(source))
+    plain = reader.option("header", False).option("inferSchema", False).load(source.paths)
+    if not has_header(source):
+        return plain.columns
+    first = plain.head()
+    if first is None:
+        return []
+    # Behind the files' own columns are those whose values are in the names of folders.
+    n_own = sum(name == f"_c{n}" for n, name in enumerate(plain.columns))
+    own = [value or "" for value in first[:n_own]]
+    own[0] = own[0].removeprefix(_BYTE_ORDER_MARK)
+    names = own + plain.columns[n_own:]
+    lower = [name.lower() for name in names]
+    repeated = sorted({name for name in names if name and lower.count(name.lower()) > 1})
+    if repeated:
+        raise InputError(
+            f"the header of {key} has a name more than once: {repeated[0]}; rename one, or set the "
+            f"option {key}.options.header to false and name the columns _c0, _c1, ..."
+        )
+    if (nameless := names.count("")) > 1:
+        raise InputError(
+            f"the header of {key} has {nameless} columns without a name; name them, or set the "
+            f"option {key}.options.header to false and name the columns _c0, _c1, ..."
+        )
+    return names
+
+
+# What `wrong_with` says of a line; both are headers, and the second is refused.
+HEADER_LINE, HEADER_REORDERED = "header_line", "header_reordered"
+
+
+def wrong_with(source: Source, columns: list[str]) -> Column:
+    """Return whether a row is a header that stands among the rows: which kind, else null.
+
+    Files that were put one behind the other have their headers in the middle.
+
+    Args:
+        source: what is read.
+        columns: the names of all its columns.
+    """
+    if not has_header(source) or not columns:
+        return F.lit(None).cast("string")
+    values = [column(name) for name in columns]
+    first = [columns[0], _BYTE_ORDER_MARK + columns[0]]
+    same = values[0].isin(first) if columns[0] else values[0].isNull()
+    for name, value in zip(columns[1:], values[1:], strict=True):
+        same = same & (value == name if name else value.isNull())
+    found = F.when(same, HEADER_LINE)
+    if len(columns) > 1 and "" not in columns:
+        others = F.sort_array(F.array(*values)) == F.array(*map(F.lit, sorted(columns)))
+        found = found.when(values[0].isin(columns[1:]) & others, HEADER_REORDERED)
+    return found
+
+
+def column(name: str) -> Column:
+    """Return a column by its name, whatever characters that has."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def quoted(source: Source, columns: list[str], line: str) -> Column:
+    """Return whether a row may have been read wrongly because of quotes: it has one in a value.
+
+    Args:
+        source: what is read.
+        columns: the names of all its columns.
+        line: the column of malformed lines.
+    """
+    mark = quote(source)
+    if not mark:
+        return F.lit(False)
+    found = F.lit(False)
+    for name in [*columns, line]:
+        value = column(name)
+        if source.option("multiLine") == "true":
+            # A quote that does not close goes on reading at the next line.
+            broken = value.startswith(mark) if name != line else F.lit(True)
+            found = found | F.coalesce(broken & value.contains("\n"), F.lit(False))
+        else:
+            found = found | F.coalesce(value.contains(mark), F.lit(False))
+    return found
+
+
+def refuse_reordered(reasons: Iterable[str | None], key: str) -> None:
+    """Refuse a source in which a header among the rows has the columns in another order.
+
+    Args:
+        reasons: what `wrong_with` said of its rows.
+        key: its place in the configuration, for messages.
+
+    Raises:
+        InputError: there is one; the rows behind it have their values in other columns.
+    """
+    if HEADER_REORDERED in reasons:
+        raise InputError(
+            f"{key}: found a second header in the middle of a file, with the columns in another "
+            "order, expected one order in a file; split the file, or write it again"
+        )
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """How many lines have quotes that cannot be read as configured, each with an example.
+
+    Attributes:
+        unclosed: lines with a quote that opens and does not close.
+        closing: lines with a quote that closes and was not opened.
+        escaped: lines with a quote, inside of quotes, behind a backslash.
+        doubled: lines with a doubled quote inside of quotes, where another escape is set.
+    """
+
+    unclosed: tuple[int, str | None]
+    closing: tuple[int, str | None]
+    escaped: tuple[int, str | None]
+    doubled: tuple[int, str | None]
+
+
+def check_quotes(spark: SparkSession, source: Source, paths: Iterable[str], key: str) -> None:
+    """Refuse files whose quotes mean something else than the configuration says.
+
+    For files in which `quoted` has found something. Lines are read as text: what a quote did to its
+    line, the values do not tell.
+
+    Args:
+        spark: the session.
+        source: what is read.
+        paths: its files.
+        key: its place in the configuration, for messages.
+
+    Raises:
+        InputError: quoted text goes over several lines, or quotes are escaped otherwise.
+    """
+    mark = quote(source)
+    if source.format != "csv" or not mark:
+        return
+    if source.option("multiLine") == "true":
+        raise InputError(
+            f"{key}: a quote that opens does not close as it should, and takes the next lines with "
+            f"it, since {key}.options.multiLine is true; close it in the file, or set "
+            f"{key}.options.quote to '' if quotes are ordinary characters"
+        )
+    found = _quotes(spark, source, list(paths))
+    if found.escaped[0]:
+        raise InputError(
+            f"{key}: {found.escaped[0]:,} lines have a quote behind a backslash inside of quotes, "
+            f"such as {found.escaped[1]!r}, expected a doubled one; set {key}.options.escape to "
+            "'\\' (Spark writes files like this)"
+        )
+    if found.doubled[0]:
+        raise InputError(
+            f"{key}: {found.doubled[0]:,} lines have a doubled quote inside of quotes, such as "
+            f"{found.doubled[1]!r}, and {key}.options.escape is {source.option('escape')!r}; "
+            "remove that option"
+        )
+    if found.unclosed[0] and found.closing[0]:
+        raise InputError(
+            f"{key}: {found.unclosed[0]:,} lines open a quote that does not close on them, such as "
+            f"{found.unclosed[1]!r}, and {found.closing[0]:,} close one, such as "
+            f"{found.closing[1]!r}; if quoted text goes over several lines, set "
+            f"{key}.options.multiLine to true; if quotes are ordinary characters, set "
+            f"{key}.options.quote to ''"
+        )
+
+
+def _quotes(spark: SparkSession, source: Source, paths: list[str]) -> Quotes:
+    mark = quote(source)
+    escape = source.option("escape") or mark
+    separator = source.option("sep") or source.option("delimiter") or ","
+    separator = {"\\t": "\t"}.get(separator, separator)
+    q, e, s = (re.escape(text) for text in (mark, escape, separator))
+    inside = f"(?:[^{q}]++|{q}{q})*+" if e == q else f"(?:[^{q}{e}]++|{e}.)*+"
+    plain = f"(?!{q})[^{s}]*+" if len(separator) == 1 else f"(?!{q})(?:(?!{s}).)*+"
+    field = f"(?:{q}{inside}{q}|{plain})(?={s}|$)"
+    ordinary = f"^{field}(?:{s}{field})*+$"
+    open_ = f"^(?:{field}{s})*+{q}{inside}$"
+    line = F.col("value")
+    comment = source.option("comment")
+    lines = _lines(spark, source, paths).where(line.contains(mark))
+    if comment:
+        lines = lines.where(~line.startswith(comment))
+    unescaped = line if e == q else F.regexp_replace(line, f"{e}.", "")
+    odd = F.length(F.regexp_replace(unescaped, f"[^{q}]", "")) % 2 == 1
+    fits, opens = line.rlike(ordinary), line.rlike(open_)
+    neither = ~fits & ~opens
+    kinds = {
+        "unclosed": opens,
+        "closing": fits & odd,
+        "escaped": (neither | opens) & line.contains("\\" + mark) if e == q else F.lit(False),
+        "doubled": neither & line.contains(mark + mark) if e != q else F.lit(False),
+    }
+    with reading(source):
+        row = lines.agg(
+            *[F.count_if(kind).alias(f"n_{name}") for name, kind in kinds.items()],
+            *[F.min(F.when(kind, F.substring(line, 1, _MOST_SHOWN))).alias(name)
+              for name, kind in kinds.items()],
+        ).collect()[0]  # fmt: skip
+    return Quotes(**{name: (row[f"n_{name}"], row[name]) for name in kinds})
+
+
+def _lines(spark: SparkSession, source: Source, paths: list[str]) -> DataFrame:
+    """Return the lines of the files; an encoding only makes other letters of the same quotes."""
+    reader = spark.read
+    ending = source.option("lineSep")
+    return (reader if ending is None else reader.option("lineSep", ending)).text(paths)

@@ -1,0 +1,105 @@
+"""Which files a source has: each read once, none passed over without a word."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys.config.configuration import digest
+from recsys.config.redaction import redact
+from recsys.config.sections import Source
+from recsys.errors import InputError
+from recsys.ingest.failures import reading
+from recsys.ingest.manifest import InputFile, InputState
+
+# Options with which a user chooses among the files.
+_CHOOSING = ("pathglobfilter", "modifiedbefore", "modifiedafter")
+_MOST_FILES_LISTED = 20
+
+
+def list_files(spark: SparkSession, source: Source, key: str) -> list[InputFile]:
+    """Return the files of a source that is not a table, in order of path.
+
+    Args:
+        spark: the session.
+        source: what is read.
+        key: the source's place in the configuration, for messages.
+
+    Raises:
+        InputError: there is none, one would be read twice, or one would not be read.
+    """
+    recursive = source.option("recursiveFileLookup") == "true"
+    there = _listed(spark, source, source.paths, recursiveFileLookup=True)
+    if not there:
+        raise InputError(
+            f"{key}.path: found no data in {redact(', '.join(source.paths))}, expected a file or "
+            "more; empty files and those whose names begin with _ or ., such as _SUCCESS, do not "
+            "count: check the path, and that whatever writes it has finished"
+        )
+    if recursive:
+        return there
+    read = Counter(file.path for file in _listed(spark, source, source.paths))
+    repeated = [path for path, n in read.items() if n > 1]
+    if repeated:
+        raise InputError(
+            f"{key}.path: {redact(min(repeated))} is found by more than one path or pattern, "
+            "expected each file once, since its rows would count twice; name it once"
+        )
+    left = [file.path for file in there if file.path not in read]
+    if left:
+        raise InputError(
+            f"{key}.path: {len(left):,} files in folders below a folder would not be read, such as "
+            f"{redact(left[0])}; set {key}.options.recursiveFileLookup to true to read them too, "
+            "or name the files, as in folder/*.csv"
+        )
+    return there
+
+
+def table_files(spark: SparkSession, source: Source, frame: DataFrame) -> list[InputFile]:
+    """Return the files of a table, in order of path; none where it does not consist of files."""
+    paths = [unquote(uri) for uri in frame.inputFiles()]
+    return _listed(spark, source, literal_paths(paths))
+
+
+def identify(source: Source, files: list[InputFile]) -> InputState:
+    """Return what tells one state of the input from another: its files' sizes and times.
+
+    A catalogue table that does not consist of files has only its name.
+    """
+    shown = [file.model_copy(update={"path": redact(file.path)}) for file in files]
+    return InputState(
+        format=source.format,
+        name=source.table or redact(source.paths),
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        sha256_of_listing=digest([[file.path, file.bytes, file.modified_micros] for file in shown]),
+        listing=shown if len(files) <= _MOST_FILES_LISTED else None,
+    )
+
+
+def literal_paths(paths: Iterable[str]) -> list[str]:
+    """Return paths as Spark's readers take them without seeing patterns."""
+    return [re.sub(r"([\[\]{}*?\\])", r"\\\1", path) for path in paths]
+
+
+def _listed(
+    spark: SparkSession, source: Source, paths: list[str], **options: bool
+) -> list[InputFile]:
+    if not paths:
+        return []
+    chosen = {name: value for name, value in source.options.items() if name.lower() in _CHOOSING}
+    with reading(source):
+        return sorted(
+            (
+                InputFile(path=row.path, bytes=row.length, modified_micros=row.modified)
+                for row in spark.read.format("binaryFile")
+                .options(**chosen, **options)
+                .load(paths)
+                .select("path", "length", F.unix_micros("modificationTime").alias("modified"))
+                .collect()
+            ),
+            key=lambda file: file.path,
+        )
