@@ -51,7 +51,7 @@ class TooManyRejectsError(RecsysError):
 
 
 class MemoryLimitError(RecsysError):
-    """The interactions would not fit into the driver's memory or result limit."""
+    """The data do not fit into the memory of the driver or a worker, or a limit of Spark's."""
 
     exit_code = 5
 

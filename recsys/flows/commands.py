@@ -19,6 +19,10 @@ from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
 from recsys.model.tables import load_model, read_manifest
 
+# What lies below the root, by who writes it.
+_OF_PREPARATION = ("interactions", "rejects")
+_OF_TRAINING = (*_OF_PREPARATION, "models")
+
 
 def run_command() -> Command:
     """Prepare, train and score."""
@@ -26,6 +30,7 @@ def run_command() -> Command:
     def work(job: Job) -> Outcome:
         with _looking(job) as found:
             id_types = preflight.training(job, found)
+            preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
             preflight.scoring(job, id_types, found)
         model = train(job)
         learned, scored = trained(job, model), score(job, model)
@@ -46,6 +51,7 @@ def train_command() -> Command:
     def work(job: Job) -> Outcome:
         with _looking(job) as found:
             preflight.training(job, found)
+            preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
         return trained(job, train(job))
 
     return Command("train", requirements.for_training, work)
@@ -81,6 +87,7 @@ def evaluate_command() -> Command:
     def work(job: Job) -> Outcome:
         with _looking(job) as found:
             id_types = preflight.training(job, found)
+            preflight.places(job, found, *map(job.store.uri, _OF_PREPARATION))
             preflight.evaluation(job, id_types, found)
         return evaluate(job)
 

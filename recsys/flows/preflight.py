@@ -6,11 +6,13 @@ JSON are not looked at here.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from recsys.columns import ITEM, USER, IdTypes
 from recsys.config.sections import ItemList, UserIds
 from recsys.errors import Complaints
 from recsys.evaluate.held_out import read_segments
+from recsys.flows import space
 from recsys.flows.execution import Job
 from recsys.flows.score import schemas
 from recsys.flows.similar import check_published
@@ -18,13 +20,16 @@ from recsys.flows.train import model_id_of, threads
 from recsys.ingest import judging, source
 from recsys.ingest.ids import IdColumn, read_ids
 from recsys.ingest.preparation import interactions_id, open_prepared
+from recsys.ingest.settings import check_settings
+from recsys.ingest.timestamps import check_timestamp_format
 from recsys.learn import training as lightfm
 from recsys.model.arrays import ITEMS
 from recsys.model.manifest import ModelManifest
 from recsys.model.pairs import open_newer_pairs, open_pairs
 from recsys.publishing.index import check_columns, check_run_date, open_index, published_before
-from recsys.publishing.versions import Unit
+from recsys.publishing.versions import HELD, Unit, place
 from recsys.publishing.views import check_views
+from recsys.runtime.workers import look_at_worker
 from recsys.score.candidates import read_pairs
 from recsys.score.cohorts import read_list
 from recsys.score.ranking import read_items
@@ -32,6 +37,17 @@ from recsys.store.manifest import MANIFEST
 
 # Stands in for types that are not known yet: every column of ids can become text.
 _TEXT = IdTypes("string", "string")
+
+
+def places(job: Job, found: Complaints, *uris: str) -> None:
+    """See that what will be staged can be moved to where it belongs."""
+    _all([partial(job.store.files.check_move, job.staging, uri) for uri in uris], found)
+
+
+def worker(job: Job, found: Complaints) -> None:
+    """Start a Python worker of Spark's, and note what is there."""
+    with found.collecting():
+        job.run.workers.update(look_at_worker(job.spark))
 
 
 def training(job: Job, found: Complaints) -> IdTypes | None:
@@ -65,6 +81,9 @@ def scoring(
         check_run_date(index, unit, config.publishing)
         if id_types is not None:
             check_columns(files, index, unit, _columns(id_types))
+        space.check_lists(job, index, unit)
+    places(job, found, place(files, unit), files.uri(HELD))
+    worker(job, found)
     types, items, newer = id_types or _TEXT, config.items, config.scoring.interactions
     checks: list[Callable[[], object]] = []
     if config.cohort.users is not None:
@@ -86,6 +105,9 @@ def scoring(
 
 def similar(job: Job, kind: str, model: ModelManifest | None, found: Complaints) -> None:
     """Look at what is published, and at the list of those whose neighbours are wanted."""
+    day = job.run.run_date.isoformat()
+    places(job, found, job.store.uri(f"similar_{kind}", day))
+    worker(job, found)
     if model is not None:
         with found.collecting():
             check_published(job, kind, model.id_types)
@@ -101,7 +123,9 @@ def similar(job: Job, kind: str, model: ModelManifest | None, found: Complaints)
 
 
 def evaluation(job: Job, id_types: IdTypes | None, found: Complaints) -> None:
-    """Look at the table of segments."""
+    """Look at the table of segments, and at what measuring needs."""
+    places(job, found, job.store.uri("evaluations"))
+    worker(job, found)
     segments = job.config.evaluation.segment
     if segments is not None:
         with found.collecting():
@@ -117,11 +141,13 @@ def _input_types(job: Job) -> IdTypes | None:
     model = store.uri("models", model_id_of(config, job.run))
     if store.exists(f"{model}/{MANIFEST}"):
         return None  # which only has to be loaded
-    judging.check_timestamp_format(job.spark, config.input.timestamp_format)
+    check_timestamp_format(job.spark, config.input.timestamp_format)
+    check_settings(job.spark, config.spark)
     if config.input.format == "json":
         return None
-    raw = source.read_ratings(job.spark, config.input)
-    judging.judge(raw, config.input, config.row_checks)  # looks at the columns' types
+    raw = source.read_ratings(job.spark, config.input).rows
+    # This looks at the columns' types.
+    judging.judge(raw, config.input, config.row_checks, job.run.first_started_at)
     return judging.id_types(raw, config.input)
 
 

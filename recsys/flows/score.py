@@ -27,7 +27,8 @@ from recsys.columns import STATUS as STATUS_COLUMN
 from recsys.errors import ConfigError, DamageError
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
-from recsys.ingest.source import reading
+from recsys.flows.space import check_lists
+from recsys.ingest.failures import reading
 from recsys.model.manifest import TrainedModel
 from recsys.model.pairs import open_newer_pairs, open_pairs
 from recsys.model.tables import Model
@@ -115,7 +116,7 @@ def _publish(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Version
     made_of = (model.model_id, job.config.fingerprint())
     staged = held_before(files, unit, job.run.run_id, made_of=made_of)
     if staged is None:
-        staged = _stage(job, model, unit)
+        staged = _stage(job, model, unit, index)
     else:
         log.info("the lists that a gate held back are there: judging them again")
         # The limits of the gates, above all, may be others by now.
@@ -144,12 +145,13 @@ class _Cohort:
     tasks: int
 
 
-def _stage(job: Job, model: Model, unit: Unit) -> Staged:
+def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
     """Write a version beside the published ones."""
     uri, run = f"{job.staging}/version", job.run
     with run.step("cohort"):
         cohort = _stage_cohort(job, model, f"{uri}/{REQUESTS}")
         allowed = ranking.allowed_items(job.spark, model, job.config.items)
+    check_lists(job, index, unit, cohort.requests.count(), model.manifest.n_items)
     with run.step("score"):
         writer = _Writer(job, model, unit, uri)
         recommendations = _write_lists(job, model, cohort, allowed, writer)

@@ -145,7 +145,9 @@ class HadoopFiles:
         with self._writing(uri):
             if self._fs.isDirectory(path):
                 self._fs.delete(self._hadoop.Path(path, MANIFEST), False)
-            self._fs.delete(path, True)
+            deleted = self._fs.delete(path, True) or not self._fs.exists(path)
+        if not deleted:
+            raise OutputError(f"could not delete {uri}; check its permissions, and run again")
 
     @contextmanager
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
