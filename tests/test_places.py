@@ -1,5 +1,6 @@
 """Roots of several file systems, and disks with too little room, are refused at once."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from recsys.errors import OutputError
-from recsys.flows import space
-from recsys.flows.execution import Job
+from recsys.errors import InputError, MemoryLimitError, OutputError
+from recsys.flows import commands, space
+from recsys.flows.execution import Command, Job
+from recsys.flows.manifest import Outcome
 from recsys.publishing.pointer import Pointers
 from recsys.runtime.disks import full_disk, is_full
 from recsys.runtime.run import new_run
@@ -101,6 +103,26 @@ def test_a_run_is_refused_before_anything_is_prepared(
     ):
         run(job, input=csv_input(ratings_csv(small_ratings())))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([name, "runs"])
+
+
+def test_a_directory_that_others_remove_meanwhile_is_no_other_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = PosixFiles(tmp_path)
+    (tmp_path / "_staging" / "r1").mkdir(parents=True)
+    day = tmp_path / "publications" / "all"
+    day.mkdir(parents=True)
+    rename = Path.rename
+
+    def slow(path: Path, target: Path) -> Path:
+        if target.parent == day and day.exists():
+            day.rmdir()  # as `recsys clean` does
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", slow)
+    files.check_move(files.uri("_staging", "r1"), files.uri("publications", "all"))
+    assert not day.exists()
+    assert list((tmp_path / "publications").iterdir()) == []
 
 
 def test_hadoop_s_files_try_a_move_too_and_leave_nothing(
@@ -264,6 +286,43 @@ def test_java_s_stack_tells_which_directory_was_full(
         assert told.endswith("or set spark.local.dir to a directory with more")
     elsewhere_ = full_disk(spark, error, None)  # a root on another machine
     assert ("in a local directory of an executor" in str(elsewhere_)) == (named == "root")
+
+
+def test_a_full_disk_of_this_process_is_named_by_the_file(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    def told(name: str | None) -> str:
+        error = OSError(errno.ENOSPC, "No space left on device", name)
+        assert is_full(error)
+        return str(full_disk(spark, error, tmp_path / "root")).partition(": ")[0]
+
+    local = spark.sparkContext.getConf().get("spark.local.dir")
+    assert told(f"{tmp_path}/root/models/x") == f"cannot write in {tmp_path}/root, root"
+    assert told(f"{local}/x/y") == f"cannot write in {local}, spark.local.dir"
+    assert told(None) == f"cannot write in {local}, spark.local.dir"  # as of a broadcast
+    assert told("/usr/x") == "cannot write in /usr, TMPDIR"
+    assert not is_full(OSError(errno.ENOENT, "No such file or directory"))
+
+
+def test_too_large_a_result_ends_with_status_5_wherever_it_was_collected(
+    run: Run, ratings_csv: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = (
+        "Job aborted due to stage failure: Total size of serialized results of 3 tasks (1025.0 MiB)"
+        " is bigger than spark.driver.maxResultSize (1024.0 MiB)"
+    )
+
+    def work(job: Job) -> Outcome:
+        try:
+            raise RuntimeError(limit)
+        except RuntimeError as error:  # as a source that is read would say it
+            raise InputError("cannot read x.csv as csv") from error
+
+    monkeypatch.setattr(commands, "train_command", lambda: Command("train", lambda _: [], work))
+    with pytest.raises(
+        MemoryLimitError, match=r"1025\.0 MiB.*spark\.driver\.maxResultSize is 1024"
+    ):
+        run("train", input=csv_input(ratings_csv(small_ratings())))
 
 
 SPILL = """

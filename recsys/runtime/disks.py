@@ -71,7 +71,7 @@ def check_local_dirs(settings: dict[str, str]) -> None:
         ConfigError: one cannot be made or written.
         OutputError: the disk of one is full.
     """
-    for place, setting in local_dirs(settings.get("spark.local.dir")):
+    for place, setting in local_dirs(settings.get("spark.local.dir"), "/tmp"):  # noqa: S108
         probe = place / f".recsys-{os.getpid()}"
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -104,21 +104,22 @@ def local_dirs(configured: str | None, tmpdir: str | None = None) -> list[tuple[
 def _where(spark: SparkSession, error: BaseException, root: Path | None) -> tuple[Path, str] | None:
     """Return the directory that was full, and what sets it; None where that cannot be known."""
     context = spark.sparkContext
-    here = (context.master or "").startswith("local")
     jvm = context._jvm
     tmpdir = None if jvm is None else str(jvm.java.lang.System.getProperty("java.io.tmpdir"))
-    mine = local_dirs(context.getConf().get("spark.local.dir"), tmpdir) if here else []
+    mine = local_dirs(context.getConf().get("spark.local.dir"), tmpdir)
     of_root = [] if root is None else [(root, "root")]
-    if isinstance(error, OSError):  # of this process
-        return _least([one for one in [*of_root, *mine] if _is_below(error.filename, one[0])]) or (
-            (Path(error.filename).parent, "its directory") if error.filename else _least(mine)
-        )
+    if isinstance(error, OSError):  # of this process, which writes what it broadcasts
+        if error.filename is None:
+            return _least(mine)
+        known = [one for one in [*of_root, *mine] if _is_below(error.filename, one[0])]
+        return _least(known) or (Path(error.filename).parent, "TMPDIR")
+    here = (context.master or "").startswith("local")
     written = _written(str(error))
     if written == "root":
         return (root, "root") if root is not None else None
-    if written == "spark":
-        return _least(mine)
-    return _least([*of_root, *mine]) if here else None
+    if not here:
+        return None
+    return _least(mine if written == "spark" else [*of_root, *mine])
 
 
 def _is_below(name: object, place: Path) -> bool:

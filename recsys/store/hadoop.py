@@ -3,7 +3,6 @@
 The same promises as on POSIX, by HDFS's own semantics; they were not tried on a cluster.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,7 +116,7 @@ class HadoopFiles:
 
     def check_move(self, staging: str, target: str) -> None:
         """Raise OutputError unless what is made in one directory can be moved into another."""
-        probe = self._path(f"{staging}/{PROBE}{os.getpid()}")
+        probe = self._path(f"{staging}/{PROBE}{staging.rpartition('/')[2]}")
         above = self._path(target)
         with self._writing(target):
             while not self._fs.exists(above):

@@ -79,6 +79,15 @@ def _is(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
+def _unmoved(made: Path, above: Path, error: OSError) -> OutputError:
+    if error.errno != errno.EXDEV:
+        return refused("write to", above, error)
+    return OutputError(
+        f"{above} is on another file system than {made}, where all is made: it could not be moved "
+        "there; make them parts of one mount, or choose a root that is"
+    )
+
+
 class PosixFiles:
     """A local directory.
 
@@ -170,26 +179,28 @@ class PosixFiles:
 
     def check_move(self, staging: str, target: str) -> None:
         """Raise OutputError unless what is made in one directory can be moved into another."""
-        probe = self.path(staging) / f"{PROBE}{os.getpid()}"
-        above = next(path for path in (self.path(target), *self.path(target).parents) if _is(path))
-        tried = above / probe.name  # readers skip such a name
+        made, place = self.path(staging), self.path(target)
+        probe = made / f"{PROBE}{made.name}"  # readers skip such a name
         try:
             probe.mkdir()
-            try:
-                # Bind mounts are on one device, and still nothing can be moved between them.
-                probe.rename(tried)
-                tried.rmdir()
-            except OSError:
-                probe.rmdir()
-                raise
         except OSError as error:
-            if error.errno == errno.EXDEV:
-                raise OutputError(
-                    f"{above} is on another file system than {probe.parent}, where all is made: it "
-                    "could not be moved there; make them parts of one mount, or choose a root that "
-                    "is"
-                ) from error
-            raise refused("write to", above, error) from error
+            raise refused("write to", made, error) from error
+        try:
+            for left in reversed(range(100)):
+                above = next(path for path in (place, *place.parents) if _is(path))
+                try:
+                    # Bind mounts are on one device, and still nothing can be moved between them.
+                    probe.rename(above / probe.name)
+                    (above / probe.name).rmdir()
+                    return
+                except FileNotFoundError as error:  # another process removes what is empty
+                    if not left or above.is_symlink():
+                        raise refused("write to", above, error) from error
+                except OSError as error:
+                    raise _unmoved(made, above, error) from error
+        finally:
+            with suppress(FileNotFoundError):  # it was moved
+                probe.rmdir()
 
     def free_bytes(self) -> int | None:
         """Return how many bytes this process may still write below the root."""
