@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -182,6 +184,8 @@ def check_quotes(spark: SparkSession, source: Source, paths: Iterable[str], key:
     if source.format != "csv" or not mark:
         return
     if source.option("multiLine") == "true":
+        if not _quotes_fail(spark, source, list(paths)):
+            return
         raise InputError(
             f"{key}: a quote that opens does not close as it should, and takes the next lines with "
             f"it, since {key}.options.multiLine is true; close it in the file, or set "
@@ -208,6 +212,17 @@ def check_quotes(spark: SparkSession, source: Source, paths: Iterable[str], key:
             f"{key}.options.multiLine to true; if quotes are ordinary characters, set "
             f"{key}.options.quote to ''"
         )
+
+
+def _quotes_fail(spark: SparkSession, source: Source, paths: list[str]) -> bool:
+    """Whether Spark finds a quote inside of quotes that is not escaped, in whole files."""
+    strict = {**options(source), "unescapedQuoteHandling": "RAISE_ERROR", "columnPruning": False}
+    try:
+        rows = spark.read.format("csv").options(**strict).load(paths)
+        rows.write.format("noop").mode("overwrite").save()
+    except (PySparkException, Py4JJavaError):
+        return True
+    return False
 
 
 def _quotes(spark: SparkSession, source: Source, paths: list[str]) -> Quotes:

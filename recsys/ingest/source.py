@@ -155,8 +155,8 @@ def _asked(spark: SparkSession, opened: Opened, source: Input, named: dict[str, 
         return ratings
     kinds = ratings.schema.fields[: len(named)]
     nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in kinds]
-    # Spark refuses to read nothing but malformed lines, so this refers to another column as well, in
-    # a condition that always holds and that Spark does not see through.
+    # Spark refuses to read nothing but malformed lines, so this refers to another column as well,
+    # in a condition that always holds and that Spark does not see through.
     always = F.hash(column(opened.columns[0])) >= F.lit(-(2**31))
     line = opened.line
     misread = opened.rows.where(opened.misread.isNotNull() & always).select(
