@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
@@ -21,7 +22,7 @@ from recsys.ingest.judging import judge
 from recsys.ingest.settings import check_settings
 from recsys.ingest.source import read_ratings, read_source
 from recsys.ingest.timestamps import fitting_format
-from tests.conftest import collected, csv_input, table
+from tests.conftest import ROOT, collected, csv_input, table
 
 Run = Callable[..., dict[str, Any]]
 Csv = Callable[..., str]
@@ -611,3 +612,33 @@ def test_ids_can_be_written_in_the_configuration(run: Run, ratings_csv: Csv) -> 
     assert status["status"].to_dict() == {"3": "scored", "4": "scored", "x": "invalid"}
     assert status["times_requested"].to_dict() == {"3": 2, "4": 1, "x": 1}
     assert not set(table(found, "recommendations")["item_id"]) & {"1", "2"}
+
+
+# The examples of the documentation
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return each query of the page with the source that stands before it."""
+    page = (ROOT / "docs" / "how-to" / "inputs.md").read_text(encoding="utf-8")
+    fenced = re.findall(r"```text\n(.*?)```\n\n```yaml\n(.*?)```", page, re.DOTALL)
+    return [(text, config) for text, config in fenced if "query:" in config]
+
+
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [
+        (0, [("u1", "i1", 1.0), ("u1", "i1", 5.0)]),
+        (1, [("u1", "i1", 5.0), ("u2", "i1", 1.0), ("u2", "i2", 2.0)]),
+        (2, [("u1", "i1", 1.0), ("u1", "i2", 1.0), ("u2", "i2", 1.0)]),
+        (3, [(7, "i1", 2.0), (7, "i2", 1.0), (8, "i1", 3.0)]),
+    ],
+)
+def test_the_queries_of_the_documentation_give_the_rows_that_they_promise(
+    spark: SparkSession, tmp_path: Path, number: int, found: list[tuple[Any, ...]]
+) -> None:
+    text, config = examples()[number]
+    given = yaml.safe_load(config)["input"]
+    (tmp_path / given["path"]).write_text(text)
+    source = Input.model_validate({**given, "path": str(tmp_path / given["path"])})
+    assert rated(spark, source) == [(*row, None) for row in found]
+    assert len(examples()) == 4

@@ -112,7 +112,8 @@ def _parts(folder: Path) -> list[Path]:
 def _lines(file: Path, options: Mapping[str, str]) -> Iterator[list[str]]:
     """Yield the values of each line; like Spark, a line is a row, whatever its quotes say."""
     separator = options.get("sep", options.get("delimiter", ",")).replace("\\t", "\t")
-    quote, escape = options.get("quote", '"'), options.get("escape", "\\")
+    quote = options.get("quote", '"')
+    escape = options.get("escape", quote or "\\")
     encoding = options.get("encoding", "utf-8").lower()
     for name, value, most in (("sep", separator, 99), ("quote", quote, 1), ("escape", escape, 1)):
         if len(value) > most or (name == "sep" and not value):
