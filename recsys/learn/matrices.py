@@ -141,21 +141,30 @@ def collect(
 def measure(used: DataFrame) -> Sizes:
     """Measure what is to be collected.
 
-    Two aggregates, each over one column: a single one with two distinct counts would multiply all
-    rows.
+    Two aggregates, each by one column: a single one with two distinct counts would multiply the
+    rows, and could not say how long the ids are.
 
     Args:
         used: labelled pairs.
     """
-    pairs, negatives = F.count(F.lit(1)), F.count_if(F.col(LABEL) < 0)
-    total = [F.coalesce(F.sum(name), F.lit(0)) for name in ("n_pairs", "n_negatives")]
-    measured = []
-    for name in (USER, ITEM):
-        length = F.coalesce(F.sum(id_bytes(name, _id_type(used, name))), F.lit(0))
-        grouped = used.groupBy(name).agg(pairs.alias("n_pairs"), negatives.alias("n_negatives"))
-        measured.append(grouped.agg(*total, F.count(F.lit(1)), length).collect()[0])
-    (n_pairs, n_negatives, users, user_bytes), (*_, items, item_bytes) = measured
-    return Sizes(n_pairs, n_negatives, users, items, user_bytes, item_bytes)
+    per_user = used.groupBy(USER).agg(
+        F.count(F.lit(1)).alias("n_pairs"), F.count_if(F.col(LABEL) < 0).alias("n_negatives")
+    )
+    n_users, user_bytes, n_pairs, n_negatives = per_user.agg(
+        *_count_ids(per_user, USER), *[_total(F.col(name)) for name in ("n_pairs", "n_negatives")]
+    ).collect()[0]
+    per_item = used.select(ITEM).distinct()
+    n_items, item_bytes = per_item.agg(*_count_ids(per_item, ITEM)).collect()[0]
+    return Sizes(n_pairs, n_negatives, n_users, n_items, user_bytes, item_bytes)
+
+
+def _count_ids(distinct: DataFrame, name: str) -> tuple[Column, Column]:
+    """Return how many ids there are, and how many bytes they take together."""
+    return F.count(F.lit(1)), _total(id_bytes(name, _id_type(distinct, name)))
+
+
+def _total(column: Column) -> Column:
+    return F.coalesce(F.sum(column), F.lit(0))
 
 
 def _id_type(frame: DataFrame, name: str) -> str:
