@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,20 @@ from pyspark.sql import SparkSession
 from recsys.config.configuration import Config
 from recsys.config.sections import Input, RowChecks
 from recsys.errors import ConfigError, InputError, TooManyRejectsError
+from recsys.ingest.judged_rows import judge_rows
 from recsys.ingest.judging import judge
 from recsys.ingest.settings import check_settings
 from recsys.ingest.source import read_ratings, read_source
 from recsys.ingest.timestamps import fitting_format
-from tests.conftest import ROOT, collected, csv_input, table
+from recsys.runtime.run import new_run
+from recsys.store.tables import Store
+from tests.conftest import ROOT, RUN_DATE, collected, configured, csv_input, table
 
 Run = Callable[..., dict[str, Any]]
 Csv = Callable[..., str]
 NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
 COLUMNS = {"user": "u", "item": "i"}
+ALLOW_MANY = {"max_rejected_share": 0.9}
 
 
 def described(path: Path | str | list[str], **more: Any) -> Input:
@@ -408,16 +413,31 @@ def test_a_timestamp_in_the_future_is_a_reject_unless_it_is_wanted(
 ) -> None:
     now = int(dt.datetime.now(dt.UTC).timestamp())
     path = ratings_csv(_dated(now, now + 3600, now + 2 * 86_400, 253_370_764_800))
-    checks = {"max_rejected_share": 0.9}
-    first = run("train", input=csv_input(path), row_checks=checks)
+    first = run("train", input=csv_input(path), row_checks=ALLOW_MANY)
     assert first["counts"]["rejected_by_reason"] == {"timestamp_in_future": 2}
     rejects = table(first, "rejects")
     assert sorted(rejects["user"]) == ["u2", "u3"]
     none = run("train", input=csv_input(path), row_checks={"future_days": None}, run_id="r2")
     assert none["counts"]["rows_rejected"] == 0
     assert "in the future" in prepared(none)["warnings"][0]
-    week = run("train", input=csv_input(path), row_checks={**checks, "future_days": 7}, run_id="r3")
+    week = run(
+        "train", input=csv_input(path), row_checks={**ALLOW_MANY, "future_days": 7}, run_id="r3"
+    )
     assert week["counts"]["rejected_by_reason"] == {"timestamp_in_future": 1}
+
+
+def test_an_attempt_judges_by_the_beginning_of_the_first_one(
+    spark: SparkSession, ratings_csv: Csv, tmp_path: Path
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    path = ratings_csv(_dated(int(now.timestamp()), int(now.timestamp()) - 9 * 86_400))
+    config = configured(tmp_path / "out", input=csv_input(path), row_checks=ALLOW_MANY)
+    store = Store(spark, config.root)
+    for days, rejects in ((0, 0), (5, 1)):
+        first = now - dt.timedelta(days=days)
+        run = replace(new_run("r1", RUN_DATE), first_started_at=first)
+        place = store.uri(f"rows-{days}")
+        assert judge_rows(spark, store, config, run, place).n_rejected == rejects
 
 
 def test_milliseconds_read_as_seconds_say_so(run: Run, ratings_csv: Csv) -> None:

@@ -1,8 +1,8 @@
 """What can be refused before anything is read or trained: the same for every command.
 
 Sources are opened and their columns are looked at. Rows of the ratings are not read; JSON, which
-Spark reads to find the columns, is not looked at here. Lists are read where that is needed: JSON for
-its columns, CSV to see whether its quotes and headers are as they should be.
+Spark reads to find the columns, is not looked at here. Lists are read where that is needed: JSON
+for its columns, CSV to see whether its quotes and headers are as they should be.
 """
 
 from collections.abc import Callable, Iterable
