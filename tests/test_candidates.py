@@ -187,9 +187,13 @@ def test_a_cohort_of_its_own_limits_candidates_and_wrong_tables_are_refused(
     manifest = logistic("s2", items={"candidates": candidates, "deny": deny}, cohort=cohort)
     assert lists(manifest) == {}
     assert statuses(manifest)["3"][4] == "nothing left after the filters"
-    with pytest.raises(InputError, match=r"items\.candidates\.item: the input has no column 'it'"):
+    with pytest.raises(
+        InputError, match=r"items\.candidates\.item: items\.candidates has no column 'it'"
+    ):
         logistic("s3", items={"candidates": {**candidates, "item": "it"}})
-    with pytest.raises(InputError, match=r"items\.candidates\.user: the input has no column 'us'"):
+    with pytest.raises(
+        InputError, match=r"items\.candidates\.user: items\.candidates has no column 'us'"
+    ):
         logistic("s4", items={"candidates": {**candidates, "user": "us"}})
     with pytest.raises(ConfigError, match=r"items\.candidates\.where: "):
         logistic("s5", items={"candidates": {**candidates, "where": "nope = 1"}})

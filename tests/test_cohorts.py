@@ -271,7 +271,7 @@ def test_allow_and_deny_lists_of_items_hold_for_every_way(job: Run, tmp_path: Pa
     nothing = listed(tmp_path, "n.csv", "item_id\n77\n", "item_id")
     with pytest.raises(InputError, match="leave none of the model's 6 items"):
         job(items={"allow": nothing})
-    with pytest.raises(InputError, match=r"items\.deny\.column: the input has no column 'itm'"):
+    with pytest.raises(InputError, match=r"items\.deny\.column: items\.deny has no column 'itm'"):
         job(items={"deny": {**deny, "column": "itm"}})
     with pytest.raises(ConfigError, match=r"items\.deny\.format is csv: set items\.deny\.path"):
         job(items={"deny": {}})

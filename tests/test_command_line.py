@@ -179,5 +179,5 @@ def test_spark_submit_passes_the_exit_status_on(config: Path) -> None:
         cwd=config.parent,
     )
     assert ran.returncode == 3
-    assert "input.columns.user: the input has no column 'usr'; did you mean user?" in ran.stdout
+    assert "input.columns.user: input has no column 'usr'; did you mean user?" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr

@@ -224,7 +224,9 @@ def test_segments_of_a_table_and_of_histories_are_reported(
     }
     assert line(manifest, "popularity", "ndcg", 2, "country FR").value == 0
     assert line(manifest, "popularity", "ndcg", 2, "country DE").value == 1
-    with pytest.raises(InputError, match=r"evaluation\.segment\.by: the input has no column 'c'"):
+    with pytest.raises(
+        InputError, match=r"evaluation\.segment\.by: evaluation\.segment has no column 'c'"
+    ):
         run("evaluate", run_id="r2", evaluation=last(segment={**segment, "by": "c"}), **known)
     with pytest.raises(ConfigError, match=r"set evaluation\.segment\.path"):
         run("evaluate", run_id="r3", evaluation=last(segment={}), **known)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
 from recsys.errors import ConfigError, InputError, ModelError, OutputError, RecsysError
 from tests.conftest import csv_input, small_ratings
@@ -47,7 +48,7 @@ def test_a_cohort_that_is_not_there_or_lacks_its_column_is_refused_before_traini
     assert "gone.csv" in refused(InputError, cohort={"users": gone})
     users = listed(tmp_path / "users.csv", "id\nu001\n", column="idd")
     message = refused(InputError, cohort={"users": users})
-    assert "cohort.users.column: the input has no column 'idd'; did you mean id?" in message
+    assert "cohort.users.column: cohort.users has no column 'idd'; did you mean id?" in message
     users = listed(tmp_path / "users.csv", "id\nu001\n", column="id", where="age >")
     assert "cohort.users.where: " in refused(ConfigError, cohort={"users": users})
     users = listed(tmp_path / "users.csv", "id\nu001\n", column="id", liked="id")
@@ -59,7 +60,7 @@ def test_a_list_of_items_without_its_column_is_refused_before_training(
     refused: Callable[..., str], tmp_path: Path, name: str
 ) -> None:
     items = {name: listed(tmp_path / "items.csv", column="skuu")}
-    assert f"items.{name}.column: the input has no column 'skuu'" in refused(
+    assert f"items.{name}.column: items.{name} has no column 'skuu'" in refused(
         InputError, items=items
     )
 
@@ -68,7 +69,7 @@ def test_candidates_without_their_columns_are_refused_before_training(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
     items = {"candidates": listed(tmp_path / "pairs.csv", "user,item\nu001,i001\n", user="usr")}
-    assert "items.candidates.user: the input has no column 'usr'" in refused(
+    assert "items.candidates.user: items.candidates has no column 'usr'" in refused(
         InputError, items=items
     )
 
@@ -143,10 +144,25 @@ def test_a_model_that_is_not_there_is_refused_together_with_everything_else(
     asked = {"items": items, "similar": {"items": items["deny"]}}
     message = refused(ModelError, "score", model_id="nope", **asked)
     assert "there is no model nope" in message
-    assert "items.deny.column: the input has no column 'skuu'" in message
+    assert "items.deny.column: items.deny has no column 'skuu'" in message
     message = refused(ModelError, "similar-items", model_id="nope", **asked)
     assert "there is no model nope" in message
-    assert "similar.items.column: the input has no column 'skuu'" in message
+    assert "similar.items.column: similar.items has no column 'skuu'" in message
+
+
+def test_settings_that_lose_rows_are_refused_by_every_command(
+    refused: Callable[..., str], run: Run, source: dict[str, Any], spark: SparkSession
+) -> None:
+    model = run("train", run_id="t", input=source)["model_id"]
+    key = "spark.sql.files.ignoreMissingFiles"
+    spark.conf.set(key, "true")
+    try:
+        for job in ("run", "train", "evaluate"):
+            assert f"{key} is true" in refused(ConfigError, job)
+        for job in ("score", "similar-items"):
+            assert f"{key} is true" in refused(ConfigError, job, model_id=model)
+    finally:
+        spark.conf.set(key, "false")
 
 
 def test_a_table_of_segments_without_its_column_is_refused_before_training(
@@ -154,7 +170,7 @@ def test_a_table_of_segments_without_its_column_is_refused_before_training(
 ) -> None:
     segment = listed(tmp_path / "segments.csv", "user_id,age\nu001,7\n", by="group")
     message = refused(InputError, "evaluate", evaluation={"segment": segment})
-    assert "evaluation.segment.by: the input has no column 'group'" in message
+    assert "evaluation.segment.by: evaluation.segment has no column 'group'" in message
 
 
 def test_a_list_of_items_whose_neighbours_are_wanted_is_looked_at_before_the_model_is_loaded(
@@ -164,7 +180,9 @@ def test_a_list_of_items_whose_neighbours_are_wanted_is_looked_at_before_the_mod
     for file in (tmp_path / "out/models" / model / "items").glob("*.parquet"):
         file.write_bytes(b"damaged")  # nobody gets so far as to find that
     items = listed(tmp_path / "items.csv", column="skuu")
-    with pytest.raises(InputError, match=r"similar\.items\.column: the input has no column 'skuu'"):
+    with pytest.raises(
+        InputError, match=r"similar\.items\.column: similar\.items has no column 'skuu'"
+    ):
         run("similar-items", run_id="s", model_id=model, similar={"items": items})
 
 

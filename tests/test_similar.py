@@ -175,7 +175,9 @@ def test_a_list_of_which_nothing_can_be_answered(job: Run, tmp_path: Path) -> No
     manifest = job("users", similar={"users": zero})
     assert manifest["outputs"]["similar_users"]["rows"] == 0
     assert manifest["similar"]["without_direction"] == 1
-    with pytest.raises(InputError, match=r"similar\.users\.column: the input has no column 'usr'"):
+    with pytest.raises(
+        InputError, match=r"similar\.users\.column: similar\.users has no column 'usr'"
+    ):
         job("users", similar={"users": {**zero, "column": "usr"}})
     with pytest.raises(ConfigError, match=r"similar\.items\.format is csv: set similar\.items"):
         job("items", similar={"items": {}})

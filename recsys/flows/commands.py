@@ -15,6 +15,7 @@ from recsys.flows.manifest import Outcome
 from recsys.flows.score import score
 from recsys.flows.similar import find_neighbours
 from recsys.flows.train import train, trained
+from recsys.ingest.settings import check_settings
 from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
 from recsys.model.tables import load_model, read_manifest
@@ -99,6 +100,8 @@ def _looking(job: Job) -> Iterator[Complaints]:
     """Time the look at everything, and refuse the run by all that is wrong."""
     with job.run.step("preflight"):
         found = Complaints()
+        with found.collecting():
+            check_settings(job.spark, job.config.spark)
         yield found
         found.raise_all()
 

@@ -20,7 +20,6 @@ from recsys.flows.train import model_id_of, threads
 from recsys.ingest import judging, source
 from recsys.ingest.ids import IdColumn, read_ids
 from recsys.ingest.preparation import interactions_id, open_prepared
-from recsys.ingest.settings import check_settings
 from recsys.ingest.timestamps import check_timestamp_format
 from recsys.learn import training as lightfm
 from recsys.model.arrays import ITEMS
@@ -142,7 +141,6 @@ def _input_types(job: Job) -> IdTypes | None:
     if store.exists(f"{model}/{MANIFEST}"):
         return None  # which only has to be loaded
     check_timestamp_format(job.spark, config.input.timestamp_format)
-    check_settings(job.spark, config.spark)
     if config.input.format == "json":
         return None
     raw = source.read_ratings(job.spark, config.input).rows
