@@ -170,13 +170,13 @@ def test_too_many_rejects_stop_the_job_before_training_and_stay_to_be_looked_at(
         run(input=source)
     message = str(caught.value)
     assert "40 of 100 rows (40.0%) were rejected" in message
-    assert "allows 20.0%: user_missing 30, rating_unparsable 10" in message
+    assert "allows 20.0%: user_missing: 30; rating_unparsable: 10, such as '?'" in message
     out = tmp_path / "out"
     assert {path.split("/")[0] for path in published(out)} == {"rejects"}
     assert not (out / "_staging").exists()
     record = json.loads((out / "runs/r1/manifest.json").read_text())
     assert (record["state"], record["exit_code"]) == ("failed", 4)
-    assert "user_missing 30" in record["error"]
+    assert "user_missing: 30" in record["error"]
     assert run(input=source, row_checks={"max_rejected_share": 0.4})["state"] == "complete"
 
 

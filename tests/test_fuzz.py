@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from recsys.config.reading import load_config
-from recsys.errors import ConfigError, one_line
+from recsys.errors import ConfigError, InputError, one_line
 from tests.conftest import ROOT, csv_input, table
 
 
@@ -52,7 +52,11 @@ def test_hostile_lines_are_accepted_or_rejected_with_a_reason_and_none_is_lost(
     good = [f"u{n % 20},i{n % 30},5,1600000000" for n in range(300)]
     lines = [fuzz.hostile.csv_line(rng) for _ in range(1500)]
     expected = fuzz.write_csv(path, "user,item,rating,timestamp", lines + good, rng)
-    manifest = run("train", input=csv_input(str(path)), row_checks={"max_rejected_share": 0.9})
+    checks = {"max_rejected_share": 0.9}
+    with pytest.raises(InputError, match="open a quote that does not close"):
+        run("train", run_id="q", input=csv_input(str(path)), row_checks=checks)
+    source = csv_input(str(path), options={"header": True, "quote": ""})
+    manifest = run("train", input=source, row_checks=checks)
     counts = manifest["counts"]
     assert counts["rows_read"] == expected
     assert counts["rows_read"] == counts["rows_accepted"] + counts["rows_rejected"]
