@@ -65,6 +65,12 @@ RAW_TIMESTAMP = "raw_timestamp"
 MISREAD = "misread"
 QUOTED = "quoted"
 
+# Features
+ID = "id"
+GROUP = "group"
+FOUND = "found"
+NUMBER = "number"
+
 # Models
 USER_INDEX = "user_index"
 ITEM_INDEX = "item_index"
@@ -110,6 +116,12 @@ INTERACTIONS_SCHEMA = (
 SPLIT_SCHEMA = f"{INTERACTIONS_SCHEMA}, fold string"
 REJECTS_SCHEMA = (
     "reason string, user string, item string, rating string, timestamp string, line string"
+)
+# `{id}` is the type of user or item ids.
+FEATURE_ROWS_SCHEMA = "id {id}, group string, value string, weight double"
+FEATURE_VALUES_SCHEMA = "group string, value string, found string, ids bigint"
+FEATURE_REJECTS_SCHEMA = (
+    "source string, reason string, id string, group string, value string, line string"
 )
 ITEMS_SCHEMA = "item_index int, item_id {item}, positives int, bias float, embedding array<float>"
 USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"

@@ -13,6 +13,7 @@ from recsys.config.sections import (
     ContradictionError,
     Deduplication,
     Evaluation,
+    Features,
     Filters,
     Gates,
     Input,
@@ -52,6 +53,7 @@ class Config(Section):
     row_checks: RowChecks = RowChecks()
     deduplication: Deduplication = Deduplication()
     filters: Filters = Filters()
+    features: Features = Features()
     memory: Memory = Memory()
     training: Training = Training()
     cohort: Cohort = Cohort()

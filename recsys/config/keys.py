@@ -1,6 +1,10 @@
-"""All keys of the configuration, found in the typed sections."""
+"""All keys of the configuration, found in the typed sections.
 
-from collections.abc import Iterator, Mapping
+Some sections stand in a mapping under names that the user chooses. In a key `<name>` stands for
+such a name: `features.items.<name>.path`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
@@ -11,6 +15,8 @@ from pydantic.fields import FieldInfo
 
 from recsys.config.configuration import Config
 
+CHOSEN_NAME = "<name>"
+
 
 @dataclass(frozen=True)
 class Key:
@@ -19,14 +25,17 @@ class Key:
     Attributes:
         path: its parts, such as `("input", "columns", "user")`.
         field: what its section says of it.
-        section: the section that stands there; None for single values and mappings.
+        section: the section that stands there, or below each name of a mapping; None for single
+            values and other mappings.
         is_mapping: whether it has keys of somebody else's, such as Spark's options.
+        is_named: whether it is a mapping of names to sections.
     """
 
     path: tuple[str, ...]
     field: FieldInfo
     section: type[BaseModel] | None
     is_mapping: bool
+    is_named: bool = False
 
     @property
     def name(self) -> str:
@@ -40,13 +49,26 @@ def walk(model: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> Iterato
         key = _key((*path, name), field)
         yield key
         if key.section is not None:
-            yield from walk(key.section, key.path)
+            yield from walk(key.section, (*key.path, CHOSEN_NAME) if key.is_named else key.path)
 
 
 @cache
 def known() -> list[str]:
     """Return all keys with dots."""
     return [key.name for key in walk()]
+
+
+def general(parts: Sequence[str]) -> tuple[str, ...]:
+    """Return a key with `<name>` in place of each name that the user has chosen."""
+    found: tuple[str, ...] = ()
+    for part in parts:
+        found = (*found, CHOSEN_NAME if found in _named() else part)
+    return found
+
+
+@cache
+def _named() -> set[tuple[str, ...]]:
+    return {key.path for key in walk() if key.is_named}
 
 
 @cache
@@ -56,10 +78,18 @@ def free_form() -> list[tuple[str, ...]]:
 
 
 def _key(path: tuple[str, ...], field: FieldInfo) -> Key:
-    kinds = [get_origin(kind) or kind for kind in _alternatives(field.annotation)]
-    kinds = [kind for kind in kinds if isinstance(kind, type)]
-    section = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
-    return Key(path, field, section, any(issubclass(kind, Mapping) for kind in kinds))
+    for kind in _alternatives(field.annotation):
+        origin = get_origin(kind)
+        if isinstance(origin, type) and issubclass(origin, Mapping):
+            inside = [_section(one) for one in _alternatives(get_args(kind)[1])]
+            section = next((one for one in inside if one is not None), None)
+            return Key(path, field, section, section is None, section is not None)
+    found = [_section(kind) for kind in _alternatives(field.annotation)]
+    return Key(path, field, next((one for one in found if one is not None), None), False)
+
+
+def _section(kind: Any) -> type[BaseModel] | None:
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

@@ -121,7 +121,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: expected key=value, such as training.epochs=5")
     place: Any = values
     parts = _split(key)
-    value = _value(key, text, free=tuple(parts[:-1]) in keys.free_form())
+    value = _value(key, text, free=keys.general(parts[:-1]) in keys.free_form())
     for part in parts[:-1]:
         if place.get(part) is None:
             place[part] = {}
@@ -135,10 +135,11 @@ def _split(key: str) -> list[str]:
     """Split a dotted key; Spark's own keys may be written with or without the section's name."""
     if key.startswith("spark."):
         return ["spark", key if not key.startswith("spark.spark.") else key[len("spark.") :]]
-    for free in keys.free_form():
-        if key.startswith(".".join(free) + "."):
-            return [*free, key[len(".".join(free)) + 1 :]]
-    return key.split(".")
+    parts = key.split(".")
+    for n in range(1, len(parts)):
+        if keys.general(parts[:n]) in keys.free_form():
+            return [*parts[:n], ".".join(parts[n:])]
+    return parts
 
 
 def _value(key: str, text: str, *, free: bool) -> Any:
@@ -162,15 +163,18 @@ def _value(key: str, text: str, *, free: bool) -> Any:
     return value if not free or quoted or same else text
 
 
-def _nearest(key: str) -> str:
+def _nearest(given: str) -> str:
     known = keys.known()
-    key = key[:100]
+    parts = given[:100].split(".")
+    key = ".".join(keys.general(parts))
     section, _, name = key.rpartition(".")
     beside = [k for k in known if k.rpartition(".")[0] == section]
     found = difflib.get_close_matches(key, beside, n=1, cutoff=0.6)
     if not found:  # the right name in the wrong section, or no section at all
         found = [k for k in known if k.rpartition(".")[2] == name][:1]
-    return (found or difflib.get_close_matches(key, known, n=1, cutoff=0.0))[0]
+    nearest = (found or difflib.get_close_matches(key, known, n=1, cutoff=0.0))[0].split(".")
+    names = dict(enumerate(parts))  # those that the user has chosen stay
+    return ".".join(names.get(n, p) if p == keys.CHOSEN_NAME else p for n, p in enumerate(nearest))
 
 
 def _found(value: Any) -> str:
@@ -225,11 +229,13 @@ def _key(item: ErrorDetails) -> str:
     Where a value may have one of several types, pydantic adds the type that it tried to the place.
     """
     parts = tuple(str(part) for part in item["loc"])
-    for free in keys.free_form():
-        if parts[: len(free)] == free and len(parts) > len(free):
-            return ".".join(parts[: len(free) + 1])
+    for n in range(1, len(parts)):
+        if keys.general(parts[:n]) in keys.free_form():
+            return ".".join(parts[: n + 1])
     known = keys.known()
-    while item["type"] != "extra_forbidden" and parts and ".".join(parts) not in known:
+    while (
+        item["type"] != "extra_forbidden" and parts and ".".join(keys.general(parts)) not in known
+    ):
         parts = parts[:-1]
     return ".".join(parts)
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import TypeAdapter
 
-from recsys.config.keys import Key, walk
-from recsys.config.sections import Source
+from recsys.config.keys import CHOSEN_NAME, Key, walk
+from recsys.config.sections import Section, Source
 
 _WIDTH = 100
 _HEADER = """\
@@ -36,7 +36,7 @@ def _entries(every: list[Key], above: tuple[str, ...]) -> Iterator[str]:
         if not above:
             yield "\n"
         yield "\n".join([*_comment(_described(key), indent), ""])
-        if key.section is not None and _default(key) is not None:
+        if isinstance(_default(key), Section):
             yield f"{indent}{key.path[-1]}:\n"
             yield from _entries(every, key.path)
         else:
@@ -49,7 +49,8 @@ def _keys_of(key: Key, indent: str) -> list[str]:
     if key.section is None:
         return []
     own = [below for below in walk(key.section) if len(below.path) == 1]
-    lines = [f"{indent}# Its keys, with their defaults:"]
+    whose = "The keys below each name" if key.is_named else "Its keys"
+    lines = [f"{indent}# {whose}, with their defaults:"]
     if issubclass(key.section, Source):
         shared = [below.name for below in own if below.name in Source.model_fields]
         lines.append(f"{indent}#   {', '.join(shared)}: as in `input`.")
@@ -57,6 +58,7 @@ def _keys_of(key: Key, indent: str) -> list[str]:
     for below in own:
         text = f"{below.name} ({_plain(_default(below))}): {' '.join(_described(below))}"
         lines += _comment([text], indent, hanging=True)
+        lines += _keys_of(below, f"{indent}#  ") if below.section is not None else []
     return lines
 
 
@@ -68,9 +70,12 @@ def render_reference() -> str:
         if key.section is None:
             continue
         lines += ["", f"## {key.name}", "", "\n\n".join(_described(key)), ""]
-        if _default(key) is None:
+        if key.is_named:
+            lines += ["A mapping: its keys are names that you choose. It is empty by default.", ""]
+        elif _default(key) is None:
             lines += ["It is not set by default.", ""]
-        lines += _table([k for k in every if k.path[:-1] == key.path and k.section is None])
+        above = (*key.path, CHOSEN_NAME) if key.is_named else key.path
+        lines += _table([k for k in every if k.path[:-1] == above and k.section is None])
     return "\n".join(lines)
 
 

@@ -5,15 +5,13 @@ Every function yields all complaints, each a line, so that a user sees them at o
 
 from collections.abc import Iterator
 
-from recsys.config import keys
 from recsys.config.configuration import Config
-from recsys.config.sections import POLICIES, POLICIES_BY_TIME, SPLITS_BY_TIME, Source
+from recsys.config.sections import POLICIES, POLICIES_BY_TIME, SPLITS_BY_TIME, Section, Source
 
 
 def for_training(config: Config) -> Iterator[str]:
     """Say what is missing to read and prepare the ratings."""
-    if missing := config.input.missing("input"):
-        yield missing
+    yield from _missing(config, "input", "features.")
     if config.input.columns.timestamp is not None:
         return
     policy, filters = config.deduplication.policy, config.filters
@@ -68,14 +66,19 @@ def for_split(config: Config) -> Iterator[str]:
         )
 
 
-def _sources(config: Config) -> Iterator[tuple[str, Source]]:
+def _sources(section: Section, above: str = "") -> Iterator[tuple[str, Source]]:
     """Yield everything that is configured to be read, each with its key."""
-    for key in keys.walk():
-        found: object = config
-        for name in key.path:
-            found = getattr(found, name, None)
-        if isinstance(found, Source):
-            yield key.name, found
+    for name in type(section).model_fields:
+        found, key = getattr(section, name), f"{above}{name}"
+        named = found if isinstance(found, dict) else {}
+        for place, one in {
+            key: found,
+            **{f"{key}.{n}": below for n, below in named.items()},
+        }.items():
+            if isinstance(one, Source):
+                yield place, one
+            if isinstance(one, Section):
+                yield from _sources(one, f"{place}.")
 
 
 def _missing(config: Config, *prefixes: str) -> Iterator[str]:

@@ -5,8 +5,9 @@ Nothing is converted here; `recsys.ingest.judging.judge` does that.
 
 import difflib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -22,7 +23,7 @@ from recsys.columns import (
     RAW_USER,
     TIMESTAMP,
 )
-from recsys.config.sections import IdList, Input, Source
+from recsys.config.sections import IdList, Input, QueriedSource, Source
 from recsys.errors import ConfigError, InputError
 from recsys.ingest import csv_text, json_text, parquet_types
 from recsys.ingest.csv_text import column
@@ -100,14 +101,13 @@ def open_source(spark: SparkSession, source: Source, key: str = "input") -> Open
 
 
 @dataclass(frozen=True)
-class Ratings:
-    """Raw ratings.
+class Columns:
+    """Columns of a source, one row for each of its rows, or of its query's.
 
     Attributes:
-        rows: `user`, `item`, and where the configuration names them `rating` and `timestamp`, as
-            the source or the query's result has them; `line`: a malformed line as text, else null;
-            `misread`: the reason of a row that is none, else null; `quoted`: whether it has quotes
-            (of the rows of a query, nobody knows).
+        rows: the columns that were asked for, as the source or the query's result has them; `line`:
+            a malformed line as text, else null; `misread`: the reason of a row that is none, else
+            null; `quoted`: whether it has quotes (of the rows of a query, nobody knows).
         opened: where they come from.
     """
 
@@ -115,45 +115,74 @@ class Ratings:
     opened: Opened
 
 
-def read_ratings(spark: SparkSession, source: Input) -> Ratings:
-    """Open the configured source of the ratings.
+def read_ratings(spark: SparkSession, source: Input) -> Columns:
+    """Open the configured source of the ratings: `user`, `item`, and if named the other two.
 
     Raises:
         InputError: the source does not exist or lacks a column.
         ConfigError: the query cannot be used.
     """
-    opened = open_source(spark, source)
     mapping = {
         RAW_USER: source.columns.user,
         RAW_ITEM: source.columns.item,
         RATING: source.columns.rating,
         TIMESTAMP: source.columns.timestamp,
     }
-    named = {name: at for name, at in mapping.items() if at is not None}
+    named = {name: (at, f"input.columns.{name}") for name, at in mapping.items() if at is not None}
+    return read_columns(spark, source, named, key="input")
+
+
+def read_columns(
+    spark: SparkSession,
+    source: QueriedSource,
+    named: Mapping[str, tuple[str, str]],
+    *,
+    key: str,
+    where: str | None = None,
+) -> Columns:
+    """Open a source and choose columns.
+
+    Args:
+        spark: the session.
+        source: what to read.
+        named: for each column, by the name that it gets: its name in the source or the query's
+            result, and the key that names it.
+        key: the source's place in the configuration, for messages.
+        where: an SQL condition on the source's columns. Rows that are none are kept.
+
+    Raises:
+        InputError: the source does not exist or lacks a column.
+        ConfigError: the condition or the query cannot be used.
+    """
+    opened = open_source(spark, source, key)
+    if where is not None:
+        with _of_condition(key):
+            chosen = opened.rows.where(opened.misread.isNotNull() | F.expr(where))
+        opened = replace(opened, rows=chosen)
     if source.query is not None:
-        return Ratings(_asked(spark, opened, source, named), opened)
+        return Columns(_asked(spark, opened, source.query, named), opened)
     found = _named(opened.rows, named, source)
     marks = opened.line.alias(RAW_LINE), opened.misread.alias(MISREAD), opened.quoted.alias(QUOTED)
-    return Ratings(opened.rows.select(*found, *marks), opened)
+    return Columns(opened.rows.select(*found, *marks), opened)
 
 
-def _named(frame: DataFrame, named: dict[str, str], source: Input) -> list[Column]:
-    return [
-        find_column(frame, at, f"input.columns.{name}", source).alias(name)
-        for name, at in named.items()
-    ]
+def _named(frame: DataFrame, named: Mapping[str, tuple[str, str]], source: Source) -> list[Column]:
+    return [find_column(frame, at, key, source).alias(name) for name, (at, key) in named.items()]
 
 
-def _asked(spark: SparkSession, opened: Opened, source: Input, named: dict[str, str]) -> DataFrame:
+def _asked(
+    spark: SparkSession, opened: Opened, query: str, named: Mapping[str, tuple[str, str]]
+) -> DataFrame:
     """Return the rows of the query, and those of the source that are none."""
+    source = opened.source
     plain = opened.rows.where(opened.misread.isNull()).drop(_CORRUPT)
-    result = ask(spark, plain, source.query or "", "input.query")
+    result = ask(spark, plain, query, f"{opened.key}.query")
     none = F.lit(None).cast("string")
     marks = none.alias(RAW_LINE), none.alias(MISREAD), F.lit(False).alias(QUOTED)
-    ratings = result.select(*_named(result, named, source), *marks)
+    asked = result.select(*_named(result, named, source), *marks)
     if source.format not in ("csv", "json"):
-        return ratings
-    kinds = ratings.schema.fields[: len(named)]
+        return asked
+    kinds = asked.schema.fields[: len(named)]
     nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in kinds]
     # Spark refuses to read nothing but malformed lines, so this refers to another column as well,
     # in a condition that always holds and that Spark does not see through.
@@ -162,7 +191,7 @@ def _asked(spark: SparkSession, opened: Opened, source: Input, named: dict[str, 
     misread = opened.rows.where(opened.misread.isNotNull() & always).select(
         *nothing, line.alias(RAW_LINE), opened.misread.alias(MISREAD), F.lit(False).alias(QUOTED)
     )
-    return ratings.unionByName(misread)
+    return asked.unionByName(misread)
 
 
 def read_source(
@@ -189,8 +218,15 @@ def read_source(
         if source.format == "csv":
             look_at_text(spark, opened)
             frame = frame.where(csv_text.wrong_with(source, opened.columns).isNull())
-    try:
+    with _of_condition(key):
         return frame if where is None else frame.where(where)
+
+
+@contextmanager
+def _of_condition(key: str) -> Iterator[None]:
+    """Name the key of a condition that cannot be used."""
+    try:
+        yield
     except PySparkException as error:
         reason = spark_reason(error).partition(" SQLSTATE")[0]  # the plan follows
         raise ConfigError(f"{key}.where: {reason}") from error

@@ -39,6 +39,7 @@ from recsys.learn.early_stopping import (
     refit_epochs,
 )
 from recsys.learn.embeddings import Average, Embeddings
+from recsys.learn.features import IDENTITIES, FeatureMatrices
 from recsys.learn.sample_weights import Labelled
 from recsys.runtime.signals import interruptible
 
@@ -192,6 +193,7 @@ def train(
     *,
     threads: int,
     weights: NDArray[np.float32] | None = None,
+    features: FeatureMatrices = IDENTITIES,
     stop: Callable[[Embeddings], bool] | None = None,
 ) -> Embeddings:
     """Train a LightFM model for a given number of epochs, and return the average of its states.
@@ -202,6 +204,7 @@ def train(
         settings: LightFM's hyperparameters, epochs and seed.
         threads: CPU threads for the epochs.
         weights: `(n_pairs,)` how much each pair counts; None: all the same.
+        features: of the users and items; the embeddings that are returned are those of features.
         stop: called with the average after each epoch; returns whether to stop.
 
     Raises:
@@ -214,7 +217,7 @@ def train(
     average = Average(settings.ema_decay)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
-        interruptible(partial(_run_epoch, model, examples, epoch, threads, settings))
+        interruptible(partial(_run_epoch, model, examples, features, epoch, threads, settings))
         _check_converging(model, epoch, settings)
         current = average.add(
             Embeddings(
@@ -256,13 +259,21 @@ def _lightfm(settings: Training, steps_per_pair: int) -> Any:
 def _run_epoch(
     model: Any,
     examples: Callable[[int], negatives.Examples],
+    features: FeatureMatrices,
     epoch: int,
     threads: int,
     settings: Training,
 ) -> None:
     now = examples(epoch)
     try:
-        model.fit_partial(now.labels, sample_weight=now.weights, epochs=1, num_threads=threads)
+        model.fit_partial(
+            now.labels,
+            user_features=features.users,
+            item_features=features.items,
+            sample_weight=now.weights,
+            epochs=1,
+            num_threads=threads,
+        )
     except ValueError as error:
         if "finite" not in str(error):
             raise

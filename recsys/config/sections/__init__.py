@@ -6,6 +6,7 @@ what each command needs.
 """
 
 from recsys.config.sections.evaluate import SPLITS_BY_TIME, Evaluation, Split, UserSegments
+from recsys.config.sections.features import FeatureGroup, Features, FeatureSource
 from recsys.config.sections.ingest import (
     POLICIES,
     POLICIES_BY_TIME,
@@ -45,6 +46,7 @@ from recsys.config.sections.types import (
     ContradictionError,
     IdType,
     Place,
+    QueriedSource,
     Section,
     Source,
 )
@@ -66,6 +68,9 @@ __all__ = [
     "Deduplication",
     "EarlyStopping",
     "Evaluation",
+    "FeatureGroup",
+    "FeatureSource",
+    "Features",
     "Filters",
     "Gates",
     "Iceberg",
@@ -78,6 +83,7 @@ __all__ = [
     "Memory",
     "Place",
     "Publishing",
+    "QueriedSource",
     "RowChecks",
     "SampleWeights",
     "Scoring",

@@ -12,9 +12,9 @@ from recsys.config.sections.types import (
     NonEmpty,
     NonNegativeFloat,
     PositiveInt,
+    QueriedSource,
     Section,
     Share,
-    Source,
 )
 
 POLICIES_BY_TIME = ("last", "first")
@@ -53,15 +53,10 @@ class InputIdTypes(Section):
     """The type of item ids."""
 
 
-class Input(Source):
+class Input(QueriedSource):
     """Where the ratings come from."""
 
     columns: Columns = Columns()
-    query: NonEmpty | None = None
-    """One SQL query of Spark's over the source, whose name in it is `input`, such as `select
-    user_id, item_id, case event when 'buy' then 5.0 else 1.0 end as rating from input`. Its rows
-    are the ratings. It can read nothing but the source, and must give the same rows each time.
-    null: the source's own rows are the ratings."""
     id_types: InputIdTypes = InputIdTypes()
     decimal: Literal[".", ","] = "."
     """What separates the decimals of ratings in text: `.` or `,`."""

@@ -12,6 +12,8 @@ COHORT_PATTERN = r"^[a-z][a-z0-9_-]{0,63}$"
 RUN_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,127}$"
 # Models and interactions are called like their run, with a hash behind it.
 STORED_ID_PATTERN = r"^[a-z][A-Za-z0-9_.-]{0,160}$"
+# Names of features are `group=value`, and keys of the configuration have dots.
+FEATURE_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 # Hadoop would take these characters for a pattern.
 ROOT_PATTERN = r"^[^\x00-\x1f*?{}\[\]\\]+$"
@@ -23,6 +25,7 @@ IN_WORDS = {
     STORED_ID_PATTERN: "an id of letters, digits, _, . and -, beginning with a small letter, of at "
     "most 161 characters",
     NAME_PATTERN: "a name of a-z, 0-9 and _, beginning with a letter, of at most 64 characters",
+    FEATURE_NAME_PATTERN: "a name of letters, digits, _ and -, of at most 64 characters",
     ROOT_PATTERN: "a path without control characters and * ? { } [ ] \\",
 }
 
@@ -157,3 +160,13 @@ class Source(Section):
                 f"{key}.table unset"
             )
         return None
+
+
+class QueriedSource(Source):
+    """A source that a query may be asked of."""
+
+    query: NonEmpty | None = None
+    """One SQL query of Spark's over the source, whose name in it is `input`, such as `select
+    user_id, item_id, case event when 'buy' then 5.0 else 1.0 end as rating from input`. Its rows
+    take the place of the source's own. It can read nothing but the source, and must give the same
+    rows each time. null: there is none."""

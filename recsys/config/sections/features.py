@@ -1,0 +1,118 @@
+"""The section about features: what describes users and items, and what that is used for."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from recsys.config.sections.types import (
+    FEATURE_NAME_PATTERN,
+    Finite,
+    NonEmpty,
+    PositiveFloat,
+    PositiveInt,
+    QueriedSource,
+    Section,
+    Share,
+)
+
+FeatureName = Annotated[str, StringConstraints(pattern=FEATURE_NAME_PATTERN)]
+
+
+class FeatureGroup(Section):
+    """A group of features: the values of one column."""
+
+    column: NonEmpty | None = None
+    """The column. null: it is called as the group is."""
+    kind: Literal["category", "categories", "number", "weighted"] = "category"
+    """`category`: one value. `categories`: several values, in an array, or in text with a
+    separator. `number`: a number, of which each range is a feature. `weighted`: names with weights,
+    in a map or in an array of structs of a name and a number."""
+    separator: NonEmpty | None = None
+    """For `categories` in text: what separates them, such as `|`."""
+    missing: bool = False
+    """Whether the lack of a value is a feature of its own."""
+    ranges: Annotated[int, Field(ge=2, le=1000)] = 10
+    """For `number`: how many ranges there are, each with about as many ids. The edges are recorded
+    with the features."""
+    edges: Annotated[list[Finite], Field(min_length=1, max_length=1000)] | None = None
+    """For `number`: where one range ends and the next begins, ascending, instead of `ranges`."""
+    weight: PositiveFloat = 1.0
+    """How much each feature of the group counts, beside the others and the identity."""
+    min_count: PositiveInt = 2
+    """Values that fewer ids have are left out."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Want keys only with the kind that they are for, and edges in order."""
+        if self.separator is not None and self.kind != "categories":
+            yield f"separator: it is for the kind categories, found {self.kind}; remove it"
+        if self.edges is not None:
+            if self.kind != "number":
+                yield f"edges: they are for the kind number, found {self.kind}; remove them"
+            if self.edges != sorted(set(self.edges)):
+                yield "edges: expected numbers in ascending order, each once"
+
+
+class FeatureSource(QueriedSource):
+    """A table of features."""
+
+    id: NonEmpty = "id"
+    """The column of the ids, of users or of items."""
+    where: NonEmpty | None = None
+    """An SQL condition on the source's columns: only these rows are read."""
+    groups: dict[FeatureName, FeatureGroup] = Field(default={})
+    """The groups of features by their names. A feature is called `group=value`. Before values are
+    compared, blanks around them are removed, those inside become one each, letters become small,
+    and a number such as 1990.0 becomes 1990."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Want a group."""
+        yield from super().contradictions()
+        if not self.groups:
+            yield "groups: expected the groups of features in this table, found none; name one"
+
+
+class Features(Section):
+    """What describes items and users: attributes whose embeddings are learned.
+
+    An item's embedding is the weighted sum of the embeddings of its features and its own, and its
+    bias likewise; the same for users. So items and users without interactions have embeddings, too.
+    """
+
+    items: dict[FeatureName, FeatureSource] = Field(default={})
+    """Tables about items, by names of your choice."""
+    users: dict[FeatureName, FeatureSource] = Field(default={})
+    """Tables about users, by names of your choice."""
+    item_identity: bool = True
+    """Whether each item also has an embedding of its own."""
+    user_identity: bool = True
+    """Whether each user also has an embedding of their own."""
+    normalise: bool = True
+    """Whether the weights of each item and user are scaled to a sum of 1."""
+    keep: Literal["measured", "all"] = "measured"
+    """`measured`: training also measures, on pairs and on items that it holds out, whether features
+    make the model better, and leaves out groups that make it worse. `all`: they are all used."""
+    margin: Share = 0.005
+    """With `measured`: the share of nDCG that may be lost for users with interactions."""
+    cold_items: Literal["exclude", "include"] | PositiveInt = "exclude"
+    """What becomes of items without interactions. `exclude`: they are in no list. `include`: they
+    are ranked by their scores like all others. A number: so many places of each list, at most, are
+    for the best of them."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether there are any."""
+        return bool(self.items or self.users)
+
+    def contradictions(self) -> Iterator[str]:
+        """Refuse a name of two groups."""
+        for kind, sources in (("items", self.items), ("users", self.users)):
+            seen: dict[str, str] = {}
+            for name, source in sources.items():
+                for group in source.groups:
+                    if group in seen:
+                        yield (
+                            f"{kind}.{name}.groups.{group}: found also in {kind}.{seen[group]}, "
+                            "expected another name in each table; rename it, and set its column"
+                        )
+                    seen[group] = name
