@@ -11,6 +11,7 @@ from recsys.ingest.timestamps import fitting_format
 
 _LONGEST = 60
 _BEYOND = {"int": (2**31, "32 bits", "long"), "bigint": (2**63, "64 bits", "string")}
+_THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}[.,]\d{3}\s*")
 # Which value of a row a reason is about, by its first word.
 _ABOUT = {
     "user": RAW_USER,
@@ -78,6 +79,8 @@ def _advice(
     if reason in ("user_invalid", "item_invalid"):
         kind = reason.split("_")[0]
         return _id_advice(example, types.user if kind == "user" else types.item, kind)
+    if reason == "rating_unparsable" and _THOUSANDS.fullmatch(example):
+        return "if it separates thousands, remove it; if decimals, set input.decimal to it"
     if reason == "rating_unparsable" and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", example):
         return "a decimal comma: set input.decimal to ','"
     if reason == "rating_unparsable" and re.fullmatch(r"\s*[+-]?\d*\.\d+\s*", example):

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 from recsys.config.sections import Source
 from recsys.errors import InputError
 from recsys.ingest.failures import reading
+from recsys.ingest.listing import literal_paths
 
 _NO_QUOTE = "\x00"  # what Spark takes for "there are no quotes"
 _BYTE_ORDER_MARK = "\ufeff"
@@ -24,9 +25,8 @@ _MOST_SHOWN = 80  # characters of a line
 
 def options(source: Source) -> Mapping[str, Any]:
     """Return the options of Spark's reader for a CSV source, with the default of `escape`."""
-    if source.option("escape") is not None:
-        return source.options
-    return {**source.options, "escape": quote(source) or "\\"}
+    given = {key: value for key, value in source.options.items() if key.lower() != "escape"}
+    return {**given, "escape": source.option("escape") or quote(source) or "\\"}
 
 
 def quote(source: Source) -> str:
@@ -40,7 +40,20 @@ def has_header(source: Source) -> bool:
     return source.option("header") == "true"
 
 
-def column_names(spark: SparkSession, source: Source, key: str) -> list[str]:
+@dataclass(frozen=True)
+class Names:
+    """The names of the columns of CSV.
+
+    Attributes:
+        own: of those in the files, in order; empty for those without one.
+        folders: of those whose values are in the names of folders.
+    """
+
+    own: list[str]
+    folders: list[str]
+
+
+def column_names(spark: SparkSession, source: Source, key: str) -> Names:
     """Return the names of the columns, as the files have them.
 
     Spark makes up names for columns without a name and for repeated ones. The check that every file
@@ -51,55 +64,63 @@ def column_names(spark: SparkSession, source: Source, key: str) -> list[str]:
     """
     reader = spark.read.format("csv").options(**options(source))
     plain = reader.option("header", False).option("inferSchema", False).load(source.paths)
-    if not has_header(source):
-        return plain.columns
-    first = plain.head()
-    if first is None:
-        return []
     # Behind the files' own columns are those whose values are in the names of folders.
     n_own = sum(name == f"_c{n}" for n, name in enumerate(plain.columns))
+    folders = plain.columns[n_own:]
+    if not has_header(source):
+        return Names(plain.columns[:n_own], folders)
+    first = plain.head()
+    if first is None:
+        return Names([], [])
     own = [value or "" for value in first[:n_own]]
     own[0] = own[0].removeprefix(_BYTE_ORDER_MARK)
-    names = own + plain.columns[n_own:]
-    lower = [name.lower() for name in names]
-    repeated = sorted({name for name in names if name and lower.count(name.lower()) > 1})
+    lower = [name.lower() for name in own]
+    if twice := sorted(name for name in folders if name.lower() in lower):
+        raise InputError(
+            f"{key}: the header has the name {twice[0]}, and so have folders ({twice[0]}=...), "
+            "expected it in one of them; rename the column, or name the files instead of the folder"
+        )
+    repeated = sorted({name for name in own if name and lower.count(name.lower()) > 1})
     if repeated:
         raise InputError(
             f"the header of {key} has a name more than once: {repeated[0]}; rename one, or set the "
             f"option {key}.options.header to false and name the columns _c0, _c1, ..."
         )
-    if (nameless := names.count("")) > 1:
+    if (nameless := own.count("")) > 1:
         raise InputError(
             f"the header of {key} has {nameless} columns without a name; name them, or set the "
             f"option {key}.options.header to false and name the columns _c0, _c1, ..."
         )
-    return names
+    return Names(own, folders)
 
 
 # What `wrong_with` says of a line; both are headers, and the second is refused.
 HEADER_LINE, HEADER_REORDERED = "header_line", "header_reordered"
 
 
-def wrong_with(source: Source, columns: list[str]) -> Column:
+def wrong_with(source: Source, own: list[str]) -> Column:
     """Return whether a row is a header that stands among the rows: which kind, else null.
 
-    Files that were put one behind the other have their headers in the middle.
+    Files that were put one behind the other have their headers in the middle. As for columns, small
+    and capital letters are the same, and so are blanks around a name.
 
     Args:
         source: what is read.
-        columns: the names of all its columns.
+        own: the names of the columns in the files.
     """
-    if not has_header(source) or not columns:
+    if not has_header(source) or not own:
         return F.lit(None).cast("string")
-    values = [column(name) for name in columns]
-    first = [columns[0], _BYTE_ORDER_MARK + columns[0]]
-    same = values[0].isin(first) if columns[0] else values[0].isNull()
-    for name, value in zip(columns[1:], values[1:], strict=True):
+    values = [F.lower(F.trim(column(name))) for name in own]
+    # Behind a byte order mark quotes are ordinary characters.
+    values[0] = F.regexp_replace(values[0], f'^{_BYTE_ORDER_MARK}("?)(.*)\\1$', "$2")
+    names = [name.strip().lower() for name in own]
+    same = F.lit(True)
+    for name, value in zip(names, values, strict=True):
         same = same & (value == name if name else value.isNull())
     found = F.when(same, HEADER_LINE)
-    if len(columns) > 1 and "" not in columns:
-        others = F.sort_array(F.array(*values)) == F.array(*map(F.lit, sorted(columns)))
-        found = found.when(values[0].isin(columns[1:]) & others, HEADER_REORDERED)
+    if len(own) > 1 and "" not in names:
+        others = F.sort_array(F.array(*values)) == F.array(*map(F.lit, sorted(names)))
+        found = found.when(values[0].isin(names[1:]) & others, HEADER_REORDERED)
     return found
 
 
@@ -121,13 +142,9 @@ def quoted(source: Source, columns: list[str], line: str) -> Column:
         return F.lit(False)
     found = F.lit(False)
     for name in [*columns, line]:
-        value = column(name)
-        if source.option("multiLine") == "true":
-            # A quote that does not close goes on reading at the next line.
-            broken = value.startswith(mark) if name != line else F.lit(True)
-            found = found | F.coalesce(broken & value.contains("\n"), F.lit(False))
-        else:
-            found = found | F.coalesce(value.contains(mark), F.lit(False))
+        # With multiLine a quote that does not close goes on reading at the next line.
+        sign = "\n" if source.option("multiLine") == "true" else mark
+        found = found | F.coalesce(column(name).contains(sign), F.lit(False))
     return found
 
 
@@ -183,15 +200,17 @@ def check_quotes(spark: SparkSession, source: Source, paths: Iterable[str], key:
     mark = quote(source)
     if source.format != "csv" or not mark:
         return
+    literal = literal_paths(paths)
     if source.option("multiLine") == "true":
-        if not _quotes_fail(spark, source, list(paths)):
+        if not _odd_quotes(spark, source, literal) and not _quotes_fail(spark, source, literal):
             return
         raise InputError(
-            f"{key}: a quote that opens does not close as it should, and takes the next lines with "
-            f"it, since {key}.options.multiLine is true; close it in the file, or set "
-            f"{key}.options.quote to '' if quotes are ordinary characters"
+            f"{key}: a quote does not close, or one inside of quotes is not doubled, so that text "
+            f"may have taken the next lines with it, since {key}.options.multiLine is true; mend "
+            f"the quotes in the file, or set {key}.options.quote to '' if they are ordinary "
+            "characters"
         )
-    found = _quotes(spark, source, list(paths))
+    found = _quotes(spark, source, literal)
     if found.escaped[0]:
         raise InputError(
             f"{key}: {found.escaped[0]:,} lines have a quote behind a backslash inside of quotes, "
@@ -204,14 +223,33 @@ def check_quotes(spark: SparkSession, source: Source, paths: Iterable[str], key:
             f"{found.doubled[1]!r}, and {key}.options.escape is {source.option('escape')!r}; "
             "remove that option"
         )
-    if found.unclosed[0] and found.closing[0]:
+    # A line with nothing but a closing quote looks like one that opens.
+    if found.unclosed[0] + found.closing[0] > 1 and found.unclosed[0]:
+        closing = f", and {found.closing[0]:,} close one, such as {found.closing[1]!r}"
         raise InputError(
             f"{key}: {found.unclosed[0]:,} lines open a quote that does not close on them, such as "
-            f"{found.unclosed[1]!r}, and {found.closing[0]:,} close one, such as "
-            f"{found.closing[1]!r}; if quoted text goes over several lines, set "
+            f"{found.unclosed[1]!r}{closing if found.closing[0] else ''}"
+            "; if quoted text goes over several lines, set "
             f"{key}.options.multiLine to true; if quotes are ordinary characters, set "
             f"{key}.options.quote to ''"
         )
+
+
+def _odd_quotes(spark: SparkSession, source: Source, paths: list[str]) -> bool:
+    """Whether a file has an odd number of quotes, so that one of them does not close.
+
+    Of what has two bytes or four for a letter, the lines are no text here; it is not looked at.
+    """
+    if source.wide:
+        return False
+    mark, line = quote(source), F.col("value")
+    escape = source.option("escape") or mark
+    if escape != mark:
+        line = F.regexp_replace(line, f"{re.escape(escape)}.", "")
+    n_quotes = F.sum(F.length(F.regexp_replace(line, f"[^{re.escape(mark)}]", "")))
+    with reading(source):
+        lines = _lines(spark, source, paths).groupBy("_metadata.file_path")
+        return lines.agg((n_quotes % 2).alias("odd")).where("odd = 1").head() is not None
 
 
 def _quotes_fail(spark: SparkSession, source: Source, paths: list[str]) -> bool:
@@ -238,7 +276,8 @@ def _quotes(spark: SparkSession, source: Source, paths: list[str]) -> Quotes:
     open_ = f"^(?:{field}{s})*+{q}{inside}$"
     line = F.col("value")
     comment = source.option("comment")
-    lines = _lines(spark, source, paths).where(line.contains(mark))
+    with reading(source):
+        lines = _lines(spark, source, paths).where(line.contains(mark))
     if comment:
         lines = lines.where(~line.startswith(comment))
     unescaped = line if e == q else F.regexp_replace(line, f"{e}.", "")

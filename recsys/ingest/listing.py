@@ -1,5 +1,6 @@
 """Which files a source has: each read once, none passed over without a word."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from recsys.config.sections import Source
 from recsys.errors import InputError
 from recsys.ingest.failures import reading
 from recsys.ingest.manifest import InputFile, InputState
+from recsys.store.files import local_path
 
 # Options with which a user chooses among the files.
 _CHOOSING = ("pathglobfilter", "modifiedbefore", "modifiedafter")
@@ -36,24 +38,27 @@ def list_files(spark: SparkSession, source: Source, key: str) -> list[InputFile]
     if not there:
         raise InputError(
             f"{key}.path: found no data in {redact(', '.join(source.paths))}, expected a file or "
-            "more; empty files and those whose names begin with _ or ., such as _SUCCESS, do not "
-            "count: check the path, and that whatever writes it has finished"
+            "more; empty files, and files and folders whose names begin with _ or ., such as "
+            "_SUCCESS, do not count: check the path, and that whatever writes it has finished"
         )
     if recursive:
         return there
-    read = Counter(file.path for file in _listed(spark, source, source.paths))
-    repeated = [path for path, n in read.items() if n > 1]
+    found = _listed(spark, source, source.paths)
+    read = Counter(file.path for file in found)
+    same = Counter(_real(file.path) for file in found)
+    repeated = [file.path for file in found if same[_real(file.path)] > 1]
     if repeated:
         raise InputError(
-            f"{key}.path: {redact(min(repeated))} is found by more than one path or pattern, "
+            f"{key}.path: {redact(min(repeated))} is found by more than one path, pattern or link, "
             "expected each file once, since its rows would count twice; name it once"
         )
     left = [file.path for file in there if file.path not in read]
     if left:
         raise InputError(
-            f"{key}.path: {len(left):,} files in folders below a folder would not be read, such as "
-            f"{redact(left[0])}; set {key}.options.recursiveFileLookup to true to read them too, "
-            "or name the files, as in folder/*.csv"
+            f"{key}.path: {len(left):,} files would not be read, such as {redact(left[0])}, since "
+            "some lie in folders and others beside these folders; set "
+            f"{key}.options.recursiveFileLookup to true to read all of them (folders such as day=1 "
+            "are no columns then), or name the files, as in folder/*.csv"
         )
     return there
 
@@ -78,6 +83,12 @@ def identify(source: Source, files: list[InputFile]) -> InputState:
         sha256_of_listing=digest([[file.path, file.bytes, file.modified_micros] for file in shown]),
         listing=shown if len(files) <= _MOST_FILES_LISTED else None,
     )
+
+
+def _real(path: str) -> str:
+    """Return where a file on a local path lies, behind any links."""
+    local = local_path(path)
+    return path if local is None else os.path.realpath(local)
 
 
 def literal_paths(paths: Iterable[str]) -> list[str]:

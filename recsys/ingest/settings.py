@@ -26,6 +26,7 @@ _CHANGE_VALUES = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.timestampType": "TIMESTAMP_LTZ",
 }
+_SAME_AS_UTC = ("utc", "etc/utc", "gmt", "etc/gmt", "z", "zulu", "+00:00", "utc+00:00")
 _USUAL = {**dict.fromkeys(_LOSE_ROWS, "false"), **_CHANGE_VALUES}
 
 
@@ -43,6 +44,8 @@ def check_settings(spark: SparkSession, configured: Mapping[str, object]) -> dic
     for key, expected in _USUAL.items():
         found = str(spark.conf.get(key, expected))
         if found.lower() == expected.lower():
+            continue
+        if key == "spark.sql.session.timeZone" and found.lower() in _SAME_AS_UTC:
             continue
         special[key] = found
         if str(configured.get(key, "")).lower() != found.lower():

@@ -48,6 +48,7 @@ class Opened:
         files: what it consists of.
         source: what was opened.
         key: its place in the configuration, for messages.
+        own: the names of the columns that stand in lines of CSV, not in the names of folders.
     """
 
     rows: DataFrame
@@ -55,6 +56,7 @@ class Opened:
     files: list[InputFile]
     source: Source
     key: str
+    own: list[str]
 
     @property
     def line(self) -> Column:
@@ -68,7 +70,7 @@ class Opened:
         malformed = F.when(self.line.isNotNull(), MALFORMED)
         if self.source.format != "csv":
             return malformed
-        return F.coalesce(malformed, csv_text.wrong_with(self.source, self.columns))
+        return F.coalesce(malformed, csv_text.wrong_with(self.source, self.own))
 
     @property
     def quoted(self) -> Column:
@@ -92,12 +94,13 @@ def open_source(spark: SparkSession, source: Source, key: str = "input") -> Open
     with reading(source):
         if source.format == "table":
             rows = spark.table(source.table or "")
-            return Opened(rows, rows.columns, table_files(spark, source, rows), source, key)
+            files = table_files(spark, source, rows)
+            return Opened(rows, rows.columns, files, source, key, rows.columns)
         files = list_files(spark, source, key)
-        rows, columns = _open(spark, source, key)
+        rows, columns, own = _open(spark, source, key)
         if source.format == "parquet":
             rows = parquet_types.convert_nanoseconds(spark, rows, files)
-    return Opened(rows, columns, files, source, key)
+    return Opened(rows, columns, files, source, key, own)
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,7 @@ def read_source(
         frame = opened.rows
         if source.format == "csv":
             look_at_text(spark, opened)
-            frame = frame.where(csv_text.wrong_with(source, opened.columns).isNull())
+            frame = frame.where(csv_text.wrong_with(source, opened.own).isNull())
     with _of_condition(key):
         return frame if where is None else frame.where(where)
 
@@ -239,7 +242,7 @@ def look_at_text(spark: SparkSession, opened: Opened) -> None:
         InputError: they do.
     """
     with reading(opened.source):
-        headers = csv_text.wrong_with(opened.source, opened.columns)
+        headers = csv_text.wrong_with(opened.source, opened.own)
         looked = opened.rows.agg(F.bool_or(opened.quoted), F.collect_set(headers))
         found = looked.collect()[0]
     csv_text.refuse_reordered(found[1], opened.key)
@@ -282,21 +285,23 @@ def _match(name: str, fields: dict[str, DataType]) -> str | None:
     return name if name in fields else lower.get(name.lower())
 
 
-def _open(spark: SparkSession, source: Source, key: str) -> tuple[DataFrame, list[str]]:
-    """Return a source that is not a table as Spark reads it, and the names of its columns."""
+def _open(spark: SparkSession, source: Source, key: str) -> tuple[DataFrame, list[str], list[str]]:
+    """Return a source as Spark reads it, the names of its columns, and which CSV lines have."""
+    own: list[str] = []
     reader = spark.read.format(source.format).options(**source.options)
     if source.format == "csv":
         # Text, whatever it looks like: 007 is not 7. Inference would also read everything twice.
         names = csv_text.column_names(spark, source, key)
         reader = reader.options(**csv_text.options(source))
-        schema = StructType([StructField(name, StringType()) for name in names])
+        own = names.own
+        schema = StructType([StructField(name, StringType()) for name in own + names.folders])
     elif source.format == "json":
         json_text.check_documents(spark, source, key)
         inferred = reader.load(source.paths).schema
         schema = StructType([field for field in inferred if field.name != _CORRUPT])
     else:
         typed = reader.load(source.paths)
-        return typed, typed.columns
+        return typed, typed.columns, own
     # By default Spark parses only the columns that are asked for, and misses malformed lines; it
     # also trusts that every file has its columns in the order of the first.
     rows = (
@@ -307,7 +312,7 @@ def _open(spark: SparkSession, source: Source, key: str) -> tuple[DataFrame, lis
         .option("enforceSchema", False)
         .load(source.paths)
     )
-    return rows, schema.fieldNames()
+    return rows, schema.fieldNames(), own
 
 
 def _missing_column(key: str, name: str, present: dict[str, DataType], source: Source) -> str:

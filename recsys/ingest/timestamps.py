@@ -102,7 +102,8 @@ def later_than(column: Column, moment: dt.datetime, days: float) -> Column:
         moment: in UTC.
         days: how many are allowed.
     """
-    return F.unix_micros(column) > _micros(moment) + int(days * _DAY_MICROS)
+    last = min(_micros(moment) + days * _DAY_MICROS, _LAST_MICROS)
+    return F.unix_micros(column) > int(last)
 
 
 def as_text(micros: int) -> str:

@@ -1,5 +1,6 @@
 """What all sections are made of: the base class and the types of single values."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -39,7 +40,7 @@ _OWN_OPTIONS = (
     "samplingratio",
 )
 # Without `multiLine`, Spark splits the bytes of these where a byte is that of a line end.
-_WIDE_ENCODINGS = ("utf-16", "utf-16le", "utf-16be", "utf-32")
+_WIDE_ENCODING = re.compile(r"(?i)utf.?(16|32)|ucs|unicode.?(big|little)")
 
 
 class ContradictionError(ValueError):
@@ -124,7 +125,14 @@ class Source(Section):
         found = {key.lower(): value for key, value in self.options.items()}.get(name.lower())
         if found is None:
             return None
-        return str(found).lower() if isinstance(found, bool) else str(found)
+        text = str(found)
+        return text.lower() if text.lower() in ("true", "false") else text
+
+    @property
+    def wide(self) -> bool:
+        """Whether the text has two or four bytes for each letter."""
+        encoding = self.option("encoding") or self.option("charset") or ""
+        return _WIDE_ENCODING.search(encoding) is not None
 
     @property
     def paths(self) -> list[str]:
@@ -138,9 +146,8 @@ class Source(Section):
         for name in self.options:
             if name.lower() in _OWN_OPTIONS:
                 yield f"options.{name}: the job sets this option itself; remove it"
-        encoding = self.option("encoding") or self.option("charset") or ""
-        wide = encoding.lower() in _WIDE_ENCODINGS
-        if self.format == "csv" and wide and self.option("multiLine") != "true":
+        if self.format == "csv" and self.wide and self.option("multiLine") != "true":
+            encoding = self.option("encoding") or self.option("charset")
             yield (
                 f"options.encoding: found {encoding}, which Spark reads rightly only in whole "
                 "files; set options.multiLine to true as well"
