@@ -143,8 +143,8 @@ def quoted(source: Source, columns: list[str], line: str) -> Column:
     found = F.lit(False)
     for name in [*columns, line]:
         # With multiLine a quote that does not close goes on reading at the next line.
-        sign = "\n" if source.option("multiLine") == "true" else mark
-        found = found | F.coalesce(column(name).contains(sign), F.lit(False))
+        for sign in ("\n", "\r") if source.option("multiLine") == "true" else (mark,):
+            found = found | F.coalesce(column(name).contains(sign), F.lit(False))
     return found
 
 

@@ -41,6 +41,8 @@ def list_files(spark: SparkSession, source: Source, key: str) -> list[InputFile]
             "more; empty files, and files and folders whose names begin with _ or ., such as "
             "_SUCCESS, do not count: check the path, and that whatever writes it has finished"
         )
+    if source.option("multiLine") == "true":
+        _refuse_patterns(there, key)
     if recursive:
         return there
     found = _listed(spark, source, source.paths)
@@ -83,6 +85,16 @@ def identify(source: Source, files: list[InputFile]) -> InputState:
         sha256_of_listing=digest([[file.path, file.bytes, file.modified_micros] for file in shown]),
         listing=shown if len(files) <= _MOST_FILES_LISTED else None,
     )
+
+
+def _refuse_patterns(files: list[InputFile], key: str) -> None:
+    """Refuse files that Spark cannot open in whole: it takes their names for patterns."""
+    for file in files:
+        if re.search(r"[\[\]{}*?\\]", file.path):
+            raise InputError(
+                f"{key}.options.multiLine is true, and with it Spark cannot read files with one of "
+                f"[ ] {{ }} * ? in their names, such as {redact(file.path)}; rename it"
+            )
 
 
 def _real(path: str) -> str:
