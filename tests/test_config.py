@@ -125,7 +125,7 @@ def test_the_reference_has_type_and_default_of_a_key(
 def test_the_reference_has_a_heading_for_each_section_and_a_row_for_each_key() -> None:
     lines = REFERENCE.splitlines()
     headings = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
-    assert headings == ["Top level", *(key.name for key in walk() if key.section)]
+    assert headings == ["Top level", *(".".join(key.inside) for key in walk() if key.section)]
     for key in walk():
         if key.section is None:
             heading = ".".join(key.path[:-1]) or "Top level"
@@ -146,6 +146,8 @@ def test_every_key_has_a_description() -> None:
 
 FREE = [
     "input.options",
+    "features.items.NAME.options",
+    "features.users.NAME.options",
     "cohort.users.options",
     "items.allow.options",
     "items.deny.options",
@@ -279,8 +281,13 @@ def test_ten_complaints_are_said_and_that_there_are_more() -> None:
 
 
 def test_everything_that_is_to_be_read_needs_a_path_or_a_table() -> None:
-    places = [k.name for k in walk() if k.section is not None and issubclass(k.section, Source)]
-    config = load_config(None, [f"{place}.format=json" for place in places])
+    places = [
+        ".".join(key.inside)
+        for key in walk()
+        if key.section is not None and issubclass(key.section, Source)
+    ]
+    groups = [f"{place}.groups.g.min_count=1" for place in places if ".NAME" in place]
+    config = load_config(None, [*(f"{place}.format=json" for place in places), *groups])
     lacking = {
         line.split(".format")[0]
         for lines in (
@@ -295,6 +302,23 @@ def test_everything_that_is_to_be_read_needs_a_path_or_a_table() -> None:
     }
     assert lacking == set(places)
     assert [line.split(".format")[0] for line in for_similar(config, "users")] == ["similar.users"]
+
+
+def test_a_table_of_features_needs_a_group_and_says_so_by_its_name() -> None:
+    config = load_config(None, ["input.path=x", "features.items.books.path=books.csv"])
+    assert "features.items.books.groups: expected a group of features in this table" in "".join(
+        for_training(config)
+    )
+    assert refused("features.items.books.groups.g.kindd=number").endswith(
+        "features.items.books.groups.g.kindd: unknown key; did you mean "
+        "features.items.books.groups.g.kind?"
+    )
+    assert "features.items.books.groups.g.kind: found 'x' (str), expected" in refused(
+        "features.items.books.groups.g.kind=x"
+    )
+    assert "features.items.books.groups.g.edges: expected numbers in ascending" in refused(
+        "features.items.books.groups.g={kind: number, edges: [2.0, 1.0]}"
+    )
 
 
 def test_everything_that_a_command_lacks_is_said_at_once() -> None:

@@ -249,7 +249,10 @@ def test_the_command_never_loads_spark(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, '1,"a, b"\n2,AC\\DC\n3,"say \\"hi\\""\n\n4,he "said" so\n5,"a\\\\"\n6\n7,x,y\n'),
+        (
+            {"escape": "\\"},
+            '1,"a, b"\n2,AC\\DC\n3,"say \\"hi\\""\n\n4,he "said" so\n5,"a\\\\"\n6\n7,x,y\n',
+        ),
         ({"escape": '"'}, '1,"a ""b"" c"\n2,"AC\\DC"\n3,"""hi"" he said"\n4, x \n'),
         ({"sep": "::"}, '1::"Q"\n2::a "b" c\n3::"x::y"\n4::a:::b\n5::é\n'),
         ({"header": True, "delimiter": "|", "quote": ""}, 'ID|T\n1|"a\n2|b"\n3|\n'),

@@ -80,6 +80,7 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
         "seed": 42,
         "early_stopping": None,
         "negatives": None,
+        "weightless_pairs": 0,
     }
     assert manifest["configuration"]["filters"]["rating_threshold"] == 4.0
     assert len(manifest["configuration_hash"]) == 64

@@ -64,7 +64,7 @@ def test_online_retail_stops_at_the_default_limit_and_passes_with_its_own(
     with pytest.raises(TooManyRejectsError) as caught:
         run("train", **{**settings, "row_checks": {}})
     assert "135,080 of 541,909 rows (24.9%) were rejected" in str(caught.value)
-    assert "user_missing 135,080" in str(caught.value)
+    assert "user_missing: 135,080" in str(caught.value)
     manifest = run("train", run_id="r2", **settings)
     assert manifest["counts"]["rejected_by_reason"] == {"user_missing": 135_080}
     assert manifest["counts"]["rows_accepted"] == 406_829

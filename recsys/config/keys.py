@@ -1,7 +1,7 @@
 """All keys of the configuration, found in the typed sections.
 
-Some sections stand in a mapping under names that the user chooses. In a key `<name>` stands for
-such a name: `features.items.<name>.path`.
+Some sections stand in a mapping under names that the user chooses. In a key `NAME` stands for
+such a name: `features.items.NAME.path`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from recsys.config.configuration import Config
 
-CHOSEN_NAME = "<name>"
+CHOSEN_NAME = "NAME"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Key:
     is_named: bool = False
 
     @property
+    def inside(self) -> tuple[str, ...]:
+        """The path of what is below."""
+        return (*self.path, CHOSEN_NAME) if self.is_named else self.path
+
+    @property
     def name(self) -> str:
         """The key with dots."""
         return ".".join(self.path)
@@ -49,17 +54,17 @@ def walk(model: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> Iterato
         key = _key((*path, name), field)
         yield key
         if key.section is not None:
-            yield from walk(key.section, (*key.path, CHOSEN_NAME) if key.is_named else key.path)
+            yield from walk(key.section, key.inside)
 
 
 @cache
 def known() -> list[str]:
     """Return all keys with dots."""
-    return [key.name for key in walk()]
+    return [".".join(path) for key in walk() for path in dict.fromkeys((key.path, key.inside))]
 
 
 def general(parts: Sequence[str]) -> tuple[str, ...]:
-    """Return a key with `<name>` in place of each name that the user has chosen."""
+    """Return a key with `NAME` in place of each name that the user has chosen."""
     found: tuple[str, ...] = ()
     for part in parts:
         found = (*found, CHOSEN_NAME if found in _named() else part)

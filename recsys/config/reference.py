@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import TypeAdapter
 
-from recsys.config.keys import CHOSEN_NAME, Key, walk
+from recsys.config.keys import Key, walk
 from recsys.config.sections import Section, Source
 
 _WIDTH = 100
@@ -69,13 +69,13 @@ def render_reference() -> str:
     for key in every:
         if key.section is None:
             continue
-        lines += ["", f"## {key.name}", "", "\n\n".join(_described(key)), ""]
+        heading = ".".join(key.inside)
+        lines += ["", f"## {heading}", "", "\n\n".join(_described(key)), ""]
         if key.is_named:
             lines += ["A mapping: its keys are names that you choose. It is empty by default.", ""]
         elif _default(key) is None:
             lines += ["It is not set by default.", ""]
-        above = (*key.path, CHOSEN_NAME) if key.is_named else key.path
-        lines += _table([k for k in every if k.path[:-1] == above and k.section is None])
+        lines += _table([k for k in every if k.path[:-1] == key.inside and k.section is None])
     return "\n".join(lines)
 
 

@@ -110,7 +110,7 @@ def _categories(
         if settings.separator is None:
             raise ConfigError(
                 f"{key}.separator: the column is text, so expected what separates its values, such "
-                "as |; set it"
+                "as ';'; set it"
             )
         quoted = "\\Q" + settings.separator.replace("\\E", "\\E\\\\E\\Q") + "\\E"
         texts = F.split(column, quoted)

@@ -29,7 +29,7 @@ class FeatureGroup(Section):
     separator. `number`: a number, of which each range is a feature. `weighted`: names with weights,
     in a map or in an array of structs of a name and a number."""
     separator: NonEmpty | None = None
-    """For `categories` in text: what separates them, such as `|`."""
+    """For `categories` in text: what separates them, such as `;`."""
     missing: bool = False
     """Whether the lack of a value is a feature of its own."""
     ranges: Annotated[int, Field(ge=2, le=1000)] = 10
@@ -65,11 +65,11 @@ class FeatureSource(QueriedSource):
     compared, blanks around them are removed, those inside become one each, letters become small,
     and a number such as 1990.0 becomes 1990."""
 
-    def contradictions(self) -> Iterator[str]:
-        """Want a group."""
-        yield from super().contradictions()
+    def missing(self, key: str) -> str | None:
+        """Say what is missing to read this; None if nothing is. `key` is its place in the file."""
         if not self.groups:
-            yield "groups: expected the groups of features in this table, found none; name one"
+            return f"{key}.groups: expected a group of features in this table, found none; name one"
+        return super().missing(key)
 
 
 class Features(Section):
