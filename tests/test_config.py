@@ -185,7 +185,7 @@ def test_a_new_section_is_walked_whatever_its_type_looks_like() -> None:
 
 def value_at(config: Any, place: str) -> Any:
     for name in place.split("."):
-        config = getattr(config, name)
+        config = config[name] if isinstance(config, dict) else getattr(config, name)
     return config
 
 
