@@ -43,7 +43,8 @@ from recsys.errors import InputError
 from recsys.evaluate.manifest import EvaluationCounts, SplitCounts
 from recsys.evaluate.splits import TEST
 from recsys.ingest.ids import IdColumn, id_column
-from recsys.ingest.source import find_column, read_source
+from recsys.ingest.naming import find_column
+from recsys.ingest.source import read_source
 from recsys.kernel import metrics
 from recsys.kernel.evaluate import Traits, evaluate
 from recsys.kernel.worker import MODEL, POPULAR

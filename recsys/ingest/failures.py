@@ -8,10 +8,15 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from recsys.config.redaction import redact
-from recsys.config.sections import Source
+from recsys.config.sections import Input, Source
 from recsys.errors import InputError, OutputError
 from recsys.runtime.spark_errors import spark_reason
 
+# What Spark says where a value cannot be what a query wants of it, without how to switch that off.
+_AT_RUN_TIME = re.compile(
+    r"\[(?:CAST_\w+|CANNOT_PARSE_TIMESTAMP|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|NUMERIC_\w+|"
+    r"BINARY_ARITHMETIC_OVERFLOW|INVALID_\w+)(?:\.\w+)?\] [^.\n]*"
+)
 _PATTERN = re.compile(r"(?<!\\)[*?\[\]{}]")
 
 
@@ -27,6 +32,12 @@ def reading(source: Source | None) -> Iterator[None]:
         if source is None:
             raise
         text = str(error)
+        if getattr(source, "query", None) is not None and (failed := _AT_RUN_TIME.search(text)):
+            raise InputError(
+                f"{'input.query' if isinstance(source, Input) else 'query'}: a conversion or a "
+                f"calculation of the query failed: {failed[0]}; use try_cast in place of cast, or "
+                "another function with try_"
+            ) from error
         if "TASK_WRITE_FAILED" in text and "FAILED_READ_FILE" not in text:
             raise OutputError(f"cannot write what was read: {spark_reason(error)}") from error
         name = source.table if source.format == "table" else ", ".join(source.paths)

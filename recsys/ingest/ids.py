@@ -22,7 +22,8 @@ from pyspark.sql.types import (
 
 from recsys.config.sections import IdType, Source
 from recsys.errors import ConfigError
-from recsys.ingest.source import find_column, read_source
+from recsys.ingest.naming import find_column
+from recsys.ingest.source import read_source
 from recsys.store.tables import Scratch
 
 BLANK = r"(?U)^\s*$"

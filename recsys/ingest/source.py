@@ -3,16 +3,15 @@
 Nothing is converted here; `recsys.ingest.judging.judge` does that.
 """
 
-import difflib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, StringType, StructField, StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
 from recsys.columns import (
     MISREAD,
@@ -30,10 +29,10 @@ from recsys.ingest.csv_text import column
 from recsys.ingest.failures import reading
 from recsys.ingest.listing import list_files, table_files
 from recsys.ingest.manifest import InputFile
+from recsys.ingest.naming import CORRUPT, find_column, has_malformed, no_columns
 from recsys.ingest.query import ask
 from recsys.runtime.spark_errors import spark_reason
 
-_CORRUPT = "_corrupt_record"
 MALFORMED = "malformed_line"
 
 
@@ -61,8 +60,7 @@ class Opened:
     @property
     def line(self) -> Column:
         """A malformed line as text; null for all other rows."""
-        known = _CORRUPT in self.rows.columns
-        return F.col(_CORRUPT) if known else F.lit(None).cast("string")
+        return F.col(CORRUPT) if has_malformed(self.source) else F.lit(None).cast("string")
 
     @property
     def misread(self) -> Column:
@@ -77,7 +75,7 @@ class Opened:
         """Whether a row has quotes, so that it may have been read wrongly."""
         if self.source.format != "csv":
             return F.lit(False)
-        return csv_text.quoted(self.source, self.columns, _CORRUPT)
+        return csv_text.quoted(self.source, self.columns, CORRUPT)
 
 
 def open_source(spark: SparkSession, source: Source, key: str = "input") -> Opened:
@@ -99,7 +97,7 @@ def open_source(spark: SparkSession, source: Source, key: str = "input") -> Open
         files = list_files(spark, source, key)
         rows, columns, own = _open(spark, source, key)
         if source.format == "parquet":
-            rows = parquet_types.convert_nanoseconds(spark, rows, files)
+            rows = parquet_types.check_and_convert(spark, rows, files)
     return Opened(rows, columns, files, source, key, own)
 
 
@@ -178,18 +176,20 @@ def _asked(
 ) -> DataFrame:
     """Return the rows of the query, and those of the source that are none."""
     source = opened.source
-    plain = opened.rows.where(opened.misread.isNull()).drop(_CORRUPT)
+    plain = opened.rows
+    if has_malformed(source):
+        # Spark refuses to read nothing but malformed lines, so this refers to another column as
+        # well, in a condition that always holds and that Spark does not see through.
+        always = F.hash(column(opened.own[0])) >= F.lit(-(2**31))
+        plain = plain.where(opened.misread.isNull() & always).drop(CORRUPT)
     result = ask(spark, plain, query, f"{opened.key}.query")
     none = F.lit(None).cast("string")
     marks = none.alias(RAW_LINE), none.alias(MISREAD), F.lit(False).alias(QUOTED)
     asked = result.select(*_named(result, named, source), *marks)
-    if source.format not in ("csv", "json"):
+    if not has_malformed(source):
         return asked
     kinds = asked.schema.fields[: len(named)]
     nothing = [F.lit(None).cast(field.dataType).alias(field.name) for field in kinds]
-    # Spark refuses to read nothing but malformed lines, so this refers to another column as well,
-    # in a condition that always holds and that Spark does not see through.
-    always = F.hash(column(opened.columns[0])) >= F.lit(-(2**31))
     line = opened.line
     misread = opened.rows.where(opened.misread.isNotNull() & always).select(
         *nothing, line.alias(RAW_LINE), opened.misread.alias(MISREAD), F.lit(False).alias(QUOTED)
@@ -250,64 +250,38 @@ def look_at_text(spark: SparkSession, opened: Opened) -> None:
         csv_text.check_quotes(spark, opened.source, [f.path for f in opened.files], opened.key)
 
 
-def find_column(frame: DataFrame, name: str, key: str, source: Source) -> Column:
-    """Return a column by its name, whatever characters that has, or a field of one (`user.id`).
-
-    A column whose name is the very text goes first, and an exact match before one that differs in
-    upper and lower case. Backticks may quote a part of a name.
-
-    Raises:
-        InputError: there is none; the message has `key`, the nearest and all there are.
-    """
-    names = {field.name: field.dataType for field in frame.schema if field.name != _CORRUPT}
-    found = _match(name, names)
-    if found is not None:
-        return column(found)
-    parts = [quoted or plain for quoted, plain in re.findall(r"`([^`]+)`|([^.`]+)", name)]
-    path, fields = [], names
-    for part in parts:
-        found = _match(part, fields)
-        if found is None:
-            raise InputError(_missing_column(key, name, names, source))
-        path.append(found)
-        kind = fields[found]
-        fields = {f.name: f.dataType for f in kind} if isinstance(kind, StructType) else {}
-    if not path:
-        raise InputError(_missing_column(key, name, names, source))
-    chosen = column(path[0])
-    for part in path[1:]:
-        chosen = chosen.getField(part)
-    return chosen
-
-
-def _match(name: str, fields: dict[str, DataType]) -> str | None:
-    lower = {field.lower(): field for field in fields}
-    return name if name in fields else lower.get(name.lower())
-
-
 def _open(spark: SparkSession, source: Source, key: str) -> tuple[DataFrame, list[str], list[str]]:
-    """Return a source as Spark reads it, the names of its columns, and which CSV lines have."""
-    own: list[str] = []
+    """Return a source as Spark reads it, the names of its columns, and which CSV and JSON have."""
     reader = spark.read.format(source.format).options(**source.options)
     if source.format == "csv":
         # Text, whatever it looks like: 007 is not 7. Inference would also read everything twice.
         names = csv_text.column_names(spark, source, key)
-        reader = reader.options(**csv_text.options(source))
         own = names.own
+        reader = reader.options(**csv_text.options(source))
         schema = StructType([StructField(name, StringType()) for name in own + names.folders])
     elif source.format == "json":
         json_text.check_documents(spark, source, key)
-        inferred = reader.load(source.paths).schema
-        schema = StructType([field for field in inferred if field.name != _CORRUPT])
+        inferred = reader.option("columnNameOfCorruptRecord", CORRUPT).load(source.paths)
+        folders = _folder_columns(inferred, key)
+        schema = StructType([field for field in inferred.schema if field.name != CORRUPT])
+        own = [name for name in schema.fieldNames() if name not in folders]
     else:
         typed = reader.load(source.paths)
-        return typed, typed.columns, own
+        _folder_columns(typed, key)
+        return typed, typed.columns, []
+    if not own:
+        raise InputError(no_columns(key, source))
+    if reserved := [name for name in schema.fieldNames() if name.lower() == CORRUPT]:
+        raise InputError(
+            f"{key} has a column {reserved[0]}, a name that stands for malformed lines here; "
+            "rename it in the files"
+        )
     # By default Spark parses only the columns that are asked for, and misses malformed lines; it
     # also trusts that every file has its columns in the order of the first.
     rows = (
-        reader.schema(StructType([*schema, StructField(_CORRUPT, StringType())]))
+        reader.schema(StructType([*schema, StructField(CORRUPT, StringType())]))
         .option("mode", "PERMISSIVE")
-        .option("columnNameOfCorruptRecord", _CORRUPT)
+        .option("columnNameOfCorruptRecord", CORRUPT)
         .option("columnPruning", False)
         .option("enforceSchema", False)
         .load(source.paths)
@@ -315,25 +289,22 @@ def _open(spark: SparkSession, source: Source, key: str) -> tuple[DataFrame, lis
     return rows, schema.fieldNames(), own
 
 
-def _missing_column(key: str, name: str, present: dict[str, DataType], source: Source) -> str:
-    where = key.rpartition(".columns.")[0] or key.rpartition(".")[0]
-    if not present:
-        hint = ""
-        if source.format == "json" and source.option("multiLine") != "true":
-            hint = (
-                f"; if its documents go over several lines, set {where}.options.multiLine to true"
-            )
-        return f"{key}: {where} has no columns; it is empty or wholly malformed{hint}"
-    known = list(_all_names(present))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    if source.format == "csv" and source.option("header") is None:
-        hint += " (the option header is not set, so the columns have no names of their own)"
-    return f"{key}: {where} has no column '{name}'{hint}; it has {', '.join(known)}"
+def _folder_columns(rows: DataFrame, key: str) -> list[str]:
+    """Return the columns whose values are in the names of folders.
 
-
-def _all_names(fields: dict[str, DataType], above: str = "") -> Iterator[str]:
-    for name, kind in fields.items():
-        yield above + name
-        if isinstance(kind, StructType):
-            yield from _all_names({f.name: f.dataType for f in kind}, f"{above}{name}.")
+    Raises:
+        InputError: the files have a column of the same name, whose values Spark would not read.
+    """
+    plan: Any = rows._jdf.queryExecution().analyzed()
+    if plan.getClass().getSimpleName() != "LogicalRelation":
+        return []
+    relation = plan.relation()
+    folders = list(relation.partitionSchema().fieldNames())
+    own = {name.lower() for name in relation.dataSchema().fieldNames()}
+    if both := [name for name in folders if name.lower() in own]:
+        raise InputError(
+            f"{key}.path: folders such as {both[0]}=... are columns, and the files have a column "
+            f"{both[0]} as well, expected one of them; rename the folders, or set "
+            f"{key}.options.recursiveFileLookup to true to read the files' own"
+        )
+    return folders

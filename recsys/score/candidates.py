@@ -19,7 +19,8 @@ from recsys.columns import (
 from recsys.config.sections import CandidateList
 from recsys.ingest.failures import reading
 from recsys.ingest.ids import IdColumn, id_column
-from recsys.ingest.source import find_column, read_source
+from recsys.ingest.naming import find_column
+from recsys.ingest.source import read_source
 from recsys.score.manifest import CandidateCounts
 
 KEY = "items.candidates"

@@ -28,8 +28,9 @@ from recsys.columns import (
 from recsys.config.sections import Cohort, UserList
 from recsys.errors import ConfigError
 from recsys.ingest.ids import BLANK, IdColumn, convert_id, id_column
+from recsys.ingest.naming import find_column
 from recsys.ingest.pairing import liked
-from recsys.ingest.source import find_column, read_source
+from recsys.ingest.source import read_source
 from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
 from recsys.model.manifest import PairRules
 
