@@ -79,6 +79,9 @@ BIAS = "bias"
 SEEN = "seen"
 
 POSITIVES = "positives"
+TRAINED = "trained"
+NAME = "name"
+N_IDS = "ids"
 
 # Cohorts
 REQUESTED = "requested"
@@ -123,8 +126,17 @@ FEATURE_VALUES_SCHEMA = "group string, value string, found string, ids bigint"
 FEATURE_REJECTS_SCHEMA = (
     "source string, reason string, id string, group string, value string, line string"
 )
-ITEMS_SCHEMA = "item_index int, item_id {item}, positives int, bias float, embedding array<float>"
-USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>, seen array<int>"
+ITEMS_SCHEMA = (
+    "item_index int, item_id {item}, positives int, trained boolean, bias float, "
+    "embedding array<float>"
+)
+USERS_SCHEMA = (
+    "user_index int, user_id {user}, trained boolean, bias float, embedding array<float>, "
+    "seen array<int>"
+)
+MODEL_FEATURES_SCHEMA = (
+    "name string, group string, value string, ids bigint, bias float, embedding array<float>"
+)
 LIKES_TYPE = "array<struct<item_id:string,weight:double>>"
 REQUESTS_SCHEMA = f"requested string, user_id {{user}}, times_requested bigint, liked {LIKES_TYPE}"
 CANDIDATE_ROWS_SCHEMA = "requested string, user_id {user}, item_index int"

@@ -39,8 +39,9 @@ from recsys.kernel.fold_in import plain_mean
 from recsys.kernel.topk import Ranked
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
+from recsys.model.learned import Learned
 from recsys.model.manifest import ModelOrigin
-from recsys.model.tables import Learned, Model, write_model, written_model
+from recsys.model.tables import Model, write_model, written_model
 from recsys.runtime import session
 from recsys.score import cohorts, ranking
 from recsys.store.files import local_path
@@ -122,7 +123,7 @@ def make_model(
         None,
     )
     uri = store.uri("models", name)
-    learned = Learned(
+    learned = Learned.of(
         interactions, random_embeddings(n_users, n_items, width), plain_mean(width), TYPES
     )
     origin = ModelOrigin(

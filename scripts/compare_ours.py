@@ -1,17 +1,18 @@
 """This project's models on a split, as configured or chosen on a part of the training split."""
 
+from typing import Any
+
 import click
 import numpy as np
 from compare_lists import Lists, factors
 from compare_split import Data
-from numpy.typing import NDArray
 
 from recsys.config.sections import EarlyStopping, SampleWeights, Training
 from recsys.learn import training
 from recsys.learn.embeddings import Embeddings
 
 
-def weighing(data: Data, settings: Training) -> dict[str, NDArray[np.float32] | None]:
+def weighing(data: Data, settings: Training) -> dict[str, Any]:
     """Return what the policy of sample weights needs to know of each pair."""
     weights = settings.sample_weights
     return {

@@ -33,7 +33,7 @@ DEFAULTS = ROOT / "conf" / "base.yaml"
 # What the manifests in a directory of a root describe, one of them.
 NAMES = {"models": "model", "publications": "version", "runs": "run"}
 
-_ID_TYPES = {"{user}": "int, bigint or string", "{item}": "int, bigint or string"}
+_ID_TYPES = dict.fromkeys(("{user}", "{item}", "{id}"), "int, bigint or string")
 
 
 def commands() -> str:

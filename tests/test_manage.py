@@ -65,6 +65,8 @@ def store_model(files: PosixFiles, model_id: str, run_id: str) -> None:
         id_types=types,
         input=about.input,
         counts=about.counts,
+        timestamps=None,
+        warnings=[],
         tables=InteractionsTables(pairs=empty, rejects=empty),
     )
     files.replace(files.uri("interactions", name, MANIFEST), interactions.to_json())

@@ -28,10 +28,12 @@ from recsys.flows.train import (
     negatives_report,
     origin,
 )
+from recsys.ingest.features import prepare_features
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import plain_mean
-from recsys.model.tables import Learned, Model, write_model, written_model
+from recsys.model.learned import Learned
+from recsys.model.tables import Model, write_model, written_model
 from recsys.runtime.signals import interruptible
 from recsys.score import ranking
 from recsys.store.tables import parsed
@@ -84,13 +86,26 @@ def _split(job: Job, prepared: Prepared) -> tuple[DataFrame, SplitCounts]:
 
 def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
     config, run = job.config, job.run
-    interactions, fitted = learn(job, parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD))
+    types = prepared.manifest.id_types
+    with run.step("features"):
+        described = prepare_features(job.spark, job.store, config, run, types, job.staging)
+    train = parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD)
+    interactions, features, fitted = learn(job, train, described)
     with run.step("write model"):
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
         fold_in = plain_mean(config.training.no_components)
-        learned = Learned(interactions, fitted.embeddings, fold_in, prepared.manifest.id_types)
+        # Without those who have nothing but features: a split holds pairs out, not items.
+        learned = Learned.of(
+            interactions,
+            fitted.embeddings,
+            fold_in,
+            types,
+            features=features,
+            learned=fitted.learned,
+            cold=False,
+        )
         place = f"{job.staging}/{name}"
         manifest = write_model(
             job.store,
@@ -98,7 +113,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             place,
             learned,
             parts.where(F.col(FOLD) != splits.TEST),
-            origin(job, name, prepared, interactions, fitted, None),
+            origin(job, name, prepared, interactions, fitted),
             rows_per_file=config.scoring.users_per_file,
         )
     model = written_model(job.store, place, learned, manifest)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from recsys.errors import ConflictError, ModelError, OutputError
 from recsys.flows.record import read_run
+from recsys.ingest.feature_manifest import FeaturesManifest
 from recsys.ingest.manifest import InteractionsManifest
 from recsys.model.manifest import ModelManifest
 from recsys.publishing.manifest import VersionManifest
@@ -31,6 +32,12 @@ from recsys.store.posix import PosixFiles
 
 DAY = 86_400.0
 M = TypeVar("M")
+_Stored = ModelManifest | InteractionsManifest | FeaturesManifest
+_MANIFESTS: dict[str, type[_Stored]] = {
+    "models": ModelManifest,
+    "interactions": InteractionsManifest,
+    "features": FeaturesManifest,
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def find_waste(
     Args:
         files: the root.
         index: says what readers see, and what is kept.
-        stored: also models, interactions, rejects, evaluations and tables of neighbours.
+        stored: also models, interactions, features, rejects, evaluations and tables of neighbours.
         min_age: seconds; of those, and of what a gate held back, only what is older.
     """
     waste = [*_staged(files), *_unreferenced(files, index), *_unfinished(files)]
@@ -114,17 +121,15 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Entry]) -> list[En
 
 
 def _begun_to_use(files: PosixFiles, index: VersionIndex, one: Entry) -> bool:
-    """Whether a run uses a model or interactions that were waste when it was listed."""
+    """Whether a run uses what was waste when it was listed."""
     kind, _, name = one.uri.removeprefix(f"{files.root}/").partition("/")
-    if kind not in ("models", "interactions", "rejects"):
-        return False
-    models, interactions = _needed(files, index)
-    return name in (models if kind == "models" else interactions)
+    kind = "interactions" if kind == "rejects" else kind
+    return name in _needed(files, index).get(kind, {})
 
 
 def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:
-    """Re-read every model and all interactions; yield each name and what is wrong, or None."""
-    for kind in ("models", "interactions"):
+    """Re-read all models, interactions and features; yield each name and what is wrong, or None."""
+    for kind in _MANIFESTS:
         for name in files.names(files.uri(kind)):
             try:
                 check_stored(files, kind, name)
@@ -134,26 +139,27 @@ def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:
 
 
 def check_stored(files: PosixFiles, kind: str, name: str) -> None:
-    """Compare every file of a model or of interactions with its manifest.
+    """Compare every file of a model, of interactions or of features with its manifest.
 
     Args:
         files: the root.
-        kind: `models` or `interactions`.
+        kind: `models`, `interactions` or `features`.
         name: the id.
 
     Raises:
         ModelError: one is missing, damaged or too many; the message names it.
     """
     uri, owner = files.uri(kind, name), f"{kind} {name}"
-    manifest = ModelManifest if kind == "models" else InteractionsManifest
     try:
-        tables = manifest.from_json(files.read(f"{uri}/{MANIFEST}")).tables
+        tables = _MANIFESTS[kind].from_json(files.read(f"{uri}/{MANIFEST}")).tables
     except (FileNotFoundError, ManifestError, OutputError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"is unusable: {error}"
         raise ModelError(f"{owner}: {uri}/{MANIFEST} {reason}; make it again") from error
     for table, written in tables:
-        # Rejects lie beside the interactions.
-        place_ = files.uri("rejects", name) if table == "rejects" else f"{uri}/{table}"
+        if written is None:
+            continue
+        beside = kind == "interactions" and table == "rejects"
+        place_ = files.uri("rejects", name) if beside else f"{uri}/{table}"
         folder = files.path(place_)
         compare_files(owner, str(folder), written.files, local_files(folder))
 
@@ -215,27 +221,20 @@ def _unfinished(files: PosixFiles) -> list[Entry]:
 
 def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str | None]]:
     """Yield what is stored, and why it is kept, if it is."""
-    models, interactions = _needed(files, index)
+    needed = _needed(files, index)
 
-    def entry(uri: str, run_id: str, needed: str | None = None) -> tuple[Entry, str | None]:
+    def entry(uri: str, run_id: str, reason: str | None = None) -> tuple[Entry, str | None]:
         why = "no version that is kept was made of it"
-        return _entry(files, uri, why, run_lock(run_id)), _running(files, run_id) or needed
+        return _entry(files, uri, why, run_lock(run_id)), _running(files, run_id) or reason
 
-    for model_id in files.names(files.uri("models")):
-        uri = files.uri("models", model_id)
-        manifest = _read(files, uri, ModelManifest.from_json)
-        if model_id in models and manifest is not None:
-            interactions.setdefault(
-                manifest.interactions_id, f"model {model_id} was trained on them"
-            )
-        run_id = manifest.run_id if manifest else _maker(model_id)
-        yield entry(uri, run_id, models.get(model_id))
-    for kind in ("interactions", "rejects"):
+    for kind in ("models", "interactions", "features", "rejects"):
         for name in files.names(files.uri(kind)):
-            uri = files.uri("interactions", name)  # rejects have no manifest of their own
-            prepared = _read(files, uri, InteractionsManifest.from_json)
-            run_id = prepared.run_id if prepared else _maker(name)
-            yield entry(files.uri(kind, name), run_id, interactions.get(name))
+            # Rejects have no manifest of their own.
+            of = "interactions" if kind == "rejects" else kind
+            parse: Callable[[bytes], _Stored] = _MANIFESTS[of].from_json
+            manifest = _read(files, files.uri(of, name), parse)
+            run_id = manifest.run_id if manifest else _maker(name)
+            yield entry(files.uri(kind, name), run_id, needed[of].get(name))
     for run_id in files.names(files.uri("evaluations")):
         yield entry(files.uri("evaluations", run_id), run_id)
     for kind in ("similar_items", "similar_users"):
@@ -244,10 +243,11 @@ def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str
                 yield entry(files.uri(kind, day, run_id), run_id)
 
 
-def _needed(files: PosixFiles, index: VersionIndex) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the models and interactions that are needed, by id, with the reason."""
+def _needed(files: PosixFiles, index: VersionIndex) -> dict[str, dict[str, str]]:
+    """Return the models, interactions and features that are needed, by id, with the reason."""
     models: dict[str, str] = {}
     interactions: dict[str, str] = {}
+    features: dict[str, str] = {}
     for unit in index.units():
         for version in index.versions(unit):
             # A damaged one raises: what it was made of may be what mends it.
@@ -270,7 +270,15 @@ def _needed(files: PosixFiles, index: VersionIndex) -> tuple[dict[str, str], dic
             newer = _for_scoring(run.configuration)
             if newer is not None:
                 interactions[newer] = f"run {run_id} uses them"
-    return models, interactions
+    for model_id in models:
+        manifest_ = _read(files, files.uri("models", model_id), ModelManifest.from_json)
+        if manifest_ is None:
+            continue
+        why = f"model {model_id} was trained on them"
+        interactions.setdefault(manifest_.interactions_id, why)
+        if manifest_.features is not None:
+            features[manifest_.features.features_id] = why
+    return {"models": models, "interactions": interactions, "features": features}
 
 
 def _made_from(manifest: VersionManifest) -> list[str]:

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from recsys.evaluate.manifest import EvaluationCounts, Metric
+from recsys.ingest.feature_manifest import FeaturesManifest
 from recsys.ingest.manifest import InteractionsManifest, PreparationCounts
 from recsys.model.manifest import EarlyStoppingReport, ModelManifest, NegativesReport
 from recsys.publishing.manifest import Verdict, VersionManifest
@@ -122,6 +123,7 @@ class RunManifest(Outcome, Manifest):
 
 # All kinds of manifests, by the directory that they lie in.
 MANIFESTS: dict[str, type[Manifest]] = {
+    "features": FeaturesManifest,
     "interactions": InteractionsManifest,
     "models": ModelManifest,
     "publications": VersionManifest,

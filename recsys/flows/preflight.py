@@ -17,7 +17,7 @@ from recsys.flows.execution import Job
 from recsys.flows.score import schemas
 from recsys.flows.similar import check_published
 from recsys.flows.train import model_id_of, threads
-from recsys.ingest import judging, source
+from recsys.ingest import features, judging, source
 from recsys.ingest.ids import IdColumn, read_ids
 from recsys.ingest.preparation import interactions_id, open_prepared
 from recsys.ingest.timestamps import check_timestamp_format
@@ -53,9 +53,14 @@ def training(job: Job, found: Complaints) -> IdTypes | None:
     """Look at the input and at LightFM; return the types of the ids, None where not known yet."""
     with found.collecting():
         lightfm.check_threads(threads(job))
+    types = None
     with found.collecting():
-        return _input_types(job)
-    return None
+        types = _input_types(job)
+    with found.collecting():
+        features.look(job.spark, job.config, types)
+    if job.config.features.configured:
+        places(job, found, job.store.uri(features.FEATURES))
+    return types
 
 
 def scoring(
@@ -137,7 +142,7 @@ def _input_types(job: Job) -> IdTypes | None:
     place = store.uri("interactions", interactions_id(config, job.run))
     if store.exists(f"{place}/{MANIFEST}"):
         return open_prepared(store, place).manifest.id_types
-    model = store.uri("models", model_id_of(config, job.run))
+    model = store.uri("models", model_id_of(job))
     if store.exists(f"{model}/{MANIFEST}"):
         return None  # which only has to be loaded
     check_timestamp_format(job.spark, config.input.timestamp_format)

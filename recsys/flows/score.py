@@ -150,7 +150,7 @@ def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
     uri, run = f"{job.staging}/version", job.run
     with run.step("cohort"):
         cohort = _stage_cohort(job, model, f"{uri}/{REQUESTS}")
-        allowed = ranking.allowed_items(job.spark, model, job.config.items)
+        allowed = ranking.allowed_items(job.spark, model, job.config)
     check_lists(job, index, unit, cohort.requests.count(), model.manifest.n_items)
     with run.step("score"):
         writer = _Writer(job, model, unit, uri)
@@ -285,7 +285,7 @@ def _judge(job: Job, model: Model, staged: Staged) -> Judge:
         for name, schema in schemas(model.id_types).items()
     }
     with job.run.step("judge"):
-        allowed = ranking.allowed_items(job.spark, model, job.config.items)
+        allowed = ranking.allowed_items(job.spark, model, job.config)
         subject = gates.Subject(
             lists=tables[RECOMMENDATIONS],
             statuses=tables[STATUS],

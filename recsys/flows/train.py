@@ -9,20 +9,26 @@ from pyspark.sql import DataFrame
 from recsys.config.configuration import Config, digest
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
+from recsys.ingest.features import PreparedFeatures, features_id, prepare_features, states
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
 from recsys.learn import fold_in_map, training
+from recsys.learn.described import sides, sizes
+from recsys.learn.features import Side, Sides
 from recsys.learn.matrices import Interactions, collect
+from recsys.model.learned import Learned
 from recsys.model.manifest import (
+    DescribedCounts,
     EarlyStoppingReport,
+    FeaturesReport,
     FoldInReport,
     ModelOrigin,
     NegativesReport,
     PairRules,
     TrainingReport,
 )
-from recsys.model.tables import Learned, Model, load_model, write_model, written_model
+from recsys.model.tables import Model, load_model, write_model, written_model
 from recsys.runtime import memory
-from recsys.runtime.run import Run, versions
+from recsys.runtime.run import versions
 from recsys.runtime.session import driver_cores
 from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
@@ -34,7 +40,7 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> Model:
     """Publish interactions and a model; a retry takes up what its run had finished."""
     config, run, store = job.config, job.run, job.store
-    model_id = model_id_of(config, run)
+    model_id = model_id_of(job)
     place = store.uri("models", model_id)
     if store.exists(f"{place}/{MANIFEST}"):
         log.info("model %s is there already: taking it up", model_id)
@@ -42,8 +48,10 @@ def train(job: Job) -> Model:
 
     with run.step("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
+        types = prepared.manifest.id_types
+        described = prepare_features(job.spark, store, config, run, types, job.staging)
     stop_point("prepared")
-    interactions, fitted = learn(job, prepared.pairs)
+    interactions, features, fitted = learn(job, prepared.pairs, described)
     stop_point("trained")
     with run.step("fold-in"):
         embeddings = fitted.embeddings
@@ -59,14 +67,21 @@ def train(job: Job) -> Model:
             )
         )
     with run.step("write model"):
-        learned = Learned(interactions, embeddings, fold_in, prepared.manifest.id_types)
+        learned = Learned.of(
+            interactions, embeddings, fold_in, types, features=features, learned=fitted.learned
+        )
         manifest = write_model(
             store,
             job.scratch,
             f"{job.staging}/model",
             learned,
             prepared.pairs,
-            origin(job, model_id, prepared, interactions, fitted, FoldInReport(**report)),
+            origin(job, model_id, prepared, interactions, fitted).model_copy(
+                update={
+                    "fold_in": FoldInReport(**report),
+                    "features": features_report(described, features),
+                }
+            ),
             rows_per_file=config.scoring.users_per_file,
         )
         stop_point("model written")
@@ -75,8 +90,10 @@ def train(job: Job) -> Model:
     return written_model(store, place, learned, manifest)
 
 
-def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
-    """Collect labelled pairs and train on them, for as many epochs as is best."""
+def learn(
+    job: Job, pairs: DataFrame, described: PreparedFeatures | None
+) -> tuple[Interactions, Sides, training.Fitted]:
+    """Collect labelled pairs and features, and train on them for as many epochs as is best."""
     settings = job.config.training
     with job.run.step("collect"):
         interactions = collect(
@@ -86,7 +103,9 @@ def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
             settings,
             job.run.run_date,
             max_share=job.config.memory.max_share,
+            features=sizes(described),
         )
+        features = sides(job.spark, described, interactions, job.config)
     with job.run.step("train"):
         fitted = training.fit(
             interactions.labels,
@@ -94,8 +113,9 @@ def learn(job: Job, pairs: DataFrame) -> tuple[Interactions, training.Fitted]:
             threads=threads(job),
             ratings=interactions.ratings,
             ages=interactions.ages,
+            features=features,
         )
-    return interactions, fitted
+    return interactions, features, fitted
 
 
 def threads(job: Job) -> int:
@@ -103,12 +123,40 @@ def threads(job: Job) -> int:
     return job.config.training.threads or min(memory.cpus(), driver_cores(job.spark))
 
 
-def model_id_of(config: Config, run: Run) -> str:
-    """Name the model of a run: the same for a retry, another for another configuration."""
+def model_id_of(job: Job) -> str:
+    """Name the model of a run: the same for a retry, another for other settings or features."""
+    config, run = job.config, job.run
     made_of = [interactions_id(config, run), config.fingerprint("training")]
     if config.training.sample_weights.half_life_days is not None:
         made_of.append(run.run_date.isoformat())  # ages count from there
+    if config.features.configured:
+        made_of += [features_id(config, run, states(job.spark, config))]
+        settings = config.public()["features"]
+        made_of += [digest({name: settings[name] for name in settings if name != "cold_items"})]
     return f"{run.run_id}-{digest(made_of)[:8]}"
+
+
+def features_report(described: PreparedFeatures | None, features: Sides) -> FeaturesReport | None:
+    """Say what features a model has; None for none."""
+    if described is None:
+        return None
+
+    def counts(one: Side | None) -> DescribedCounts | None:
+        if one is None:
+            return None
+        return DescribedCounts(
+            features=len(one.features),
+            untrained_features=one.untrained_features,
+            identities=one.n_identities,
+            cold=len(one.cold_ids),
+            undescribed=one.undescribed,
+        )
+
+    return FeaturesReport(
+        features_id=described.manifest.features_id,
+        items=counts(features.items),
+        users=counts(features.users),
+    )
 
 
 def early_stopping_report(config: Config, report: dict[str, Any]) -> EarlyStoppingReport | None:
@@ -128,7 +176,6 @@ def origin(
     prepared: Prepared,
     interactions: Interactions,
     fitted: training.Fitted,
-    fold_in: FoldInReport | None,
 ) -> ModelOrigin:
     """Say where a model comes from."""
     config, run = job.config, job.run
@@ -160,7 +207,7 @@ def origin(
             openmp=training.has_openmp(),
             seed=config.training.seed,
         ),
-        fold_in=fold_in,
+        fold_in=None,
         versions=versions(),
         timings_seconds=dict(run.timings),
     )

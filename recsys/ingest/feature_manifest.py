@@ -48,10 +48,21 @@ class DescribedReport(Part):
     """Users or items with a feature."""
     repeated_rows: int
     """Accepted rows beyond the first of an id; an id has the features of all its rows."""
-    rows: WrittenTable
-    """One row a feature of a user or an item, below `features/<id>/items` or `users`."""
-    values: WrittenTable
-    """One row a feature, below `features/<id>/item_values` or `user_values`."""
+
+
+class FeaturesTables(Part):
+    """The tables of prepared features."""
+
+    items: WrittenTable | None = None
+    """One row a feature of an item; null without tables about items."""
+    item_values: WrittenTable | None = None
+    """One row a feature; null likewise."""
+    users: WrittenTable | None = None
+    """One row a feature of a user; null without tables about users."""
+    user_values: WrittenTable | None = None
+    """One row a feature; null likewise."""
+    rejects: WrittenTable
+    """One row a rejected row or value."""
 
 
 class FeaturesManifest(SealedManifest):
@@ -67,5 +78,5 @@ class FeaturesManifest(SealedManifest):
     """Of items; null without tables about them."""
     users: DescribedReport | None
     """Of users; null without tables about them."""
-    rejects: WrittenTable
-    """One row a rejected row or value, below `features/<id>/rejects`."""
+    tables: FeaturesTables
+    """The files that were written."""

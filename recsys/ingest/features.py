@@ -10,41 +10,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, SparkSession
 
 from recsys.columns import (
     FEATURE_REJECTS_SCHEMA,
     FEATURE_ROWS_SCHEMA,
     FEATURE_VALUES_SCHEMA,
-    FOUND,
-    GROUP,
-    ID,
-    QUOTED,
-    RAW_LINE,
-    REASON,
-    VALUE,
     IdTypes,
 )
 from recsys.config.configuration import Config, digest
 from recsys.config.sections import FeatureSource
-from recsys.errors import InputError, ModelError, TooManyRejectsError
-from recsys.ingest import csv_text
-from recsys.ingest.failures import reading
+from recsys.errors import ModelError, TooManyRejectsError
 from recsys.ingest.feature_manifest import (
     DescribedReport,
-    FeatureGroupReport,
     FeaturesManifest,
-    FeatureSourceReport,
+    FeaturesTables,
 )
-from recsys.ingest.feature_rows import RAW_ID, VALUES, accepted, judge, rejects
-from recsys.ingest.feature_vocabulary import Vocabulary, vocabulary
+from recsys.ingest.feature_rows import judge, rejects
+from recsys.ingest.feature_tables import describe, open_table, read_table
 from recsys.ingest.listing import identify
 from recsys.ingest.manifest import InputState
 from recsys.ingest.settings import check_settings
-from recsys.ingest.source import Columns, look_at_text, open_source, read_columns
+from recsys.ingest.source import look_at_text, open_source
 from recsys.runtime.run import Run
-from recsys.store.manifest import MANIFEST, ManifestError
+from recsys.store.manifest import MANIFEST, ManifestError, WrittenTable
 from recsys.store.tables import Store
 
 log = logging.getLogger(__name__)
@@ -123,7 +112,7 @@ def look(spark: SparkSession, config: Config, types: IdTypes | None) -> None:
         id_type = _id_type(types or IdTypes("string", "string"), kind)
         for name, source in sources_of(config, kind).items():
             key = f"features.{kind}.{name}"
-            columns = _open(spark, source, key)
+            columns = open_table(spark, source, key)
             if source.format == "csv":
                 look_at_text(spark, columns.opened)
             judge(columns.rows, source, id_type, key)
@@ -175,24 +164,32 @@ def _prepare(
 ) -> None:
     """Read all tables, and publish what they say."""
     staged = f"{staging}/{FEATURES}"
-    described, rejected = {}, []
+    described: dict[str, DescribedReport] = {}
+    rejected: list[DataFrame] = []
+    tables: dict[str, WrittenTable] = {}
     for kind in KINDS:
-        read = [
-            _read_rows(spark, config, kind, table, _id_type(types, kind), found, staging)
-            for table in sources_of(config, kind)
-        ]
+        id_type, read = _id_type(types, kind), []
+        for table, source in sources_of(config, kind).items():
+            key = f"features.{kind}.{table}"
+            where = f"{_staged_rows(staging)}/{key}"
+            read.append(read_table(spark, source, id_type, key, found[key], where))
         rejected += [rejects(table.rows, table.key) for table in read]
-        described[kind] = _describe(store, read, _id_type(types, kind), kind, staged)
+        if read:
+            places = f"{staged}/{kind}", f"{staged}/{_values(kind)}"
+            made = describe(store, read, id_type, *places)
+            described[kind] = made.report
+            tables |= {kind: made.rows, _values(kind): made.values}
+    tables[REJECTS] = store.write_table(
+        reduce(DataFrame.unionByName, rejected), f"{staged}/{REJECTS}", FEATURE_REJECTS_SCHEMA
+    )
     manifest = FeaturesManifest(
         schema_version=FeaturesManifest.SCHEMA_VERSION,
         features_id=name,
         run_id=run.run_id,
         id_types=types,
-        items=described[ITEMS],
-        users=described[USERS],
-        rejects=store.write_table(
-            reduce(DataFrame.unionByName, rejected), f"{staged}/{REJECTS}", FEATURE_REJECTS_SCHEMA
-        ),
+        items=described.get(ITEMS),
+        users=described.get(USERS),
+        tables=FeaturesTables(**tables),
     )
     store.delete(_staged_rows(staging))
     store.files.replace(f"{staged}/{MANIFEST}", manifest.to_json())
@@ -223,160 +220,6 @@ def open_features(store: Store, place: str) -> PreparedFeatures:
     )
 
 
-def _open(spark: SparkSession, source: FeatureSource, key: str) -> Columns:
-    named = {RAW_ID: (source.id, f"{key}.id")}
-    for name, group in source.groups.items():
-        named[name] = (group.column or name, f"{key}.groups.{name}.column")
-    return read_columns(spark, source, named, key=key, where=source.where)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table of features whose rows are judged and written down.
-
-    Attributes:
-        name: its name.
-        key: its place in the configuration.
-        source: what it is.
-        rows: what `judge` returned.
-        report: what is said of it.
-    """
-
-    name: str
-    key: str
-    source: FeatureSource
-    rows: DataFrame
-    report: FeatureSourceReport
-
-
-def _read_rows(
-    spark: SparkSession,
-    config: Config,
-    kind: str,
-    name: str,
-    id_type: str,
-    found: Mapping[str, InputState],
-    staging: str,
-) -> _Table:
-    """Judge the rows of a table and write them down, so that all that follows sees the same."""
-    key, source = f"features.{kind}.{name}", sources_of(config, kind)[name]
-    columns = _open(spark, source, key)
-    if source.query is not None and source.format == "csv":
-        look_at_text(spark, columns.opened)  # the query's rows do not show it
-    judged = judge(columns.rows, source, id_type, key)
-    place = f"{_staged_rows(staging)}/{key}"
-    with reading(source):
-        judged.write.parquet(place)
-    rows = spark.read.schema(judged.schema).parquet(place)
-    report = _report(spark, rows, columns, found[key])
-    return _Table(name, key, source, rows, report)
-
-
-def _staged_rows(staging: str) -> str:
-    return f"{staging}/feature-rows"
-
-
-def _report(
-    spark: SparkSession, rows: DataFrame, columns: Columns, state: InputState
-) -> FeatureSourceReport:
-    """Count what became of the rows, and refuse a table whose text was read wrongly."""
-    opened = columns.opened
-    counted = {
-        row[REASON]: row
-        for row in rows.groupBy(REASON)
-        .agg(
-            F.count(F.lit(1)).alias("n"),
-            F.bool_or(QUOTED).alias(QUOTED),
-            F.min(F.coalesce(RAW_LINE, RAW_ID)).alias(FOUND),
-        )
-        .collect()
-    }
-    csv_text.refuse_reordered(counted.keys(), opened.key)
-    if any(row[QUOTED] for row in counted.values()):
-        paths = [file.path for file in opened.files]
-        csv_text.check_quotes(spark, opened.source, paths, opened.key)
-    good = counted.pop(None, None)
-    accepted = good["n"] if good else 0
-    by_reason = sorted(counted.values(), key=lambda row: (-row["n"], row[REASON]))
-    for row in by_reason:
-        log.info("  %s: %s: %s, such as %r", opened.key, row[REASON], f"{row['n']:,}", row[FOUND])
-    n_rejected = sum(row["n"] for row in by_reason)
-    if accepted + n_rejected == 0:
-        raise InputError(f"{opened.key} has no rows; check its path and its options")
-    return FeatureSourceReport(
-        input=state,
-        rows_read=accepted + n_rejected,
-        rows_accepted=accepted,
-        rows_rejected=n_rejected,
-        rejected_by_reason={row[REASON]: row["n"] for row in by_reason},
-        values_rejected=_values_rejected(rows, opened.key),
-    )
-
-
-def _values_rejected(rows: DataFrame, key: str) -> dict[str, dict[str, int]]:
-    bad = (
-        rows.where(accepted())
-        .select(F.inline(VALUES))
-        .where(F.col(REASON).isNotNull())
-        .groupBy(GROUP, REASON)
-        .agg(F.count(F.lit(1)).alias("n"), F.min(FOUND).alias(FOUND))
-    )
-    found: dict[str, dict[str, int]] = {}
-    for row in bad.orderBy(GROUP, REASON).collect():
-        found.setdefault(row[GROUP], {})[row[REASON]] = row["n"]
-        where = f"{key}.groups.{row[GROUP]}"
-        log.info("  %s: %s: %s, such as %r", where, row[REASON], f"{row['n']:,}", row[FOUND])
-    return found
-
-
-def _describe(
-    store: Store, tables: list[_Table], id_type: str, kind: str, place: str
-) -> DescribedReport | None:
-    """Make features of what all tables of a kind say, and write them."""
-    if not tables:
-        return None
-    said = reduce(
-        DataFrame.unionByName,
-        [table.rows.where(accepted()).select(ID, VALUES) for table in tables],
-    )
-    groups = {name: group for table in tables for name, group in table.source.groups.items()}
-    found = vocabulary(said, groups)
-    schema = FEATURE_ROWS_SCHEMA.format(id=id_type)
-    rows = store.write_table(found.rows, f"{place}/{kind}", schema)
-    values = store.write_table(
-        found.values.coalesce(1), f"{place}/{_values(kind)}", FEATURE_VALUES_SCHEMA
-    )
-    n_accepted = sum(table.report.rows_accepted for table in tables)
-    written = store.read_table(f"{place}/{kind}", schema)
-    by_group = {
-        row[GROUP]: row
-        for row in written.groupBy(GROUP)
-        .agg(F.count_distinct(ID).alias("ids"), F.count_distinct(VALUE).alias("features"))
-        .collect()
-    }
-    origin = {name: table.name for table in tables for name in table.source.groups}
-    return DescribedReport(
-        sources={table.name: table.report for table in tables},
-        groups={
-            name: _group(origin[name], by_group.get(name), name, found) for name in sorted(groups)
-        },
-        ids=written.select(ID).distinct().count(),
-        repeated_rows=n_accepted - said.select(ID).distinct().count(),
-        rows=rows,
-        values=values,
-    )
-
-
-def _group(origin: str, row: Row | None, name: str, found: Vocabulary) -> FeatureGroupReport:
-    return FeatureGroupReport(
-        source=origin,
-        ids=row["ids"] if row else 0,
-        features=row["features"] if row else 0,
-        rare_values=found.rare.get(name, 0),
-        edges=found.edges.get(name),
-    )
-
-
 def _check_shares(manifest: FeaturesManifest, allowed: float, place: str) -> None:
     for kind in KINDS:
         described: DescribedReport | None = getattr(manifest, kind)
@@ -399,3 +242,7 @@ def _id_type(types: IdTypes, kind: str) -> str:
 def _values(kind: str) -> str:
     """Return the name of the table of the features of `items` or `users`."""
     return f"{kind.removesuffix('s')}_values"
+
+
+def _staged_rows(staging: str) -> str:
+    return f"{staging}/feature-rows"

@@ -14,7 +14,8 @@ from recsys.kernel.popular import Popularity
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
 
 # The ways to make a list, as in the column `source`.
-MODEL, FOLD_IN, POPULAR = "model", "fold_in", "popular"
+MODEL, FOLD_IN, FEATURES, POPULAR = "model", "fold_in", "features", "popular"
+WAYS = (MODEL, FOLD_IN, FEATURES, POPULAR)
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,9 @@ def score(
     """Rank the catalogue for every user of every batch, in the way that `source` says.
 
     Args:
-        batches: `user_id`, `source`, `seen` (item rows); for users of the model `embedding` (list
-            of float32) and `bias`; for users to be folded in `liked` (item rows) and `weights`;
+        batches: `user_id`, `source`, `seen` (item rows); for users of the model, and those with
+            features, `embedding` (list of float32) and `bias`; for users to be folded in `liked`
+            (item rows) and `weights`;
             with `only_candidates` also `candidates` (item rows, or null for none).
         shared: the broadcast model.
         k: length of a list.
@@ -180,6 +182,7 @@ def score(
     lists = prepared(shared.value)
     ways = {
         MODEL: lists.by_model,
+        FEATURES: lists.by_model,
         FOLD_IN: lists.by_fold_in,
         POPULAR: lists.by_popularity,
     }

@@ -5,6 +5,7 @@ by the model alone.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,22 @@ class Search:
         seconds: the time that judging took.
     """
 
-    def __init__(self, validator: Validator, settings: EarlyStopping, last_epoch: int) -> None:
+    def __init__(
+        self,
+        validator: Validator,
+        settings: EarlyStopping,
+        last_epoch: int,
+        represent: Callable[[Embeddings], Embeddings] = lambda learned: learned,
+    ) -> None:
+        """Begin before the first epoch.
+
+        Args:
+            validator: judges models.
+            settings: when to stop.
+            last_epoch: how many epochs there may be.
+            represent: makes the users and items that are judged of what was learned.
+        """
+        self._represent = represent
         self._validator, self._settings, self._last = validator, settings, last_epoch
         self._now = 0
         self._highest, self._ndcg = -1.0, 0.0
@@ -166,7 +182,7 @@ class Search:
         if self._now % self._settings.every and self._now < self._last:
             return False
         start = time.perf_counter()
-        value = self._validator.ndcg(current)
+        value = self._validator.ndcg(self._represent(current))
         self.epochs.append(self._now)
         self.curve.append(value)
         smooth = float(np.mean(self.curve[-self._settings.smoothing :]))

@@ -7,6 +7,7 @@ Recommendations", section 3). The first columns are identities: features that on
 has.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,18 +20,40 @@ from recsys.learn.embeddings import Embeddings
 
 
 @dataclass(frozen=True)
+class Feature:
+    """A feature of users or of items.
+
+    Attributes:
+        group: the group that it belongs to.
+        value: as values are compared.
+        found: as most rows have it.
+        ids: how many users or items have it.
+    """
+
+    group: str
+    value: str
+    found: str
+    ids: int
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"{self.group}={self.value}"
+
+
+@dataclass(frozen=True)
 class Described:
     """What describes users or items.
 
     Attributes:
         ids: `(n,)` Arrow array, ascending as ids are in a model.
-        features: the features as pairs of group and value, ascending; the columns of the matrix.
+        features: in order of group and value; the columns of the matrix.
         weights: `(n, n_features)` CSR float32: the weights as they were found, and the columns of
             each row ascending.
     """
 
     ids: pa.Array
-    features: list[tuple[str, str]]
+    features: list[Feature]
     weights: sp.csr_matrix
 
     def rows_of(self, ids: pa.Array) -> sp.csr_matrix:
@@ -44,29 +67,57 @@ class Described:
 
 
 @dataclass(frozen=True)
-class FeatureMatrices:
-    """The features of the users and items of a training.
+class Side:
+    """What LightFM learns with of the users, or of the items.
 
     Attributes:
-        users: `(n_users, n_user_features)` CSR float32; None: each user is a feature of its own.
-        items: `(n_items, n_item_features)`, likewise.
+        weights: `(n, n_identities + n_features)` CSR float32, a row for each that is trained.
+        n_identities: the first columns, each of one row alone.
+        features: those of the other columns.
+        cold_ids: the others, who have features of the same kind; Arrow, ascending.
+        cold: their rows, with the same columns.
+        untrained_features: how many features none of the trained ones has; they are left out.
+        undescribed: how many of the others have no feature that is trained; they are left out.
     """
 
-    users: sp.csr_matrix | None = None
-    items: sp.csr_matrix | None = None
+    weights: sp.csr_matrix
+    n_identities: int
+    features: list[Feature]
+    cold_ids: pa.Array
+    cold: sp.csr_matrix
+    untrained_features: int
+    undescribed: int
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The features of a training.
+
+    Attributes:
+        users, items: None: each is a feature of its own, and there are no others.
+    """
+
+    users: Side | None = None
+    items: Side | None = None
 
     def represent(self, learned: Embeddings) -> Embeddings:
         """Return the embeddings and biases of users and items, from those of their features."""
-        user_embeddings, user_biases = _sums(
-            self.users, learned.user_embeddings, learned.user_biases
+        users, items = self.users, self.items
+        return Embeddings(
+            *_sums(
+                None if users is None else users.weights,
+                learned.user_embeddings,
+                learned.user_biases,
+            ),
+            *_sums(
+                None if items is None else items.weights,
+                learned.item_embeddings,
+                learned.item_biases,
+            ),
         )
-        item_embeddings, item_biases = _sums(
-            self.items, learned.item_embeddings, learned.item_biases
-        )
-        return Embeddings(user_embeddings, user_biases, item_embeddings, item_biases)
 
 
-IDENTITIES = FeatureMatrices()
+IDENTITIES = Sides()
 
 
 def _sums(
@@ -77,23 +128,63 @@ def _sums(
     return weights @ embeddings, weights @ biases
 
 
-def matrix(weights: sp.csr_matrix, *, identity: bool, normalise: bool) -> sp.csr_matrix:
-    """Return the matrix that LightFM learns with.
+def side(
+    described: Described,
+    ids: pa.Array,
+    group_weights: Mapping[str, float],
+    *,
+    identity: bool,
+    normalise: bool,
+) -> Side:
+    """Make the matrix that LightFM learns with.
+
+    Features that none of `ids` has are left out: their embeddings would stay as they were drawn.
 
     Args:
-        weights: `(n, n_features)` CSR float32.
-        identity: whether each row also has a column of its own, with a weight of 1.
-        normalise: whether to scale each row to a sum of 1; empty rows stay empty.
-
-    Returns:
-        CSR float32; the identities, if any, are the first n columns.
+        described: what describes users or items.
+        ids: of those that are trained, ascending.
+        group_weights: how much the features of each group count.
+        identity: whether each of `ids` has a column of its own, with a weight of 1; without, only
+            those that have no feature do.
+        normalise: whether to scale each row to a sum of 1.
     """
-    made = weights
-    if identity:
-        own = sp.identity(weights.shape[0], dtype=np.float32, format="csr")
-        made = sp.hstack([own, weights], format="csr")
+    scale = np.array([group_weights[f.group] for f in described.features], np.float32)
+    found = described.rows_of(ids) @ sp.diags(scale)
+    trained = np.diff(found.tocsc().indptr) > 0
+    kept = np.flatnonzero(trained)
+    features = sp.csr_matrix(found.tocsc()[:, kept], dtype=np.float32)
+    alone = np.arange(len(ids)) if identity else np.flatnonzero(np.diff(features.indptr) == 0)
+    own = sp.csr_matrix(
+        (np.ones(len(alone), np.float32), (alone, np.arange(len(alone)))),
+        shape=(len(ids), len(alone)),
+    )
+    cold = _cold(described, ids)
+    others = described.rows_of(cold) @ sp.diags(scale)
+    others = sp.csr_matrix(others.tocsc()[:, kept], dtype=np.float32)
+    some = np.flatnonzero(np.diff(others.indptr) > 0)
+    nothing = sp.csr_matrix((len(some), len(alone)), dtype=np.float32)
+    return Side(
+        weights=_rows(own, features, normalise=normalise),
+        n_identities=len(alone),
+        features=[described.features[n] for n in kept],
+        cold_ids=cold.take(pa.array(some)),
+        cold=_rows(nothing, others[some], normalise=normalise),
+        untrained_features=int(np.count_nonzero(~trained)),
+        undescribed=len(cold) - len(some),
+    )
+
+
+def _cold(described: Described, ids: pa.Array) -> pa.Array:
+    """Return the ids that are described and not trained."""
+    return described.ids.filter(pc.invert(pc.is_in(described.ids, value_set=ids)))
+
+
+def _rows(own: sp.csr_matrix, features: sp.csr_matrix, *, normalise: bool) -> sp.csr_matrix:
+    """Put identities and features side by side."""
+    made = sp.hstack([own, features], format="csr")
     if normalise:
         sums = np.asarray(made.sum(axis=1, dtype=np.float64)).ravel()
-        scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)
-        made = sp.diags(scale) @ made
-    return sp.csr_matrix(made, dtype=np.float32)
+        made = sp.diags(np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)) @ made
+    made = sp.csr_matrix(made, dtype=np.float32)
+    made.sort_indices()
+    return made

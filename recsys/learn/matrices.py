@@ -46,6 +46,9 @@ _MAX_PAIRS = 2**31 - 1
 _BYTES_PER_PARAMETER = 24
 # What Spark counts against spark.driver.maxResultSize: two ints, a byte, a double and a float.
 _RESULT_BYTES_PER_PAIR = 21
+# For each feature of a user or an item: as it is collected (group, value, id and weight as Python's
+# objects for a moment), and the matrices with their copies.
+_BYTES_PER_FEATURE = 250
 # Ids as they are collected, sorted, and written for the executors.
 _COPIES_OF_IDS = 3
 _SECONDS_PER_DAY = 86_400
@@ -70,6 +73,24 @@ class Interactions:
     ratings: NDArray[np.float32] | None
     ages: NDArray[np.float32] | None = None
     weightless_pairs: int = 0
+
+
+@dataclass(frozen=True)
+class FeatureSizes:
+    """How many features there are.
+
+    Attributes:
+        rows: one for each feature of a user or an item.
+        columns: different features.
+        ids: users and items that have some.
+    """
+
+    rows: int = 0
+    columns: int = 0
+    ids: int = 0
+
+
+NO_FEATURES = FeatureSizes()
 
 
 @dataclass(frozen=True)
@@ -99,6 +120,7 @@ def collect(
     run_date: dt.date,
     *,
     max_share: float,
+    features: FeatureSizes = NO_FEATURES,
 ) -> Interactions:
     """Collect labelled pairs with Arrow into sparse matrices.
 
@@ -112,6 +134,7 @@ def collect(
         settings: say how pairs are weighed, and how much memory training takes.
         run_date: up to whose end (UTC) ages count.
         max_share: the share of the driver's memory that may be used.
+        features: how many there are beside the pairs.
 
     Raises:
         InputError: nothing is left to learn from.
@@ -128,7 +151,9 @@ def collect(
             f"window, or check input.columns{zeros if weights.by_rating else ''}"
         )
     n_drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
-    check_collectable(spark, sizes, settings.no_components, max_share, n_drawn=n_drawn)
+    check_collectable(
+        spark, sizes, settings.no_components, max_share, n_drawn=n_drawn, features=features
+    )
     columns = [USER_INDEX, ITEM_INDEX, LABEL]
     if weights.by_rating:
         columns.append(RATING)
@@ -259,6 +284,7 @@ def check_collectable(
     max_share: float,
     *,
     n_drawn: int = 0,
+    features: FeatureSizes = NO_FEATURES,
 ) -> None:
     """Refuse what would not fit, before anything is collected.
 
@@ -268,12 +294,14 @@ def check_collectable(
         no_components: the size of the embeddings to be trained.
         max_share: the share of the driver's memory that may be used.
         n_drawn: how many negatives are going to be drawn for each epoch.
+        features: how many there are beside the pairs.
 
     Raises:
         MemoryLimitError: with the numbers and what to change.
     """
     n_pairs = sizes.pairs
     drawn = f" and {n_drawn:,} drawn negatives" if n_drawn else ""
+    described = f", {features.rows:,} features of them" if features.rows else ""
     fewer = "training.negatives_per_positive, or " if n_drawn else ""
     if n_pairs + n_drawn > _MAX_PAIRS:
         raise MemoryLimitError(
@@ -296,11 +324,16 @@ def check_collectable(
     jvm: Any = spark.sparkContext._jvm
     check_fits(
         what=f"{n_pairs:,} interactions{drawn} of {sizes.users:,} users and {sizes.items:,} items "
-        f"with {no_components} components",
+        f"with {no_components} components{described}",
         needed=n_pairs * _BYTES_PER_PAIR
         + n_drawn * _BYTES_PER_DRAWN_PAIR
         + (sizes.user_bytes + sizes.item_bytes) * _COPIES_OF_IDS
-        + (sizes.users + sizes.items) * (no_components + 1) * _BYTES_PER_PARAMETER,
+        + (sizes.users + sizes.items + features.columns)
+        * (no_components + 1)
+        * _BYTES_PER_PARAMETER
+        # Users and items are made of the parameters after each epoch.
+        + (features.ids * (no_components + 1) * 8 if features.rows else 0)
+        + features.rows * _BYTES_PER_FEATURE,
         heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
         max_share=max_share,
         remedy="take a larger machine, lower spark.driver.memory or training.no_components"

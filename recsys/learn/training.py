@@ -39,7 +39,7 @@ from recsys.learn.early_stopping import (
     refit_epochs,
 )
 from recsys.learn.embeddings import Average, Embeddings
-from recsys.learn.features import IDENTITIES, FeatureMatrices
+from recsys.learn.features import IDENTITIES, Sides
 from recsys.learn.sample_weights import Labelled
 from recsys.runtime.signals import interruptible
 
@@ -78,13 +78,15 @@ class Fitted:
     """A trained model, and how it was trained.
 
     Attributes:
-        embeddings: what was learned.
+        learned: the embeddings of features.
+        embeddings: those of users and items; without features the same.
         epochs: for how many epochs this model was trained.
         report: of early stopping, in plain JSON values; empty without early stopping.
         negatives: what the model learned from as negatives, in plain JSON values; see
             `negatives.report`.
     """
 
+    learned: Embeddings
     embeddings: Embeddings
     epochs: int
     report: dict[str, Any]
@@ -98,6 +100,7 @@ def fit(
     threads: int,
     ratings: NDArray[np.float32] | None = None,
     ages: NDArray[np.float32] | None = None,
+    features: Sides = IDENTITIES,
 ) -> Fitted:
     """Train for the number of epochs that does best on pairs held out for it.
 
@@ -113,6 +116,7 @@ def fit(
         threads: CPU threads for the epochs.
         ratings: `(n_pairs,)` for `sample_weights.rating`.
         ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
+        features: of the users and items.
 
     Raises:
         TrainingError: it cannot run as configured, the model diverged, or nothing can be held out.
@@ -120,29 +124,42 @@ def fit(
     pairs = Labelled(labels, ratings, ages)
     used_negatives = negatives.report(labels, settings)
     if settings.early_stopping is None:
-        embeddings = _train(pairs, settings, threads)
-        return Fitted(embeddings, settings.epochs, {}, used_negatives)
-    search = _search_epoch(pairs, settings, settings.early_stopping, threads)
+        learned = _train(pairs, settings, threads, features)
+        embeddings = features.represent(learned)
+        return Fitted(learned, embeddings, settings.epochs, {}, used_negatives)
+    search = _search_epoch(pairs, settings, settings.early_stopping, threads, features)
     report, epochs = search.report(), search.epoch
     _log(report, settings, used_negatives)
     if not settings.early_stopping.refit:
         assert search.best is not None  # noqa: S101 - there was at least one epoch
-        return Fitted(search.best, epochs, {**report, "refit_epochs": None}, used_negatives)
+        embeddings, report = features.represent(search.best), {**report, "refit_epochs": None}
+        return Fitted(search.best, embeddings, epochs, report, used_negatives)
     epochs = refit_epochs(epochs, settings.early_stopping.share)
-    embeddings = _train(pairs, settings.model_copy(update={"epochs": epochs}), threads)
-    return Fitted(embeddings, epochs, {**report, "refit_epochs": epochs}, used_negatives)
+    learned = _train(pairs, settings.model_copy(update={"epochs": epochs}), threads, features)
+    embeddings, report = features.represent(learned), {**report, "refit_epochs": epochs}
+    return Fitted(learned, embeddings, epochs, report, used_negatives)
 
 
 def _train(
-    pairs: Labelled, settings: Training, threads: int, search: Search | None = None
+    pairs: Labelled,
+    settings: Training,
+    threads: int,
+    features: Sides,
+    search: Search | None = None,
 ) -> Embeddings:
     """Weigh the pairs and train on them."""
     weights = pairs.weights(settings.sample_weights)
-    return train(pairs.labels, settings, threads=threads, weights=weights, stop=search)
+    return train(
+        pairs.labels, settings, threads=threads, weights=weights, features=features, stop=search
+    )
 
 
 def _search_epoch(
-    pairs: Labelled, settings: Training, stopping: EarlyStopping, threads: int
+    pairs: Labelled,
+    settings: Training,
+    stopping: EarlyStopping,
+    threads: int,
+    features: Sides,
 ) -> Search:
     """Train without the held-out pairs and judge the epochs by them.
 
@@ -158,8 +175,8 @@ def _search_epoch(
     if not judged.any():
         raise nothing_held_out()
     validator = Validator(pairs.labels, judged, stopping, settings.seed)
-    search = Search(validator, stopping, settings.epochs)
-    _train(pairs.only(kept), settings, threads, search)
+    search = Search(validator, stopping, settings.epochs, features.represent)
+    _train(pairs.only(kept), settings, threads, features, search)
     return search
 
 
@@ -193,7 +210,7 @@ def train(
     *,
     threads: int,
     weights: NDArray[np.float32] | None = None,
-    features: FeatureMatrices = IDENTITIES,
+    features: Sides = IDENTITIES,
     stop: Callable[[Embeddings], bool] | None = None,
 ) -> Embeddings:
     """Train a LightFM model for a given number of epochs, and return the average of its states.
@@ -259,7 +276,7 @@ def _lightfm(settings: Training, steps_per_pair: int) -> Any:
 def _run_epoch(
     model: Any,
     examples: Callable[[int], negatives.Examples],
-    features: FeatureMatrices,
+    features: Sides,
     epoch: int,
     threads: int,
     settings: Training,
@@ -268,8 +285,8 @@ def _run_epoch(
     try:
         model.fit_partial(
             now.labels,
-            user_features=features.users,
-            item_features=features.items,
+            user_features=None if features.users is None else features.users.weights,
+            item_features=None if features.items is None else features.items.weights,
             sample_weight=now.weights,
             epochs=1,
             num_threads=threads,

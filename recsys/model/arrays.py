@@ -1,11 +1,14 @@
 """A model as arrays, and how it lies on disk.
 
-A model is a directory of three Parquet tables and a manifest, all written through Spark (see
+A model is a directory of Parquet tables and a manifest, all written through Spark (see
 `recsys.model.tables`):
 
-- `items`: `item_index`, `item_id`, `positives` (how many users liked it), `bias`, `embedding`
-- `users`: `user_index`, `user_id`, `bias`, `embedding`, `seen` (indices of the items that the user
-  has interacted with, ascending)
+- `items`: `item_index`, `item_id`, `positives` (how many users liked it), `trained` (whether the
+  model has learned from it), `bias`, `embedding`
+- `users`: `user_index`, `user_id`, `trained`, `bias`, `embedding`, `seen` (indices of the items
+  that the user has interacted with, ascending)
+- `item_features`, `user_features`, where there are any: `name`, `group`, `value` (as found), `ids`
+  (how many have it), `bias`, `embedding`
 - `fold_in`: one row, the map that makes vectors of new users (see `recsys.kernel.fold_in`)
 - `manifest.json`: configuration, input, versions, timings, shapes, size and SHA-256 of the files
 
@@ -20,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, USER, USER_INDEX
+from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, TRAINED, USER, USER_INDEX
 from recsys.errors import ModelError
 from recsys.kernel.fold_in import FoldIn
 from recsys.model.manifest import ModelManifest, read_model_manifest
@@ -29,6 +32,7 @@ from recsys.store.files import require_local
 from recsys.store.manifest import MANIFEST, File
 
 ITEMS, USERS, FOLD_IN_TABLE = "items", "users", "fold_in"
+ITEM_FEATURES, USER_FEATURES = "item_features", "user_features"
 _NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
 
 
@@ -40,12 +44,14 @@ class Vectors:
         ids: `(n,)` Arrow array of int32, int64 or string.
         embeddings: `(n, n_components)` float32.
         biases: `(n,)` float32.
+        trained: `(n,)` bool; the others have nothing but features.
         positives: `(n,)` int32, how many users liked each item; None for users.
     """
 
     ids: pa.Array
     embeddings: NDArray[np.float32]
     biases: NDArray[np.float32]
+    trained: NDArray[np.bool_]
     positives: NDArray[np.int32] | None = None
 
 
@@ -64,6 +70,7 @@ def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
     columns = {index_name: pa.array(np.arange(n, dtype=np.int32)), id_name: vectors.ids}
     if vectors.positives is not None:
         columns[POSITIVES] = pa.array(vectors.positives)
+    columns[TRAINED] = pa.array(vectors.trained)
     columns[BIAS] = pa.array(vectors.biases)
     lists = pa.LargeListArray.from_arrays(offsets, values)
     columns[EMBEDDING] = lists.cast(pa.list_(pa.float32()))
@@ -129,7 +136,13 @@ def vectors_from_table(table: pa.Table, manifest: ModelManifest, kind: str) -> V
         raise ModelError(f"{name} is damaged: {kind} has values that are not finite")
     ids = table.column(id_name).combine_chunks()
     positives = table.column(POSITIVES).to_numpy() if kind == ITEMS else None
-    return Vectors(ids, embeddings.astype(np.float32), biases.astype(np.float32), positives)
+    return Vectors(
+        ids,
+        embeddings.astype(np.float32),
+        biases.astype(np.float32),
+        table.column(TRAINED).to_numpy(zero_copy_only=False),
+        positives,
+    )
 
 
 def load_items(folder: str | Path) -> Vectors:
@@ -180,7 +193,9 @@ def _checked(folder: Path, kind: str) -> tuple[ModelManifest, list[File]]:
 
 def _load_local(folder: str | Path, kind: str) -> Vectors:
     index_name, id_name = _NAMES[kind]
-    columns = [index_name, id_name, BIAS, EMBEDDING] + ([POSITIVES] if kind == ITEMS else [])
+    columns = [index_name, id_name, TRAINED, BIAS, EMBEDDING] + (
+        [POSITIVES] if kind == ITEMS else []
+    )
     manifest, table = _load_table(folder, kind, columns)
     return vectors_from_table(table.sort_by(index_name), manifest, kind)
 

@@ -1,5 +1,6 @@
 """The manifest of a model: `models/<model_id>/manifest.json`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from recsys.columns import IdTypes
@@ -138,6 +139,36 @@ class ModelTables(Part):
     """One row a user."""
     fold_in: WrittenTable
     """One row: the map that folds in users."""
+    item_features: WrittenTable | None = None
+    """One row a feature of items; null without any."""
+    user_features: WrittenTable | None = None
+    """One row a feature of users; null without any."""
+
+
+class DescribedCounts(Part):
+    """What features did for users, or for items."""
+
+    features: int
+    """Features that were learned."""
+    untrained_features: int
+    """Features that nobody in the training has; they were left out."""
+    identities: int
+    """How many have an embedding of their own beside those of their features."""
+    cold: int
+    """How many are in the model although it has not learned from them."""
+    undescribed: int
+    """How many others were left out, since they have none of the features."""
+
+
+class FeaturesReport(Part):
+    """The features of a model."""
+
+    features_id: str
+    """The prepared features."""
+    items: DescribedCounts | None
+    """Of items; null without features."""
+    users: DescribedCounts | None
+    """Of users; null without features."""
 
 
 class TrainedModel(Part):
@@ -172,6 +203,8 @@ class ModelOrigin(TrainedModel):
     """SHA-256 of what has an effect on results."""
     fold_in: FoldInReport | None
     """How the fold-in map was chosen; null for the models of an evaluation."""
+    features: FeaturesReport | None = None
+    """The features; null without any."""
     versions: dict[str, str]
     """Versions of this package, Python and the libraries."""
     timings_seconds: dict[str, float]
@@ -192,8 +225,14 @@ class ModelManifest(ModelOrigin, SealedManifest):
     tables: ModelTables
     """The files that were written."""
 
+    def written(self) -> Iterator[tuple[str, WrittenTable]]:
+        """Yield all tables that were written, with their names."""
+        for name in ModelTables.model_fields:
+            if getattr(self.tables, name) is not None:
+                yield name, self.table(name)
+
     def table(self, name: str) -> WrittenTable:
-        """Return what was written of a table: `items`, `users` or `fold_in`."""
+        """Return what was written of a table, such as `items`."""
         written: WrittenTable = getattr(self.tables, name)
         return written
 

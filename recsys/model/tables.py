@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -10,23 +11,29 @@ from recsys.columns import (
     BIAS,
     EMBEDDING,
     FOLD_IN_SCHEMA,
+    GROUP,
     ITEM,
     ITEM_INDEX,
     ITEMS_SCHEMA,
+    MODEL_FEATURES_SCHEMA,
+    N_IDS,
+    NAME,
     SEEN,
+    TRAINED,
     USER,
     USER_INDEX,
     USERS_SCHEMA,
+    VALUE,
     IdTypes,
 )
 from recsys.errors import ModelError
 from recsys.ingest.ids import id_bytes, index_frame
 from recsys.kernel.fold_in import FoldIn
-from recsys.learn.embeddings import Embeddings
-from recsys.learn.matrices import Interactions
 from recsys.model.arrays import (
     FOLD_IN_TABLE,
+    ITEM_FEATURES,
     ITEMS,
+    USER_FEATURES,
     USERS,
     Vectors,
     fold_in_from_table,
@@ -34,13 +41,16 @@ from recsys.model.arrays import (
     vectors_from_table,
     vectors_to_table,
 )
+from recsys.model.learned import FeatureVectors, Learned
 from recsys.model.manifest import ModelManifest, ModelOrigin, ModelTables, read_model_manifest
 from recsys.runtime.memory import check_result
 from recsys.store.checksums import compare_files
 from recsys.store.manifest import MANIFEST
 from recsys.store.tables import Scratch, Store
 
-_LOCAL_USERS_SCHEMA = "user_index int, user_id {user}, bias float, embedding array<float>"
+_LOCAL_USERS_SCHEMA = (
+    "user_index int, user_id {user}, trained boolean, bias float, embedding array<float>"
+)
 
 
 @dataclass(frozen=True)
@@ -74,23 +84,6 @@ class Model:
         return self.manifest.id_types
 
 
-@dataclass(frozen=True)
-class Learned:
-    """What a training gives a model.
-
-    Attributes:
-        interactions: ids in order of their indices, and the labels.
-        embeddings: what LightFM learned.
-        fold_in: makes vectors of users who were not there.
-        id_types: of the ids.
-    """
-
-    interactions: Interactions
-    embeddings: Embeddings
-    fold_in: FoldIn
-    id_types: IdTypes
-
-
 def write_model(
     store: Store,
     scratch: Scratch,
@@ -112,10 +105,10 @@ def write_model(
         origin: where the model comes from.
         rows_per_file: users per file.
     """
-    types, (n_users, n_items) = learned.id_types, learned.interactions.labels.shape
+    types, n_users, n_items = learned.id_types, len(learned.users.ids), len(learned.items.ids)
     users = _users(scratch, learned, pairs)
     frames = {
-        ITEMS: scratch.frame(vectors_to_table(_items(learned), ITEMS), types.fill(ITEMS_SCHEMA))
+        ITEMS: scratch.frame(vectors_to_table(learned.items, ITEMS), types.fill(ITEMS_SCHEMA))
         .coalesce(1)
         .sortWithinPartitions(ITEM_INDEX),
         USERS: users.repartitionByRange(
@@ -123,6 +116,16 @@ def write_model(
         ).sortWithinPartitions(USER_INDEX),
         FOLD_IN_TABLE: scratch.frame(fold_in_to_table(learned.fold_in), FOLD_IN_SCHEMA).coalesce(1),
     }
+    for kind, found in (
+        (ITEM_FEATURES, learned.item_features),
+        (USER_FEATURES, learned.user_features),
+    ):
+        if found is not None:
+            frames[kind] = (
+                scratch.frame(_feature_table(found), MODEL_FEATURES_SCHEMA)
+                .coalesce(1)
+                .sortWithinPartitions(NAME)
+            )
     schemas = _schemas(types)
     tables = {
         name: store.write_table(frame, f"{uri}/{name}", schemas[name])
@@ -134,7 +137,7 @@ def write_model(
         id_types=types,
         n_users=n_users,
         n_items=n_items,
-        no_components=int(learned.embeddings.item_embeddings.shape[1]),
+        no_components=int(learned.items.embeddings.shape[1]),
         tables=ModelTables(**tables),
     )
     store.files.replace(f"{uri}/{MANIFEST}", manifest.to_json())
@@ -150,7 +153,7 @@ def written_model(store: Store, uri: str, learned: Learned, manifest: ModelManif
         learned: what was written.
         manifest: what `write_model` returned.
     """
-    return _model(store, uri, manifest, _items(learned), learned.fold_in)
+    return _model(store, uri, manifest, learned.items, learned.fold_in)
 
 
 def load_model(store: Store, uri: str) -> Model:
@@ -161,10 +164,10 @@ def load_model(store: Store, uri: str) -> Model:
         MemoryLimitError: its items are more than Spark may collect.
     """
     manifest = read_manifest(store, uri)
-    for table in (ITEMS, USERS, FOLD_IN_TABLE):
+    for table, written in manifest.written():
         place = f"{uri}/{table}"
         found = store.data_files(place) if store.exists(place) else []
-        compare_files(f"model {manifest.model_id}", table, manifest.table(table).files, found)
+        compare_files(f"model {manifest.model_id}", table, written.files, found)
     schemas = _schemas(manifest.id_types)
     items = store.read_table(f"{uri}/{ITEMS}", schemas[ITEMS])
     check_vectors(items, manifest, ITEMS)
@@ -200,6 +203,8 @@ def _schemas(types: IdTypes) -> dict[str, str]:
         ITEMS: types.fill(ITEMS_SCHEMA),
         USERS: types.fill(USERS_SCHEMA),
         FOLD_IN_TABLE: FOLD_IN_SCHEMA,
+        ITEM_FEATURES: MODEL_FEATURES_SCHEMA,
+        USER_FEATURES: MODEL_FEATURES_SCHEMA,
     }
 
 
@@ -218,26 +223,11 @@ def _model(
     )
 
 
-def _items(learned: Learned) -> Vectors:
-    labels = learned.interactions.labels
-    liked = labels.col[labels.data > 0]
-    return Vectors(
-        learned.interactions.item_ids,
-        learned.embeddings.item_embeddings,
-        learned.embeddings.item_biases,
-        np.bincount(liked, minlength=labels.shape[1]).astype(np.int32),
-    )
-
-
 def _users(scratch: Scratch, learned: Learned, pairs: DataFrame) -> DataFrame:
     """Return the users with their vectors and what they have interacted with (USERS_SCHEMA)."""
-    interactions, embeddings = learned.interactions, learned.embeddings
-    vectors = Vectors(interactions.user_ids, embeddings.user_embeddings, embeddings.user_biases)
-    users = scratch.frame(
-        vectors_to_table(vectors, USERS), learned.id_types.fill(_LOCAL_USERS_SCHEMA)
-    )
-    item_ids = interactions.item_ids
-    index = index_frame(scratch, item_ids, learned.id_types.item, ITEM, ITEM_INDEX)
+    types = learned.id_types
+    users = scratch.frame(vectors_to_table(learned.users, USERS), types.fill(_LOCAL_USERS_SCHEMA))
+    index = index_frame(scratch, learned.items.ids, types.item, ITEM, ITEM_INDEX)
     seen = (
         pairs.join(index, on=ITEM, how="inner")
         .groupBy(USER)
@@ -246,9 +236,28 @@ def _users(scratch: Scratch, learned: Learned, pairs: DataFrame) -> DataFrame:
     return users.join(seen, on=USER, how="left").select(
         USER_INDEX,
         USER,
+        TRAINED,
         BIAS,
         EMBEDDING,
         F.coalesce(SEEN, F.array().cast("array<int>")).alias(SEEN),
+    )
+
+
+def _feature_table(found: FeatureVectors) -> pa.Table:
+    """Return features as a table (MODEL_FEATURES_SCHEMA)."""
+    n, width = found.embeddings.shape
+    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
+    lists = pa.LargeListArray.from_arrays(offsets, pa.array(found.embeddings.reshape(-1)))
+    text, features = pa.string(), found.features
+    return pa.table(
+        {
+            NAME: pa.array([feature.name for feature in features], text),
+            GROUP: pa.array([feature.group for feature in features], text),
+            VALUE: pa.array([feature.found for feature in features], text),
+            N_IDS: pa.array([feature.ids for feature in features], pa.int64()),
+            BIAS: pa.array(found.biases),
+            EMBEDDING: lists.cast(pa.list_(pa.float32())),
+        }
     )
 
 

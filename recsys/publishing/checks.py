@@ -27,11 +27,11 @@ from recsys.columns import (
 )
 from recsys.config.sections import CandidateList, ItemList
 from recsys.ingest.failures import reading
-from recsys.kernel.worker import FOLD_IN, MODEL
+from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL
 from recsys.score.candidates import read_pairs
 from recsys.score.ranking import read_items
 
-_WITH_A_LIST = ("scored", "folded_in", "fell_back")
+_WITH_A_LIST = ("scored", "folded_in", "described", "fell_back")
 _ENTRIES, _PERSONAL, _ROWS = "entries", "personal", "rows"
 _ASKED, _TOLD, _LISTED, _FEWEST, _MOST = "asked", "told", "listed", "fewest", "most"
 
@@ -140,7 +140,7 @@ def _is_asked() -> Column:
 
 def is_personal() -> Column:
     """Whether a row is of a list that was made with the model."""
-    return F.col(SOURCE).isin(MODEL, FOLD_IN)
+    return F.col(SOURCE).isin(MODEL, FOLD_IN, FEATURES)
 
 
 def _finite(score: Column) -> Column:

@@ -19,6 +19,7 @@ from recsys.columns import (
     SOURCE,
     STATUS,
     TIMES_REQUESTED,
+    TRAINED,
     USER,
     WEIGHT,
     WEIGHTS,
@@ -31,15 +32,22 @@ from recsys.ingest.ids import BLANK, IdColumn, convert_id, id_column
 from recsys.ingest.naming import find_column
 from recsys.ingest.pairing import liked
 from recsys.ingest.source import read_source
-from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
+from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL, POPULAR
 from recsys.model.manifest import PairRules
 
 NONE = "none"
 
-_STATUS = {MODEL: "scored", FOLD_IN: "folded_in", POPULAR: "fell_back", NONE: "none"}
+_STATUS = {
+    MODEL: "scored",
+    FOLD_IN: "folded_in",
+    FEATURES: "described",
+    POPULAR: "fell_back",
+    NONE: "none",
+}
 _REASONS = {
     MODEL: "scored with the model",
     FOLD_IN: "folded in from what the user likes",
+    FEATURES: "not in the training: scored by the user's features",
     POPULAR: "not in the model, nothing to fold in: popular items",
     NONE: "not in the model, and neither scoring.fold_in nor scoring.fallback applies",
 }
@@ -175,20 +183,22 @@ def route(
 
     Returns:
         ROUTED_SCHEMA but for `part`, one row a user with a valid id. `known`: whether the model has
-        the user. `also_seen`: items that they have seen and that the model may not know of; `liked`
-        and `weights`: null where nothing is known to be liked.
+        a vector of the user. `also_seen`: items that they have seen and that the model may not know
+        of; `liked` and `weights`: null where nothing is known to be liked.
     """
     valid = asked.where(F.col(USER).isNotNull())
     users = valid.select(USER).distinct()
-    known = model_users.select(USER, F.lit(True).alias(KNOWN))
+    known = model_users.select(USER, F.lit(True).alias(KNOWN), TRAINED)
+    trained = known.where(TRAINED).select(USER)
     likes = liked(rules.rating_threshold, weighed_by_rating=rules.weighed_by_rating)
-    done = _history(valid, users, known, pairs, item_index, newer or fold_in == "all", likes)
+    done = _history(valid, users, trained, pairs, item_index, newer or fold_in == "all", likes)
     known_to_model = F.coalesce(KNOWN, F.lit(False)).alias(KNOWN)
-    way = F.when(known_to_model, MODEL)
+    way = F.when(F.col(TRAINED), MODEL)
     if fold_in == "all":
-        way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(known_to_model, MODEL)
+        way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(F.col(TRAINED), MODEL)
     elif fold_in == "new":
         way = way.when(F.col(LIKED).isNotNull(), FOLD_IN)
+    way = way.when(known_to_model, FEATURES)
     routed = users.join(known, on=USER, how="left").join(done, on=USER, how="left")
     if candidates is None:
         routed = routed.withColumn(CANDIDATES, F.lit(None).cast("array<int>"))
@@ -204,7 +214,7 @@ def route(
 def _history(
     valid: DataFrame,
     users: DataFrame,
-    known: DataFrame,
+    trained: DataFrame,
     pairs: DataFrame,
     item_index: DataFrame,
     everyone: bool,
@@ -212,14 +222,15 @@ def _history(
 ) -> DataFrame:
     """Return what users have seen and liked: `user_id`, `also_seen`, `liked`, `weights`.
 
-    Of the interactions only those of unknown users, or everyone's; of the cohort's list always.
+    Of the interactions only those of users whom the model has not learned from, or everyone's; of
+    the cohort's list always.
     """
     kind = item_index.schema[ITEM].dataType.simpleString()
     like = F.explode(LIKED).alias("like")
     given = valid.select(USER, like).select(
         USER, F.col(f"like.{ITEM}").try_cast(kind).alias(ITEM), F.col(f"like.{WEIGHT}")
     )
-    wanted = users if everyone else users.join(known, on=USER, how="left_anti")
+    wanted = users if everyone else users.join(trained, on=USER, how="left_anti")
     found = pairs.join(wanted, on=USER, how="left_semi").select(
         USER, ITEM, F.when(positive, 1.0).alias(WEIGHT)
     )

@@ -56,7 +56,8 @@ class LocalModel:
             embeddings=items.embeddings,
             biases=items.biases,
             positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
-            allowed=None,
+            # Items that have nothing but features are in no list here.
+            allowed=None if items.trained.all() else items.trained,
             fold_in=fold_in,
         )
         return cls(Lists(model), items, titles)

@@ -27,8 +27,8 @@ from recsys.columns import (
     USER,
     WEIGHTS,
 )
-from recsys.config.configuration import digest
-from recsys.config.sections import ItemList, Items
+from recsys.config.configuration import Config, digest
+from recsys.config.sections import ItemList
 from recsys.errors import InputError
 from recsys.ingest.failures import reading
 from recsys.ingest.ids import IdColumn, read_ids
@@ -40,15 +40,22 @@ from recsys.model.tables import Model
 _FEWEST_USERS = 1000  # in a part: starting a worker costs as much as scoring so many
 
 
-def allowed_items(spark: SparkSession, model: Model, items: Items) -> NDArray[np.bool_] | None:
+def allowed_items(spark: SparkSession, model: Model, config: Config) -> NDArray[np.bool_] | None:
     """Return which of a model's items may be recommended: `(n_items,)`, or None for all.
+
+    Args:
+        spark: the session.
+        model: whose items they are.
+        config: what is allowed and denied, and what becomes of items that have nothing but
+            features.
 
     Raises:
         InputError: a list cannot be read or lacks a column, or nothing may be recommended.
     """
+    items, cold = config.items, config.features.cold_items == "include"
+    allowed = np.ones(len(model.items.ids), np.bool_) if cold else model.items.trained.copy()
     if items.allow is None and items.deny is None:
-        return None
-    allowed = np.ones(len(model.items.ids), np.bool_)
+        return None if allowed.all() else allowed
     if items.allow is not None:
         allowed &= _listed(spark, model, items.allow, "items.allow")
     if items.deny is not None:
@@ -170,7 +177,9 @@ def probability(training: TrainingReport) -> Column:
         return F.lit(None).cast("float")
     score, source = F.col(SCORE).cast("double"), F.col(SOURCE)
     typical = score + F.lit(training.mean_user_bias)
-    logit = F.when(source == worker.MODEL, score).when(source == worker.FOLD_IN, typical)
+    logit = F.when(source.isin(worker.MODEL, worker.FEATURES), score).when(
+        source == worker.FOLD_IN, typical
+    )
     return (1 / (1 + F.exp(-logit))).cast("float")
 
 
@@ -206,7 +215,7 @@ def with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
         BIAS: F.lit(None).cast("float"),
         SEEN: F.array().cast("array<int>"),
     }
-    served = users.where(F.col(SOURCE).isin(worker.MODEL, worker.FOLD_IN, worker.POPULAR))
+    served = users.where(F.col(SOURCE).isin(*worker.WAYS))
     vectors = model_users.select(USER, *nothing)
     known = vectors.join(served.where(KNOWN), on=USER, how="inner")
     unknown = served.where(~F.col(KNOWN)).withColumns(nothing)

@@ -13,7 +13,6 @@ from recsys.config.sections.types import (
     PositiveInt,
     QueriedSource,
     Section,
-    Share,
 )
 
 FeatureName = Annotated[str, StringConstraints(pattern=FEATURE_NAME_PATTERN)]
@@ -84,20 +83,15 @@ class Features(Section):
     users: dict[FeatureName, FeatureSource] = Field(default={})
     """Tables about users, by names of your choice."""
     item_identity: bool = True
-    """Whether each item also has an embedding of its own."""
+    """Whether each item also has an embedding of its own, beside those of its features. Without it
+    only items that have no feature do."""
     user_identity: bool = True
-    """Whether each user also has an embedding of their own."""
+    """Whether each user also has an embedding of their own, likewise."""
     normalise: bool = True
     """Whether the weights of each item and user are scaled to a sum of 1."""
-    keep: Literal["measured", "all"] = "measured"
-    """`measured`: training also measures, on pairs and on items that it holds out, whether features
-    make the model better, and leaves out groups that make it worse. `all`: they are all used."""
-    margin: Share = 0.005
-    """With `measured`: the share of nDCG that may be lost for users with interactions."""
-    cold_items: Literal["exclude", "include"] | PositiveInt = "exclude"
-    """What becomes of items without interactions. `exclude`: they are in no list. `include`: they
-    are ranked by their scores like all others. A number: so many places of each list, at most, are
-    for the best of them."""
+    cold_items: Literal["exclude", "include"] = "exclude"
+    """What becomes of items that have features and that nobody has interacted with. `exclude`: they
+    are in no list. `include`: they are ranked by their scores, like all others."""
 
     @property
     def configured(self) -> bool:

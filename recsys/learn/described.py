@@ -1,0 +1,118 @@
+"""Prepared features, brought to the driver."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recsys.columns import FOUND, GROUP, ID, N_IDS, VALUE, WEIGHT
+from recsys.config.configuration import Config
+from recsys.config.sections import FeatureSource
+from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, sources_of
+from recsys.ingest.ids import id_bytes
+from recsys.learn.features import IDENTITIES, Described, Feature, Side, Sides, side
+from recsys.learn.matrices import NO_FEATURES, FeatureSizes, Interactions
+from recsys.runtime.memory import check_result
+from recsys.store.manifest import WrittenTable
+
+# What Spark counts against spark.driver.maxResultSize beside the id: an int and a double.
+_RESULT_BYTES = 12
+
+
+def sides(
+    spark: SparkSession,
+    prepared: PreparedFeatures | None,
+    interactions: Interactions,
+    config: Config,
+) -> Sides:
+    """Return the features that a training learns with.
+
+    Args:
+        spark: the session.
+        prepared: the features; None where there are none.
+        interactions: what is trained on.
+        config: which of them have embeddings of their own, and how much groups count.
+
+    Raises:
+        MemoryLimitError: they are more than Spark may collect.
+    """
+    if prepared is None:
+        return IDENTITIES
+
+    def found(kind: str, ids: pa.Array, identity: bool) -> Side | None:
+        if kind not in prepared.rows:
+            return None
+        described = collect_described(spark, prepared.rows[kind], prepared.values[kind], kind)
+        weights = group_weights(sources_of(config, kind))
+        normalise = config.features.normalise
+        return side(described, ids, weights, identity=identity, normalise=normalise)
+
+    settings = config.features
+    return Sides(
+        users=found(USERS, interactions.user_ids, settings.user_identity),
+        items=found(ITEMS, interactions.item_ids, settings.item_identity),
+    )
+
+
+def group_weights(sources: dict[str, FeatureSource]) -> dict[str, float]:
+    """Return how much each group of some tables counts."""
+    return {name: group.weight for one in sources.values() for name, group in one.groups.items()}
+
+
+def collect_described(
+    spark: SparkSession, rows: DataFrame, values: DataFrame, what: str
+) -> Described:
+    """Collect what describes users or items.
+
+    Args:
+        spark: the session.
+        rows: FEATURE_ROWS_SCHEMA.
+        values: FEATURE_VALUES_SCHEMA.
+        what: `users` or `items`, for the message.
+
+    Raises:
+        MemoryLimitError: it is more than Spark may collect.
+    """
+    id_type = rows.schema[ID].dataType.simpleString()
+    size = rows.agg(F.count(F.lit(1)), F.sum(id_bytes(ID, id_type))).collect()[0]
+    check_result(
+        spark,
+        f"{size[0]:,} features of {what}",
+        size[0] * _RESULT_BYTES + (size[1] or 0),
+        "raise it, or raise min_count of the groups in features",
+    )
+    # Sorted here: the order of Spark's rows is nobody's promise.
+    table = values.toArrow().sort_by([(GROUP, "ascending"), (VALUE, "ascending")])
+    features = [
+        Feature(row[GROUP], row[VALUE], row[FOUND], row[N_IDS]) for row in table.to_pylist()
+    ]
+    position = {(feature.group, feature.value): n for n, feature in enumerate(features)}
+    found = rows.toArrow()
+    ids = pc.unique(found.column(ID).combine_chunks())
+    ids = ids.take(pc.sort_indices(ids))
+    at = pc.index_in(found.column(ID).combine_chunks(), value_set=ids).to_numpy()
+    names = zip(found.column(GROUP).to_pylist(), found.column(VALUE).to_pylist(), strict=True)
+    columns = np.fromiter((position[name] for name in names), np.int32, len(found))
+    weights = found.column(WEIGHT).to_numpy().astype(np.float32)
+    made = sp.csr_matrix((weights, (at, columns)), shape=(len(ids), len(features)))
+    made.sort_indices()
+    return Described(ids, features, made)
+
+
+def sizes(prepared: PreparedFeatures | None) -> FeatureSizes:
+    """Return how many features were prepared."""
+    if prepared is None:
+        return NO_FEATURES
+    tables = prepared.manifest.tables
+    about = [one for one in (prepared.manifest.items, prepared.manifest.users) if one is not None]
+
+    def rows(*written: WrittenTable | None) -> int:
+        return sum(table.rows for table in written if table is not None)
+
+    return FeatureSizes(
+        rows=rows(tables.items, tables.users),
+        columns=rows(tables.item_values, tables.user_values),
+        ids=sum(one.ids for one in about),
+    )

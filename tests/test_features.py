@@ -1,0 +1,295 @@
+"""Users and items as sums of the embeddings of their features, from training to lists."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+from pyspark.sql import SparkSession
+
+from recsys.config.sections import EarlyStopping, Training
+from recsys.learn import training
+from recsys.learn.features import Described, Feature, Side, Sides, side
+from recsys.model.arrays import load_items, load_users
+from tests.conftest import csv_input, small_ratings, table
+
+Run = Callable[..., dict[str, Any]]
+GROUPS = {"parity": {"min_count": 1}, "tags": {"kind": "categories", "separator": "|"}}
+
+
+def described(n: int, seed: int, *, extra: int = 0) -> Described:
+    """Describe n + extra ids, 0 upwards, by two groups of three features each."""
+    chance = np.random.default_rng(seed)
+    features = [Feature(group, f"{k}", f"{k}", 1) for group in ("g", "h") for k in range(3)]
+    made = sp.random(n + extra, 6, density=0.5, format="csr", dtype=np.float32, random_state=chance)
+    return Described(pa.array(np.arange(n + extra, dtype=np.int32)), features, made)
+
+
+def ids(n: int) -> pa.Array:
+    return pa.array(np.arange(n, dtype=np.int32))
+
+
+def both(n_users: int, n_items: int, **settings: Any) -> Sides:
+    given = {"identity": True, "normalise": True, **settings}
+    weights = {"g": 1.0, "h": 0.5}
+    users, items = described(n_users, 1), described(n_items, 2, extra=4)
+    return Sides(
+        side(users, ids(n_users), weights, **given), side(items, ids(n_items), weights, **given)
+    )
+
+
+def some_labels(n_users: int = 40, n_items: int = 30, *, negative: bool = False) -> sp.coo_matrix:
+    chance = np.random.default_rng(3)
+    dense = (chance.random((n_users, n_items)) < 0.3).astype(np.float32)
+    if negative:
+        dense *= np.where(chance.random(dense.shape) < 0.4, -1, 1)
+    return sp.coo_matrix(dense)
+
+
+@pytest.mark.parametrize("loss", ["warp", "logistic"])
+def test_scores_are_those_of_lightfm_with_the_same_features(loss: str) -> None:
+    from lightfm import LightFM
+
+    labels = some_labels(negative=loss == "logistic")
+    features = both(*labels.shape)
+    settings = Training.model_validate(
+        {
+            "loss": loss,
+            "no_components": 8,
+            "epochs": 3,
+            "ema_decay": 0.0,
+            "learning_rate": 0.05,
+            "early_stopping": None,
+            "sample_weights": {"rating": "none", "user_exponent": 0.0},
+        }
+    )
+    fitted = training.fit(labels, settings, threads=1, features=features)
+    assert features.users is not None
+    assert features.items is not None
+    model = LightFM(no_components=8, loss=loss)
+    sizes = fitted.learned.item_embeddings.shape[0], fitted.learned.user_embeddings.shape[0]
+    model._initialize(8, *sizes)
+    for name in ("user_embeddings", "user_biases", "item_embeddings", "item_biases"):
+        setattr(model, name, getattr(fitted.learned, name))
+    users, items = (grid.ravel() for grid in np.indices(labels.shape, dtype=np.int32))
+    expected = model.predict(
+        users, items, user_features=features.users.weights, item_features=features.items.weights
+    )
+    made = fitted.embeddings
+    found = made.user_embeddings @ made.item_embeddings.T
+    found += made.user_biases[:, None] + made.item_biases
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5, atol=1e-5)
+    assert np.ptp(expected) > 0.1
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_early_stopping_judges_users_and_items_by_their_features(refit: bool) -> None:
+    labels = some_labels(120, 60)
+    stopping = EarlyStopping(refit=refit, patience=3)
+    settings = Training(no_components=8, epochs=6, early_stopping=stopping).model_copy(
+        update={"sample_weights": Training().sample_weights.model_copy(update={"rating": "none"})}
+    )
+    features = both(*labels.shape)
+    fitted = training.fit(labels, settings, threads=1, features=features)
+    assert fitted.report["ndcg"] > 0
+    again = features.represent(fitted.learned)
+    assert np.array_equal(again.item_embeddings, fitted.embeddings.item_embeddings)
+    assert fitted.learned.item_embeddings.shape[0] == 60 + 6
+
+
+def test_a_side_has_identities_features_and_those_who_have_nothing_else() -> None:
+    features = [Feature("g", "a", "A", 2), Feature("g", "b", "B", 1), Feature("h", "c", "C", 2)]
+    weights = sp.csr_matrix(
+        np.array([[1, 0, 2], [0, 0, 0], [3, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32)
+    )
+    known = Described(pa.array(["a", "b", "c", "d", "e"]), features, weights)
+    found = side(
+        known, pa.array(["a", "b", "x"]), {"g": 1.0, "h": 0.5}, identity=True, normalise=False
+    )
+    # Nobody in the training has g=b; c and d have something else, e has not.
+    assert [feature.name for feature in found.features] == ["g=a", "h=c"]
+    assert found.weights.toarray().tolist() == [
+        [1, 0, 0, 1, 1],
+        [0, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+    ]
+    assert found.cold_ids.to_pylist() == ["c", "d"]
+    assert found.cold.toarray().tolist() == [[0, 0, 0, 3, 0], [0, 0, 0, 1, 0]]
+    assert (found.n_identities, found.untrained_features, found.undescribed) == (3, 1, 1)
+    scaled = side(
+        known, pa.array(["a", "b", "x"]), {"g": 1.0, "h": 0.5}, identity=True, normalise=True
+    )
+    assert np.asarray(scaled.weights.sum(axis=1)).ravel() == pytest.approx([1, 1, 1])
+    assert scaled.cold.toarray().tolist() == [[0, 0, 0, 1, 0], [0, 0, 0, 1, 0]]
+
+
+def test_without_identities_only_those_without_features_have_one() -> None:
+    weights = sp.csr_matrix(np.array([[1, 0], [0, 0], [0, 2]], np.float32))
+    features = [Feature("g", "a", "A", 1), Feature("g", "b", "B", 1)]
+    known = Described(pa.array([1, 2, 3]), features, weights)
+    found: Side = side(known, pa.array([1, 2, 3]), {"g": 1.0}, identity=False, normalise=True)
+    assert found.n_identities == 1
+    assert found.weights.toarray().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+# The job
+
+
+@pytest.fixture
+def source(ratings_csv: Any) -> dict[str, Any]:
+    return csv_input(ratings_csv(small_ratings()))
+
+
+def item_rows(n: int = 44) -> list[str]:
+    """Describe items by the number's parity; those from 40 on have no ratings."""
+    return [f"i{k:03},{'even' if k % 2 == 0 else 'odd'},t{k % 5}|t{k % 3}" for k in range(n)]
+
+
+def tables(tmp_path: Path, items: list[str] | None = None) -> dict[str, Any]:
+    """Describe items and users as a configuration does."""
+    lines = item_rows() if items is None else items
+    (tmp_path / "items.csv").write_text("\n".join(["id,parity,tags", *lines]) + "\n")
+    users = [f"u{k:03},{'even' if k % 2 == 0 else 'odd'}" for k in range(34)]
+    (tmp_path / "users.csv").write_text("\n".join(["id,parity", *users]) + "\n")
+    read = {"options": {"header": True}}
+    return {
+        "items": {"shop": {**read, "path": str(tmp_path / "items.csv"), "groups": GROUPS}},
+        "users": {
+            "crm": {**read, "path": str(tmp_path / "users.csv"), "groups": {"parity": {}}},
+        },
+    }
+
+
+TRAINING = {"no_components": 8, "epochs": 15}
+# Users rate items of their own parity with 4 or 5.
+LIKED = {"filters": {"rating_threshold": 4}}
+
+
+def model_folder(manifest: dict[str, Any]) -> Path:
+    return Path(manifest["outputs"]["model"]["uri"].removeprefix("file:"))
+
+
+def test_what_has_nothing_but_features_is_in_the_model_and_in_lists_where_it_is_wanted(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    features = tables(tmp_path)
+    users = tmp_path / "who.csv"
+    users.write_text("user_id\nu001\nu030\nu031\nstranger\n")
+    cohort = {"users": {"path": str(users), "options": {"header": True}}}
+    given = {"input": source, "training": TRAINING, "cohort": cohort, **LIKED}
+    first = run(features=features, **given)
+    items = load_items(model_folder(first))
+    assert len(items.ids) == 44
+    assert items.ids.filter(pa.array(~items.trained)).to_pylist() == [
+        f"i{k:03}" for k in range(40, 44)
+    ]
+    assert items.positives is not None
+    assert (items.positives[~items.trained] == 0).all()
+    known = load_users(model_folder(first))
+    assert known.ids.filter(pa.array(~known.trained)).to_pylist() == [
+        "u030",
+        "u031",
+        "u032",
+        "u033",
+    ]
+
+    status = table(first, "status").set_index("requested")["status"].to_dict()
+    assert status == {
+        "u001": "scored",
+        "u030": "described",
+        "u031": "described",
+        "stranger": "fell_back",
+    }
+    lists = table(first, "recommendations")
+    assert set(lists.loc[lists["user_id"] == "u030", "source"]) == {"features"}
+    assert not set(lists["item_id"]) & {f"i{k:03}" for k in range(40, 44)}
+
+    wanted = run(run_id="r2", features={**features, "cold_items": "include"}, **given)
+    assert set(table(wanted, "recommendations")["item_id"]) & {f"i{k:03}" for k in range(40, 44)}
+    # Users like items of their own parity.
+    lists = table(wanted, "recommendations")
+    own = lists[lists["user_id"].isin(["u030", "u031"]) & (lists["rank"] <= 5)]
+    parity = own["item_id"].str[1:].astype(int) % 2 == own["user_id"].str[1:].astype(int) % 2
+    assert parity.mean() > 0.7
+
+
+def test_published_embeddings_are_the_sums_of_published_features(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    manifest = run("train", input=source, training=TRAINING, features=tables(tmp_path))
+    folder = model_folder(manifest)
+    record = json.loads((folder / "manifest.json").read_text())
+    prepared = tmp_path / "out/features" / record["features"]["features_id"]
+    for kind, vectors in (("items", load_items(folder)), ("users", load_users(folder))):
+        learned = pd.read_parquet(folder / f"{kind[:-1]}_features").set_index("name")
+        rows = pd.read_parquet(prepared / kind)
+        rows["name"] = rows["group"] + "=" + rows["value"]
+        cold = vectors.ids.filter(pa.array(~vectors.trained)).to_pylist()
+        assert len(cold) == 4
+        for one in cold:
+            own = rows[rows["id"] == one]
+            shares = own["weight"].to_numpy() / own["weight"].sum()
+            sums = shares @ np.stack(learned.loc[own["name"], "embedding"].to_list())
+            at = vectors.ids.to_pylist().index(one)
+            np.testing.assert_allclose(vectors.embeddings[at], sums, atol=1e-6)
+            bias = shares @ learned.loc[own["name"], "bias"].to_numpy()
+            assert vectors.biases[at] == pytest.approx(bias, abs=1e-6)
+    counts = record["features"]["items"]
+    assert counts == {
+        "features": 7,
+        "untrained_features": 0,
+        "identities": 40,
+        "cold": 4,
+        "undescribed": 0,
+    }
+
+
+def test_any_order_and_partitions_of_features_give_the_same_model(
+    spark: SparkSession, run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    found = []
+    rows = [line.split(",") for line in item_rows()]
+    for n in (1, 2, 7):
+        random.Random(n).shuffle(rows)
+        path = str(tmp_path / f"items{n}")
+        spark.createDataFrame(rows, "id string, parity string, tags string").repartition(
+            n
+        ).write.parquet(path)
+        features = {"items": {"shop": {"format": "parquet", "path": path, "groups": GROUPS}}}
+        manifest = run("train", run_id=f"r{n}", input=source, training=TRAINING, features=features)
+        found.append(load_items(model_folder(manifest)))
+    for other in found[1:]:
+        assert np.array_equal(found[0].embeddings, other.embeddings)
+        assert np.array_equal(found[0].biases, other.biases)
+
+
+def test_a_retry_with_other_features_makes_another_model_and_with_the_same_the_same(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    features = tables(tmp_path)
+    root = str(tmp_path / "out")
+    first = run("train", input=source, training=TRAINING, features=features)
+    for record in (tmp_path / "out/runs").glob("*/manifest.json"):
+        record.unlink()  # as if it had been stopped before it could say that it was complete
+    same = run("train", root=root, input=source, training=TRAINING, features=features)
+    assert same["model_id"] == first["model_id"]
+    for record in (tmp_path / "out/runs").glob("*/manifest.json"):
+        record.unlink()
+    changed = tables(tmp_path, item_rows(43))
+    other = run("train", root=root, input=source, training=TRAINING, features=changed)
+    assert other["model_id"] != first["model_id"]
+    assert len(load_items(model_folder(other)).ids) == 43
+
+
+def test_a_model_with_features_is_evaluated(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    manifest = run("evaluate", input=source, training=TRAINING, features=tables(tmp_path))
+    ndcg = [m for m in manifest["metrics"] if m["metric"] == "ndcg" and m["model"] == "model"]
+    assert ndcg[0]["value"] > 0
