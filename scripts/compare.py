@@ -39,8 +39,10 @@ from recsys.config.reading import load_config
 from recsys.config.sections import Training
 from recsys.errors import RecsysError
 from recsys.evaluate.bootstrap import difference
+from recsys.learn.features import IDENTITIES, Sides
 from recsys.runtime import memory
 
+WITHOUT_FEATURES, WITH_FEATURES = "recsys, as configured", "recsys, with features"
 NOTEBOOK = Path(__file__).parents[1] / "conf" / "notebook.yaml"
 
 
@@ -50,9 +52,10 @@ def contenders(
     """Yield each model's name, how it is made for a seed, and the seconds that its choice took."""
     counts = np.asarray(data.labels.sum(axis=0), dtype=np.float32).ravel()
 
-    def lightfm(settings: Training) -> Callable[[int], Lists]:
+    def lightfm(settings: Training, features: Sides = IDENTITIES) -> Callable[[int], Lists]:
         def make(seed: int) -> Lists:
-            fitted = fit(data, settings.model_copy(update={"seed": seed}), threads)
+            seeded = settings.model_copy(update={"seed": seed})
+            fitted = fit(data, seeded, threads, features)
             if settings.early_stopping is not None:
                 click.echo(f"  seed {seed}: epoch {fitted.epochs}", err=True)
             return of_model(fitted.embeddings)
@@ -61,7 +64,9 @@ def contenders(
 
     yield "popularity", lambda seed: popular(counts, data.seen.shape[0]), 0.0
     yield "notebook's settings", lightfm(load_config(str(NOTEBOOK)).training), 0.0
-    yield "recsys, as configured", lightfm(base), 0.0
+    yield WITHOUT_FEATURES, lightfm(base), 0.0
+    if data.features.users is not None or data.features.items is not None:
+        yield WITH_FEATURES, lightfm(base, data.features), 0.0
     if choosing:
         start = time.perf_counter()
         chosen = choose(data, base.model_copy(update={"seed": seeds[0]}), threads)
@@ -155,6 +160,9 @@ def compare(
         )
         if name.startswith("recsys"):
             click.echo(f"  its nDCG minus popularity's: {_ahead(ndcg[name], ndcg['popularity'])}")
+        if name == WITH_FEATURES:
+            ahead = _ahead(ndcg[name], ndcg[WITHOUT_FEATURES])
+            click.echo(f"  its nDCG minus that without features: {ahead}")
     return records
 
 

@@ -10,6 +10,7 @@ from compare_split import Data
 from recsys.config.sections import EarlyStopping, SampleWeights, Training
 from recsys.learn import training
 from recsys.learn.embeddings import Embeddings
+from recsys.learn.features import IDENTITIES, Sides
 
 
 def weighing(data: Data, settings: Training) -> dict[str, Any]:
@@ -21,9 +22,13 @@ def weighing(data: Data, settings: Training) -> dict[str, Any]:
     }
 
 
-def fit(data: Data, settings: Training, threads: int) -> training.Fitted:
+def fit(
+    data: Data, settings: Training, threads: int, features: Sides = IDENTITIES
+) -> training.Fitted:
     """Train as the job does."""
-    return training.fit(data.labels, settings, threads=threads, **weighing(data, settings))
+    return training.fit(
+        data.labels, settings, threads=threads, features=features, **weighing(data, settings)
+    )
 
 
 def of_model(model: Embeddings) -> Lists:

@@ -1,18 +1,23 @@
 """Any configuration's pairs, and how the comparison splits them into training and test."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from pyspark.sql import SparkSession
 
 from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.config.configuration import Config
 from recsys.config.requirements import for_training
 from recsys.errors import ConfigError
+from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, prepare_features, sources_of
 from recsys.ingest.preparation import prepare
+from recsys.learn.described import collect_described, group_weights
+from recsys.learn.features import IDENTITIES, Described, Side, Sides, side
 from recsys.runtime import session
 from recsys.runtime.run import new_run
 from recsys.store.tables import Store
@@ -29,6 +34,7 @@ class Data:
         ratings, ages: of the same pairs, for sample weights; ages in days, or None.
         seen, wanted: CSR of what is trained on, and of what is held out.
         warm, cold: users with something held out, with and without anything to train on.
+        features: of the users and items, where the configuration has some.
     """
 
     labels: sp.coo_matrix
@@ -38,10 +44,11 @@ class Data:
     wanted: sp.csr_matrix
     warm: NDArray[np.int64]
     cold: NDArray[np.int64]
+    features: Sides = IDENTITIES
 
 
-def read_pairs(config: Config) -> pd.DataFrame:
-    """Read, validate and deduplicate any configuration's input, as the job does."""
+def read_pairs(config: Config) -> tuple[pd.DataFrame, dict[str, Described]]:
+    """Read, validate and deduplicate any configuration's input and features, as the job does."""
     # Every rating is a pair to be learned from or found; the minimum numbers still hold.
     filters = config.filters.model_copy(update={"rating_threshold": None})
     plain = config.training.model_copy(update={"loss": "warp"})
@@ -53,20 +60,48 @@ def read_pairs(config: Config) -> pd.DataFrame:
         try:
             store = Store(spark, folder)
             with store.staging("compare") as staging:
-                found = prepare(spark, store, config, new_run("compare", None), staging)
+                run = new_run("compare", None)
+                found = prepare(spark, store, config, run, staging)
+                types = found.manifest.id_types
+                about = prepare_features(spark, store, config, run, types, staging)
+                described = {} if about is None else _described(spark, about)
                 used = found.pairs.where("label != 0")
                 pairs = used.select(USER, ITEM, RATING, TIMESTAMP).toArrow().to_pandas()
         finally:
             spark.stop()
     # In an order of its own: the split below depends on it, and Spark promises none.
     ordered: pd.DataFrame = pairs.sort_values([USER, ITEM], ignore_index=True)
-    return ordered
+    return ordered, described
+
+
+def _described(spark: SparkSession, about: PreparedFeatures) -> dict[str, Described]:
+    return {
+        kind: collect_described(spark, rows, about.values[kind], kind)
+        for kind, rows in about.rows.items()
+    }
 
 
 def read_split(config: Config, last: int | None) -> Data:
     """Read a configuration's pairs and split them: 75 % by item, or all but each user's last."""
-    pairs = read_pairs(config)
-    return split(pairs, stratified(pairs, 0.75, 42) if last is None else all_but_last(pairs, last))
+    pairs, described = read_pairs(config)
+    trained = stratified(pairs, 0.75, 42) if last is None else all_but_last(pairs, last)
+    data = split(pairs, trained)
+    found = {
+        USERS: _side(config, described, USERS, pairs[USER], config.features.user_identity),
+        ITEMS: _side(config, described, ITEMS, pairs[ITEM], config.features.item_identity),
+    }
+    return replace(data, features=Sides(**found))
+
+
+def _side(
+    config: Config, described: dict[str, Described], kind: str, ids: pd.Series, identity: bool
+) -> Side | None:
+    if kind not in described:
+        return None
+    weights = group_weights(sources_of(config, kind))
+    about = described[kind]
+    known = pa.array(sorted(ids.unique()), about.ids.type)
+    return side(about, known, weights, identity=identity, normalise=config.features.normalise)
 
 
 def stratified(pairs: pd.DataFrame, ratio: float, seed: int) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from recsys.ingest.listing import literal_paths
 _NO_QUOTE = "\x00"  # what Spark takes for "there are no quotes"
 _BYTE_ORDER_MARK = "\ufeff"
 _MOST_SHOWN = 80  # characters of a line
+_MOST_BESIDE_A_NAME = 16  # blanks, quotes and the byte order mark
 
 
 def options(source: Source) -> Mapping[str, Any]:
@@ -121,7 +122,10 @@ def wrong_with(source: Source, own: list[str]) -> Column:
     if len(own) > 1 and "" not in names:
         others = F.sort_array(F.array(*values)) == F.array(*map(F.lit, sorted(names)))
         found = found.when(values[0].isin(names[1:]) & others, HEADER_REORDERED)
-    return found
+    # All of this for every row would make reading a tenth slower. Few values are as long as names.
+    length = F.coalesce(F.length(column(own[0])), F.lit(0))
+    as_long = length.between(min(map(len, names)), max(map(len, own)) + _MOST_BESIDE_A_NAME)
+    return F.when(as_long, found)
 
 
 def column(name: str) -> Column:
