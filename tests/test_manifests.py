@@ -23,7 +23,18 @@ def root(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = csv_input(write_csv(folder / "ratings.csv", small_ratings()))
     early = {"epochs": 2, "early_stopping": {"patience": 1}}
     gates = {"min_to_popularity": None, "min_full_lists": None}
-    run_in(spark, folder / "out", "run", input=source, training=early, gates=gates)
+    (folder / "items.csv").write_text("id,kind\ni001,a\ni002,a\n")
+    table = {"path": str(folder / "items.csv"), "options": {"header": True}}
+    features = {"items": {"shop": {**table, "groups": {"kind": {}}}}}
+    run_in(
+        spark,
+        folder / "out",
+        "run",
+        input=source,
+        training=early,
+        gates=gates,
+        features=features,
+    )
     return folder / "out"
 
 
@@ -55,7 +66,8 @@ def test_a_manifest_with_a_key_too_many_or_too_few_is_refused_by_the_key(
     values.pop("sha256", None)
     with pytest.raises(ManifestError, match="surprise: Extra inputs"):
         MANIFESTS[kind].from_plain({**values, "surprise": 1})
-    key = "configuration_hash" if "configuration_hash" in values else "interactions_id"
+    keys = ("configuration_hash", "features_id", "interactions_id")
+    key = next(key for key in keys if key in values)
     without = {name: value for name, value in values.items() if name != key}
     with pytest.raises(ManifestError, match=f"{key}: Field required"):
         MANIFESTS[kind].from_plain(without)

@@ -43,7 +43,8 @@ def list_files(spark: SparkSession, source: Source, key: str) -> list[InputFile]
         )
     if source.option("multiLine") == "true":
         _refuse_patterns(there, key)
-    if recursive:
+    one_file = len(there) == len(source.paths) == 1 and there[0].path.endswith(source.paths[0])
+    if recursive or one_file:
         return there
     found = _listed(spark, source, source.paths)
     read = Counter(file.path for file in found)
