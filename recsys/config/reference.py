@@ -48,6 +48,9 @@ def _keys_of(key: Key, indent: str) -> list[str]:
     """Return comments about the keys of a section that is not set by default."""
     if key.section is None:
         return []
+    first = next(other for other in walk() if other.section is key.section)
+    if key.is_named and key.path[:-1] == first.path[:-1] and key.name != first.name:
+        return [f"{indent}# The keys below each name: as in `{first.path[-1]}`."]
     own = [below for below in walk(key.section) if len(below.path) == 1]
     whose = "The keys below each name" if key.is_named else "Its keys"
     lines = [f"{indent}# {whose}, with their defaults:"]
@@ -58,7 +61,8 @@ def _keys_of(key: Key, indent: str) -> list[str]:
     for below in own:
         text = f"{below.name} ({_plain(_default(below))}): {' '.join(_described(below))}"
         lines += _comment([text], indent, hanging=True)
-        lines += _keys_of(below, f"{indent}#  ") if below.section is not None else []
+        inner = _keys_of(below, f"{indent}#  ") if below.section is not None else []
+        lines += [line.replace("#  #", "#   ", 1) for line in inner]
     return lines
 
 
