@@ -135,11 +135,14 @@ def similar(kind: str, model_id: str, **given: Any) -> None:
 @click.option(
     "--model", required=True, help="Id of a model under a local root, latest, or a path to one."
 )
-@click.option("--liked", required=True, metavar="ID,ID,...", help="Items that someone likes.")
+@click.option("--liked", metavar="ID,ID,...", help="Items that someone likes.")
+@click.option(
+    "--features", metavar="GROUP=VALUE,...", help="What describes someone, instead of --liked."
+)
 @click.option("--k", type=click.IntRange(min=1), help="Length of the list; default: scoring.k.")
 @_with(_CONFIG_OPTIONS)
 def recommend(**given: Any) -> None:
-    """Recommend to someone new by what they like, at once and without Spark."""
+    """Recommend to someone new by what they like or what describes them, without Spark."""
     from recsys.flows import recommend as recommend_job
 
     sys.exit(recommend_job.main(**given))

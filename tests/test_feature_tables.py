@@ -9,9 +9,9 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from recsys.columns import IdTypes
+from recsys.config.feature_names import feature_name, range_names
 from recsys.config.sections import FeatureGroup
 from recsys.errors import ConfigError, InputError, TooManyRejectsError
-from recsys.ingest.feature_vocabulary import range_names
 from recsys.ingest.features import PreparedFeatures, look, prepare_features
 from recsys.runtime.run import new_run
 from recsys.store.tables import Store
@@ -191,6 +191,23 @@ def test_names_of_ranges_tell_all_numbers_apart() -> None:
         "1234567 to 1e+20",
         "1e+20 and above",
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "value", "name"),
+    [
+        ("genre", " Film  Noir ", "genre=film noir"),
+        ("genre", "1990.0", "genre=1990"),
+        ("age", "30", "age=30 to 45.5"),
+        ("age", "45.4", "age=30 to 45.5"),
+        ("age", "-1e3", "age=below 30"),
+        ("age", "1e9", "age=45.5 and above"),
+        ("age", "Below 30", "age=below 30"),
+        ("age", "nan", "age=nan"),
+    ],
+)
+def test_what_a_person_types_is_called_as_in_the_tables(group: str, value: str, name: str) -> None:
+    assert feature_name(group, value, {"age": [30.0, 45.5]}) == name
 
 
 def test_rows_that_cannot_be_used_are_rejects_with_a_reason(prepare: Prepare) -> None:

@@ -11,12 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import scipy.sparse as sp
+from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
+from recsys.cli import main
 from recsys.config.sections import EarlyStopping, Training
+from recsys.errors import ConfigError
 from recsys.learn import training
 from recsys.learn.features import Described, Feature, Side, Sides, side
 from recsys.model.arrays import load_items, load_users
+from recsys.score.local import LocalModel
 from tests.conftest import csv_input, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]
@@ -241,6 +245,8 @@ def test_published_embeddings_are_the_sums_of_published_features(
             bias = shares @ learned.loc[own["name"], "bias"].to_numpy()
             assert vectors.biases[at] == pytest.approx(bias, abs=1e-6)
     counts = record["features"]["items"]
+    weights = counts.pop("weights"), counts.pop("edges"), counts.pop("normalised")
+    assert weights == ({"parity": 1.0, "tags": 1.0}, {}, True)
     assert counts == {
         "features": 7,
         "untrained_features": 0,
@@ -293,3 +299,46 @@ def test_a_model_with_features_is_evaluated(
     manifest = run("evaluate", input=source, training=TRAINING, features=tables(tmp_path))
     ndcg = [m for m in manifest["metrics"] if m["metric"] == "ndcg" and m["model"] == "model"]
     assert ndcg[0]["value"] > 0
+
+
+def test_somebody_described_by_features_gets_the_list_of_a_cold_user(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    features = tables(tmp_path)
+    users = tmp_path / "who.csv"
+    users.write_text("user_id\nu030\n")
+    cohort = {"users": {"path": str(users), "options": {"header": True}}}
+    manifest = run(input=source, training=TRAINING, cohort=cohort, features=features, **LIKED)
+    batch = table(manifest, "recommendations").sort_values("rank")
+    model = LocalModel.load(model_folder(manifest))
+    found = model.recommend_described({"parity=even": 2.0})
+    assert list(found["item_id"]) == list(batch["item_id"])
+    assert np.array_equal(found["score"].to_numpy(), batch["score"].to_numpy(np.float32))
+    assert set(found["source"]) == {"features"}
+    assert model.feature_names({"parity": " EVEN "}) == ["parity=even"]
+    assert model.unknown_features(["parity=even", "parity=both"]) == ["parity=both"]
+    assert set(model.recommend_described({"parity=both": 1.0})["source"]) == {"popular"}
+    with pytest.raises(ConfigError, match="has the weight 0, expected above 0"):
+        model.recommend_described({"parity=even": 0})
+
+    config = ["--set", f"root={tmp_path / 'out'}", "--model", "latest"]
+    ran = CliRunner().invoke(main, ["recommend", *config, "--features", "parity=even"])
+    assert ran.exit_code == 0
+    assert f"   1  {batch['item_id'].iloc[0]}" in ran.output
+    for given, message in (
+        (["--features", "parity"], "expected group=value"),
+        (["--features", "parity=even,parity=odd"], "each group once"),
+        ([], "found neither, expected one of them"),
+        (["--features", "parity=even", "--liked", "i001"], "found both"),
+    ):
+        ran = CliRunner().invoke(main, ["recommend", *config, *given])
+        assert ran.exit_code == 2
+        assert message in ran.output
+
+
+def test_a_model_without_features_says_so(run: Run, source: dict[str, Any]) -> None:
+    model = LocalModel.load(model_folder(run("train", input=source)))
+    with pytest.raises(
+        ConfigError, match=r"has no features of users; train it with features\.users"
+    ):
+        model.recommend_described({"a=b": 1.0})

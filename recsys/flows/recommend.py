@@ -1,5 +1,6 @@
 """Recommend to someone new from the command line; no Spark, and nothing is written."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.config.stored_ids import check_stored_id
-from recsys.errors import RecsysError, one_line, unexpected
+from recsys.errors import ConfigError, RecsysError, one_line, unexpected
 from recsys.kernel.worker import POPULAR
 from recsys.model.listing import LATEST, MODELS, check_known, latest_model
 from recsys.score.local import LocalModel
@@ -41,23 +42,62 @@ def model_folder(model: str, root: str) -> Path:
 
 
 def recommend(
-    config: Config, model: str, liked: Sequence[str], k: int | None
+    config: Config, model: str, liked: str | None, features: str | None, k: int | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the list, as `LocalModel.recommend` does, and what is to be said about it."""
+    """Return the list, as `LocalModel` does, and what is to be said about it.
+
+    Args:
+        config: has the root, the titles and the length of a list.
+        model: as `model_folder` takes it.
+        liked: item ids, separated by commas; None where features are given.
+        features: `group=value`, separated by commas; None where liked items are given.
+        k: length of the list; None for the configuration's.
+
+    Raises:
+        ConfigError: both or neither are given, or one cannot be used.
+    """
+    if (liked is None) == (features is None):
+        found_ = "neither" if liked is None else "both"
+        raise ConfigError(f"--liked and --features: found {found_}, expected one of them")
+    given = {} if features is None else _split(features)
     folder = model_folder(model, config.root)
     local = LocalModel.load(folder, config.items.titles)
-    unknown = local.unknown(liked)
-    found = local.recommend(liked, k or config.scoring.k)
+    length = k or config.scoring.k
+    if liked is not None:
+        what, ids = "liked items", [item.strip() for item in liked.split(",")]
+        unknown, found = local.unknown(ids), local.recommend(ids, length)
+    else:
+        what, names = "features", local.feature_names(given)
+        unknown = local.unknown_features(names)
+        found = local.recommend_described(dict.fromkeys(names, 1.0), length)
     notes = [f"the latest model is {folder.name}"] if model == LATEST else []
     if unknown:
         notes.append(f"not in the model: {', '.join(map(str, unknown))}")
     if (found["source"] == POPULAR).any():
-        notes.append("none of the liked items is in the model: these are its popular items")
+        notes.append(f"none of the {what} is in the model: these are its popular items")
     if found.empty:
         notes.append("no item is left to recommend")
     if config.items.allow or config.items.deny:
         notes.append("items.allow and items.deny need Spark and do not count here")
     return found, notes
+
+
+def _split(features: str) -> dict[str, str]:
+    """Split `group=value,group=value`; a comma that no group follows is a part of a value.
+
+    Raises:
+        ConfigError: one has no group, or a group is there twice.
+    """
+    given: dict[str, str] = {}
+    for one in re.split(r",(?=\s*[A-Za-z_][A-Za-z0-9_-]*=)", features):
+        group, equals, value = one.partition("=")
+        if not equals or group.strip() in given:
+            raise ConfigError(
+                f"--features: found {features!r}, expected group=value, separated by commas, each "
+                "group once"
+            )
+        given[group.strip()] = value
+    return given
 
 
 def aligned(found: pd.DataFrame) -> list[str]:
@@ -78,12 +118,16 @@ def aligned(found: pd.DataFrame) -> list[str]:
 
 
 def main(
-    model: str, liked: str, k: int | None, config: str | None, overrides: Sequence[str]
+    model: str,
+    liked: str | None,
+    features: str | None,
+    k: int | None,
+    config: str | None,
+    overrides: Sequence[str],
 ) -> int:
     """Print a list and return the exit status."""
     try:
-        ids = [item.strip() for item in liked.split(",")]
-        found, notes = recommend(load_config(config, overrides), model, ids, k)
+        found, notes = recommend(load_config(config, overrides), model, liked, features, k)
     except RecsysError as error:
         print(f"recsys: error: {error}", file=sys.stderr)
         return error.exit_code

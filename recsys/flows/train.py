@@ -9,10 +9,19 @@ from pyspark.sql import DataFrame
 from recsys.config.configuration import Config, digest
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
-from recsys.ingest.features import PreparedFeatures, features_id, prepare_features, states
+from recsys.ingest.feature_manifest import DescribedReport
+from recsys.ingest.features import (
+    ITEMS,
+    USERS,
+    PreparedFeatures,
+    features_id,
+    prepare_features,
+    sources_of,
+    states,
+)
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
 from recsys.learn import fold_in_map, training
-from recsys.learn.described import sides, sizes
+from recsys.learn.described import group_weights, sides, sizes
 from recsys.learn.features import Side, Sides
 from recsys.learn.matrices import Interactions, collect
 from recsys.model.learned import Learned
@@ -79,7 +88,7 @@ def train(job: Job) -> Model:
             origin(job, model_id, prepared, interactions, fitted).model_copy(
                 update={
                     "fold_in": FoldInReport(**report),
-                    "features": features_report(described, features),
+                    "features": features_report(config, described, features),
                 }
             ),
             rows_per_file=config.scoring.users_per_file,
@@ -136,15 +145,23 @@ def model_id_of(job: Job) -> str:
     return f"{run.run_id}-{digest(made_of)[:8]}"
 
 
-def features_report(described: PreparedFeatures | None, features: Sides) -> FeaturesReport | None:
+def features_report(
+    config: Config, described: PreparedFeatures | None, features: Sides
+) -> FeaturesReport | None:
     """Say what features a model has; None for none."""
     if described is None:
         return None
 
-    def counts(one: Side | None) -> DescribedCounts | None:
-        if one is None:
+    def counts(
+        one: Side | None, about: DescribedReport | None, kind: str
+    ) -> DescribedCounts | None:
+        if one is None or about is None:
             return None
+        edges = {name: group.edges for name, group in about.groups.items() if group.edges}
         return DescribedCounts(
+            weights=group_weights(sources_of(config, kind)),
+            edges=edges,
+            normalised=config.features.normalise,
             features=len(one.features),
             untrained_features=one.untrained_features,
             identities=one.n_identities,
@@ -154,8 +171,8 @@ def features_report(described: PreparedFeatures | None, features: Sides) -> Feat
 
     return FeaturesReport(
         features_id=described.manifest.features_id,
-        items=counts(features.items),
-        users=counts(features.users),
+        items=counts(features.items, described.manifest.items, ITEMS),
+        users=counts(features.users, described.manifest.users, USERS),
     )
 
 

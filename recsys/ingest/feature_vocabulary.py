@@ -1,6 +1,5 @@
 """From what all rows say to features: ranges of numbers, values that are frequent enough."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys.columns import FOUND, GROUP, ID, NUMBER, REASON, VALUE, WEIGHT
+from recsys.config.feature_names import range_names
 from recsys.config.sections import FeatureGroup
 from recsys.ingest.feature_rows import VALUES
 
@@ -62,13 +62,6 @@ def vocabulary(said: DataFrame, groups: Mapping[str, FeatureGroup]) -> Vocabular
         edges=edges,
         rare={row[GROUP]: row["count"] for row in rare},
     )
-
-
-def range_names(edges: Sequence[float]) -> list[str]:
-    """Name the ranges between edges; a number that is an edge is in the range that it begins."""
-    texts = [f"{edge:.15g}" for edge in edges]
-    between = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
-    return [f"below {texts[0]}", *between, f"{texts[-1]} and above"]
 
 
 def _edges(usable: DataFrame, groups: Mapping[str, FeatureGroup]) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ A model is a directory of Parquet tables and a manifest, all written through Spa
 On a local path pyarrow alone can read it: `load_items` and `load_users` need no Spark.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.columns import BIAS, EMBEDDING, ITEM, ITEM_INDEX, POSITIVES, TRAINED, USER, USER_INDEX
+from recsys.columns import (
+    BIAS,
+    EMBEDDING,
+    GROUP,
+    ITEM,
+    ITEM_INDEX,
+    NAME,
+    POSITIVES,
+    TRAINED,
+    USER,
+    USER_INDEX,
+)
 from recsys.errors import ModelError
 from recsys.kernel.fold_in import FoldIn
-from recsys.model.manifest import ModelManifest, read_model_manifest
+from recsys.model.manifest import DescribedCounts, ModelManifest, read_model_manifest
 from recsys.store.checksums import compare_files, local_files
 from recsys.store.files import require_local
 from recsys.store.manifest import MANIFEST, File
@@ -166,6 +178,73 @@ def load_fold_in(folder: str | Path) -> FoldIn:
     return fold_in_from_table(table, manifest)
 
 
+@dataclass(frozen=True)
+class FeatureVectors:
+    """The features of users or of items, as a model has learned them.
+
+    Attributes:
+        names: `(n,)` what they are called, `group=value`.
+        groups: `(n,)` the group of each.
+        embeddings: `(n, n_components)` float32.
+        biases: `(n,)` float32.
+        about: how much groups count, and where ranges end.
+    """
+
+    names: list[str]
+    groups: list[str]
+    embeddings: NDArray[np.float32]
+    biases: NDArray[np.float32]
+    about: DescribedCounts
+
+    def represent(
+        self, features: Mapping[str, float]
+    ) -> tuple[NDArray[np.float32], np.float32] | None:
+        """Return the embedding and the bias of somebody, or something, with these features.
+
+        Args:
+            features: weights by names; names that the model does not have count for nothing.
+
+        Returns:
+            `(n_components,)` float32 and a float32; None if the model has none of them.
+        """
+        rows = {name: row for row, name in enumerate(self.names)}
+        known = {rows[name]: weight for name, weight in features.items() if name in rows}
+        if not known:
+            return None
+        at = np.array(sorted(known))
+        weights = np.array(
+            [known[row] * self.about.weights[self.groups[row]] for row in at], np.float64
+        )
+        if self.about.normalised:
+            weights /= weights.sum()
+        shares = weights.astype(np.float32)
+        return shares @ self.embeddings[at], np.float32(shares @ self.biases[at])
+
+
+def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
+    """Load the features of a model's `items` or `users` with pyarrow alone; None without any.
+
+    Raises:
+        ConfigError: it is no local path.
+        ModelError: a file is damaged.
+    """
+    table = ITEM_FEATURES if kind == ITEMS else USER_FEATURES
+    manifest = _read_local_manifest(require_local(folder, "model"))
+    about = None if manifest.features is None else getattr(manifest.features, kind)
+    if about is None:
+        return None
+    found = _load_table(folder, table, None)[1].sort_by(NAME)
+    lists = found.column(EMBEDDING).combine_chunks()
+    width = manifest.no_components
+    return FeatureVectors(
+        found.column(NAME).to_pylist(),
+        found.column(GROUP).to_pylist(),
+        lists.flatten().to_numpy(zero_copy_only=False).reshape(len(found), width),
+        found.column(BIAS).to_numpy(),
+        about,
+    )
+
+
 def load_users(folder: str | Path) -> Vectors:
     """Load a model's users from a local directory with pyarrow alone.
 
@@ -178,6 +257,13 @@ def load_users(folder: str | Path) -> Vectors:
 
 def _checked(folder: Path, kind: str) -> tuple[ModelManifest, list[File]]:
     """Return a model's manifest and the files of one of its tables, after a look at each."""
+    name, manifest = f"model {folder.name}", _read_local_manifest(folder)
+    expected = manifest.table(kind).files
+    compare_files(name, kind, expected, local_files(folder / kind))
+    return manifest, expected
+
+
+def _read_local_manifest(folder: Path) -> ModelManifest:
     name = f"model {folder.name}"
     try:
         content = (folder / MANIFEST).read_bytes()
@@ -185,10 +271,7 @@ def _checked(folder: Path, kind: str) -> tuple[ModelManifest, list[File]]:
         raise ModelError(f"{name} is missing or incomplete: no {folder / MANIFEST}") from error
     except OSError as error:
         raise ModelError(f"cannot read {folder / MANIFEST}: {error.strerror}") from error
-    manifest = read_model_manifest(content, folder.name)
-    expected = manifest.table(kind).files
-    compare_files(name, kind, expected, local_files(folder / kind))
-    return manifest, expected
+    return read_model_manifest(content, folder.name)
 
 
 def _load_local(folder: str | Path, kind: str) -> Vectors:

@@ -17,7 +17,7 @@ from recsys.model.arrays import Vectors
 
 
 @dataclass(frozen=True)
-class FeatureVectors:
+class LearnedFeatures:
     """The features of users or of items, with what was learned of them.
 
     Attributes:
@@ -46,8 +46,8 @@ class Learned:
     items: Vectors
     fold_in: FoldIn
     id_types: IdTypes
-    user_features: FeatureVectors | None = None
-    item_features: FeatureVectors | None = None
+    user_features: LearnedFeatures | None = None
+    item_features: LearnedFeatures | None = None
 
     @classmethod
     def of(
@@ -106,11 +106,11 @@ class Learned:
 
 def _features(
     side: Side | None, embeddings: NDArray[np.float32], biases: NDArray[np.float32]
-) -> FeatureVectors | None:
+) -> LearnedFeatures | None:
     if side is None:
         return None
     n = side.n_identities
-    return FeatureVectors(side.features, embeddings[n:], biases[n:])
+    return LearnedFeatures(side.features, embeddings[n:], biases[n:])
 
 
 def _with_cold(

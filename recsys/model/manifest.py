@@ -158,6 +158,12 @@ class DescribedCounts(Part):
     """How many are in the model although it has not learned from them."""
     undescribed: int
     """How many others were left out, since they have none of the features."""
+    weights: dict[str, float]
+    """How much the features of each group count."""
+    edges: dict[str, list[float]]
+    """For groups of numbers: where one range ends and the next begins."""
+    normalised: bool
+    """Whether the weights of each are scaled to a sum of 1."""
 
 
 class FeaturesReport(Part):

@@ -41,7 +41,7 @@ from recsys.model.arrays import (
     vectors_from_table,
     vectors_to_table,
 )
-from recsys.model.learned import FeatureVectors, Learned
+from recsys.model.learned import Learned, LearnedFeatures
 from recsys.model.manifest import ModelManifest, ModelOrigin, ModelTables, read_model_manifest
 from recsys.runtime.memory import check_result
 from recsys.store.checksums import compare_files
@@ -243,7 +243,7 @@ def _users(scratch: Scratch, learned: Learned, pairs: DataFrame) -> DataFrame:
     )
 
 
-def _feature_table(found: FeatureVectors) -> pa.Table:
+def _feature_table(found: LearnedFeatures) -> pa.Table:
     """Return features as a table (MODEL_FEATURES_SCHEMA)."""
     n, width = found.embeddings.shape
     offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)

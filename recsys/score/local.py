@@ -6,7 +6,7 @@ same kernel.
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from recsys.config.feature_names import feature_name
 from recsys.config.sections import Titles
 from recsys.errors import ConfigError
-from recsys.kernel.worker import FOLD_IN, POPULAR, BroadcastModel, Choice, Lists, Ragged
-from recsys.model.arrays import Vectors, ids_for_pandas, load_fold_in, load_items
+from recsys.kernel.topk import Ranked
+from recsys.kernel.worker import (
+    FEATURES,
+    FOLD_IN,
+    POPULAR,
+    BroadcastModel,
+    Choice,
+    Lists,
+    Ragged,
+)
+from recsys.model.arrays import (
+    USERS,
+    FeatureVectors,
+    Vectors,
+    ids_for_pandas,
+    load_features,
+    load_fold_in,
+    load_items,
+)
 from recsys.score.titles import read_titles
 from recsys.store.files import require_local
 
@@ -27,8 +45,15 @@ _TYPES = {pa.int32(): ("int", 32), pa.int64(): ("bigint", 64)}
 class LocalModel:
     """A model's items and fold-in map, from a local directory."""
 
-    def __init__(self, lists: Lists, items: Vectors, titles: Titles | None) -> None:
+    def __init__(
+        self,
+        lists: Lists,
+        items: Vectors,
+        titles: Titles | None,
+        user_features: FeatureVectors | None = None,
+    ) -> None:
         self._lists = lists
+        self._user_features = user_features
         self._type, self._bits = _TYPES.get(items.ids.type, ("string", 0))
         self._rows = {item: row for row, item in enumerate(items.ids.to_pylist())}
         self._titles = {} if titles is None else read_titles(titles, self._id)
@@ -60,7 +85,7 @@ class LocalModel:
             allowed=None if items.trained.all() else items.trained,
             fold_in=fold_in,
         )
-        return cls(Lists(model), items, titles)
+        return cls(Lists(model), items, titles, load_features(folder, USERS))
 
     @property
     def n_items(self) -> int:
@@ -102,7 +127,64 @@ class LocalModel:
         user = pd.DataFrame({"liked": [list(likes)], "weights": [list(likes.values())]})
         source = FOLD_IN if likes else POPULAR
         rank = self._lists.by_fold_in if likes else self._lists.by_popularity
-        ranked = rank(user, choice)
+        return self._table(rank(user, choice), source)
+
+    def feature_names(self, features: Mapping[str, str]) -> list[str]:
+        """Return what features are called that a person types: `group=value`.
+
+        Args:
+            features: values by groups.
+
+        Raises:
+            ConfigError: the model has no features of users.
+        """
+        about = self._features().about
+        return [feature_name(group, value, about.edges) for group, value in features.items()]
+
+    def unknown_features(self, names: Iterable[str]) -> list[str]:
+        """Return which of these features of users the model does not have.
+
+        Raises:
+            ConfigError: the model has none at all.
+        """
+        known = set(self._features().names)
+        return [name for name in names if name not in known]
+
+    def recommend_described(self, features: Mapping[str, float], k: int = 10) -> pd.DataFrame:
+        """Recommend items to someone of whom nothing is known but features.
+
+        Args:
+            features: weights by names, `group=value`; names that the model does not have count for
+                nothing.
+            k: length of the list; shorter where fewer items are left.
+
+        Returns:
+            As `recommend`, with the `source` `features`, or `popular` where the model has none of
+            the features.
+
+        Raises:
+            ConfigError: the model has no features of users, or a weight is not positive.
+            KernelError: k is below 1, or a score cannot be a float32.
+        """
+        for name, weight in features.items():
+            if not 0 < weight < math.inf:
+                raise ConfigError(f"features: {name} has the weight {weight}, expected above 0")
+        vector = self._features().represent(features)
+        choice = Choice(k, Ragged.of([[]]))
+        if vector is None:
+            return self._table(self._lists.by_popularity(pd.DataFrame(), choice), POPULAR)
+        user = pd.DataFrame({"embedding": [vector[0]], "bias": [vector[1]]})
+        return self._table(self._lists.by_model(user, choice), FEATURES)
+
+    def _features(self) -> FeatureVectors:
+        if self._user_features is None:
+            raise ConfigError(
+                f"model {self._lists.model.key} has no features of users; train it with "
+                "features.users, or say what the user likes"
+            )
+        return self._user_features
+
+    def _table(self, ranked: Ranked, source: str) -> pd.DataFrame:
         items = self._lists.model.ids[ranked.items]
         titles = [self._titles.get(item) for item in items.tolist()]
         return pd.DataFrame(
