@@ -14,7 +14,14 @@ from recsys.columns import ITEM, RATING, TIMESTAMP, USER
 from recsys.config.configuration import Config
 from recsys.config.requirements import for_training
 from recsys.errors import ConfigError
-from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, prepare_features, sources_of
+from recsys.ingest.features import (
+    ITEMS,
+    USERS,
+    PreparedFeatures,
+    prepare_features,
+    sources_of,
+    states,
+)
 from recsys.ingest.preparation import prepare
 from recsys.learn.described import collect_described, group_weights
 from recsys.learn.features import IDENTITIES, Described, Side, Sides, side
@@ -63,7 +70,9 @@ def read_pairs(config: Config) -> tuple[pd.DataFrame, dict[str, Described]]:
                 run = new_run("compare", None)
                 found = prepare(spark, store, config, run, staging)
                 types = found.manifest.id_types
-                about = prepare_features(spark, store, config, run, types, staging)
+                about = prepare_features(
+                    spark, store, config, run, types, staging, states(spark, config)
+                )
                 described = {} if about is None else _described(spark, about)
                 used = found.pairs.where("label != 0")
                 pairs = used.select(USER, ITEM, RATING, TIMESTAMP).toArrow().to_pandas()

@@ -12,7 +12,7 @@ from recsys.columns import IdTypes
 from recsys.config.feature_names import feature_name, range_names
 from recsys.config.sections import FeatureGroup
 from recsys.errors import ConfigError, InputError, TooManyRejectsError
-from recsys.ingest.features import PreparedFeatures, look, prepare_features
+from recsys.ingest.features import PreparedFeatures, look, prepare_features, states
 from recsys.runtime.run import new_run
 from recsys.store.tables import Store
 from tests.conftest import RUN_DATE, collected, configured
@@ -37,7 +37,9 @@ class Prepare:
         store = Store(self.spark, config.root)
         run = new_run(run_id or f"r{self.n}", RUN_DATE)
         staging = store.uri(f"staging{self.n}")
-        found = prepare_features(self.spark, store, config, run, types, staging)
+        found = prepare_features(
+            self.spark, store, config, run, types, staging, states(self.spark, config)
+        )
         assert found is not None
         return found
 
@@ -250,6 +252,25 @@ def test_conditions_and_queries_choose_and_shape_the_rows(prepare: Prepare) -> N
     assert report(found).rows_read == 2
 
 
+def test_numbers_as_categories_have_no_point_where_they_are_whole(prepare: Prepare) -> None:
+    rows = [("a", 12345678.0, [0.5, -0.0]), ("b", float("nan"), [float("nan")]), ("c", None, None)]
+    one: dict[str, Any] = {"min_count": 1}
+    groups = {"code": one, "shares": {"kind": "categories", **one}}
+    found = prepare.rows(rows, "id string, code double, shares array<double>", groups)
+    assert features(found) == [
+        ("a", "code", "12345678", 1.0),
+        ("a", "shares", "0", 1.0),
+        ("a", "shares", "0.5", 1.0),
+    ]
+
+
+def test_quotes_are_looked_at_in_rows_that_a_condition_leaves_out(prepare: Prepare) -> None:
+    text = 'id,genre\na,x\nb,"y\nc,x\n'
+    options = {"header": True, "multiLine": True}
+    with pytest.raises(InputError, match=r"features\.items\.table: a quote does not close"):
+        prepare.csv(text, {"genre": {"min_count": 1}}, options=options, where="id = 'a'")
+
+
 def test_several_tables_describe_the_same_items(prepare: Prepare) -> None:
     (prepare.root / "one.csv").write_text("id,genre\na,x\nb,x\n")
     (prepare.root / "two.csv").write_text("sku,tag\nb,p\nc,p\n")
@@ -350,13 +371,18 @@ def test_a_table_most_of_whose_rows_cannot_be_used_stops_the_run_again_and_again
     spark: SparkSession, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text("id,genre\n,x\n,y\na,x\n")
-    table = {"path": str(tmp_path / "t.csv"), "options": {"header": True}, "groups": {"genre": {}}}
+    table = {
+        "path": str(tmp_path / "t.csv"),
+        "options": {"header": True},
+        "groups": {"genre": {"min_count": 1}},
+    }
     config = configured(tmp_path / "out", features={"items": {"table": table}})
     store, run = Store(spark, config.root), new_run("r", RUN_DATE)
+    found = states(spark, config)
     for _ in range(2):
         store.delete(store.uri("staging"))
         with pytest.raises(TooManyRejectsError, match=r"features\.items\.table: 2 of 3 rows"):
-            prepare_features(spark, store, config, run, TEXT, store.uri("staging"))
+            prepare_features(spark, store, config, run, TEXT, store.uri("staging"), found)
 
 
 def test_groups_say_what_does_not_fit_together() -> None:

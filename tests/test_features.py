@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
 from recsys.cli import main
+from recsys.config.configuration import Config
 from recsys.config.sections import EarlyStopping, Training
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, InputError
 from recsys.learn import training
 from recsys.learn.features import Described, Feature, Side, Sides, side
 from recsys.model.arrays import load_items, load_users
@@ -130,7 +131,8 @@ def test_a_side_has_identities_features_and_those_who_have_nothing_else() -> Non
         known, pa.array(["a", "b", "x"]), {"g": 1.0, "h": 0.5}, identity=True, normalise=True
     )
     assert np.asarray(scaled.weights.sum(axis=1)).ravel() == pytest.approx([1, 1, 1])
-    assert scaled.cold.toarray().tolist() == [[0, 0, 0, 1, 0], [0, 0, 0, 1, 0]]
+    # The identity that they do not have keeps its place.
+    assert scaled.cold.toarray().tolist() == [[0, 0, 0, 0.75, 0], [0, 0, 0, 0.5, 0]]
 
 
 def test_without_identities_only_those_without_features_have_one() -> None:
@@ -238,7 +240,7 @@ def test_published_embeddings_are_the_sums_of_published_features(
         assert len(cold) == 4
         for one in cold:
             own = rows[rows["id"] == one]
-            shares = own["weight"].to_numpy() / own["weight"].sum()
+            shares = own["weight"].to_numpy() / (own["weight"].sum() + 1)
             sums = shares @ np.stack(learned.loc[own["name"], "embedding"].to_list())
             at = vectors.ids.to_pylist().index(one)
             np.testing.assert_allclose(vectors.embeddings[at], sums, atol=1e-6)
@@ -247,6 +249,7 @@ def test_published_embeddings_are_the_sums_of_published_features(
     counts = record["features"]["items"]
     weights = counts.pop("weights"), counts.pop("edges"), counts.pop("normalised")
     assert weights == ({"parity": 1.0, "tags": 1.0}, {}, True)
+    assert counts.pop("identity")
     assert counts == {
         "features": 7,
         "untrained_features": 0,
@@ -311,7 +314,7 @@ def test_somebody_described_by_features_gets_the_list_of_a_cold_user(
     manifest = run(input=source, training=TRAINING, cohort=cohort, features=features, **LIKED)
     batch = table(manifest, "recommendations").sort_values("rank")
     model = LocalModel.load(model_folder(manifest))
-    found = model.recommend_described({"parity=even": 2.0})
+    found = model.recommend_described({"parity=even": 1.0})
     assert list(found["item_id"]) == list(batch["item_id"])
     assert np.array_equal(found["score"].to_numpy(), batch["score"].to_numpy(np.float32))
     assert set(found["source"]) == {"features"}
@@ -342,3 +345,42 @@ def test_a_model_without_features_says_so(run: Run, source: dict[str, Any]) -> N
         ConfigError, match=r"has no features of users; train it with features\.users"
     ):
         model.recommend_described({"a=b": 1.0})
+
+
+def test_features_of_nobody_in_the_training_are_refused(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    features = tables(tmp_path, ["x1,even,a|b", "x2,even,a|b"])
+    with pytest.raises(InputError, match=r"features\.items: none of the 2 items .*such as x1"):
+        run("train", input=source, features=features)
+    rare = tables(tmp_path, ["i001,a,b", "i002,c,d"])
+    rare["items"]["shop"]["groups"] = {"parity": {}}
+    with pytest.raises(InputError, match=r"features\.items: found no value that enough ids have"):
+        run("train", run_id="r2", input=source, features=rare)
+
+
+def test_a_group_may_be_called_like_a_secret_and_is_part_of_the_identity() -> None:
+    def model_of(count: int) -> Config:
+        group = {"authors": {"min_count": count}}
+        return Config.model_validate({"features": {"items": {"private": {"groups": group}}}})
+
+    assert model_of(2).fingerprint("features") != model_of(3).fingerprint("features")
+    public = model_of(2).public()["features"]["items"]["private"]["groups"]["authors"]
+    assert public["min_count"] == 2
+
+
+def test_items_that_have_nothing_but_features_are_no_neighbours(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    features = tables(tmp_path)
+    trained = run("train", input=source, training=TRAINING, features=features)
+    found = run("similar-items", run_id="s", model_id=trained["model_id"], features=features)
+    lists = table(found, "similar_items")
+    cold = {f"i{k:03}" for k in range(40, 44)}
+    assert len(lists)
+    assert not (set(lists["item_id"]) | set(lists["neighbour_id"])) & cold
+    users = run("similar-users", run_id="u", model_id=trained["model_id"], features=features)
+    assert len(table(users, "similar_users"))
+    included = {**features, "cold_items": "include"}
+    wanted = run("similar-items", run_id="w", model_id=trained["model_id"], features=included)
+    assert cold <= set(table(wanted, "similar_items")["item_id"])

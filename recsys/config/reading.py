@@ -212,7 +212,9 @@ def _explain(error: ValidationError) -> str:
             lines = [f"{key}.{line}" for line in contradiction.lines]
             complaints.update({line: [line] for line in lines})
         elif key not in complaints:
-            shown = REDACTED if names_secret(key) else _found(item["input"])
+            # A group of features may be called `authors`.
+            named = key.rpartition(".")[2] if ".groups." in key else key
+            shown = REDACTED if names_secret(named) else _found(item["input"])
             complaints[key] = [f"{key}: found {shown}, expected {_expected(key, item)}"]
         elif not complaints[key][-1].endswith(_expected(key, item)):
             complaints[key].append(_expected(key, item))

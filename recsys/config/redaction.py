@@ -31,7 +31,10 @@ def redact(value: Any) -> Any:
     """Replace the values of keys that name secrets, and secrets inside of text."""
     if isinstance(value, Mapping):
         return {
-            key: REDACTED if names_secret(str(key)) else redact(inner)
+            # Names of sections are no secrets, whatever they are called.
+            key: REDACTED
+            if names_secret(str(key)) and not isinstance(inner, Mapping)
+            else redact(inner)
             for key, inner in value.items()
         }
     if isinstance(value, list):

@@ -28,7 +28,7 @@ from recsys.flows.train import (
     negatives_report,
     origin,
 )
-from recsys.ingest.features import prepare_features
+from recsys.ingest.features import prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import plain_mean
@@ -88,7 +88,8 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
     config, run = job.config, job.run
     types = prepared.manifest.id_types
     with run.step("features"):
-        described = prepare_features(job.spark, job.store, config, run, types, job.staging)
+        found = states(job.spark, config)
+        described = prepare_features(job.spark, job.store, config, run, types, job.staging, found)
     train = parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD)
     interactions, features, fitted = learn(job, train, described)
     with run.step("write model"):

@@ -124,7 +124,7 @@ def _begun_to_use(files: PosixFiles, index: VersionIndex, one: Entry) -> bool:
     """Whether a run uses what was waste when it was listed."""
     kind, _, name = one.uri.removeprefix(f"{files.root}/").partition("/")
     kind = "interactions" if kind == "rejects" else kind
-    return name in _needed(files, index).get(kind, {})
+    return kind in _MANIFESTS and name in _needed(files, index)[kind]
 
 
 def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:

@@ -142,7 +142,7 @@ def _input_types(job: Job) -> IdTypes | None:
     place = store.uri("interactions", interactions_id(config, job.run))
     if store.exists(f"{place}/{MANIFEST}"):
         return open_prepared(store, place).manifest.id_types
-    model = store.uri("models", model_id_of(job))
+    model = store.uri("models", model_id_of(config, job.run, features.states(job.spark, config)))
     if store.exists(f"{model}/{MANIFEST}"):
         return None  # which only has to be loaded
     check_timestamp_format(job.spark, config.input.timestamp_format)

@@ -73,7 +73,8 @@ def find_neighbours(job: Job, model: Model, kind: str) -> Outcome:
     place = store.uri(table, run.run_date.isoformat(), run.run_id)
 
     with run.step("request"):
-        vectors = vectors_of(model, kind)
+        cold = kind == ITEMS and job.config.features.cold_items == "include"
+        vectors = vectors_of(model, kind, cold=cold)
         asked = asked_for(job.spark, model, chosen, kind)
     with run.step("similar"):
         found, counts = similar(

@@ -1,6 +1,7 @@
 """Prepare the ratings and train a model."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from recsys.ingest.features import (
     sources_of,
     states,
 )
+from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
 from recsys.learn import fold_in_map, training
 from recsys.learn.described import group_weights, sides, sizes
@@ -37,7 +39,7 @@ from recsys.model.manifest import (
 )
 from recsys.model.tables import Model, load_model, write_model, written_model
 from recsys.runtime import memory
-from recsys.runtime.run import versions
+from recsys.runtime.run import Run, versions
 from recsys.runtime.session import driver_cores
 from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
@@ -49,7 +51,8 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> Model:
     """Publish interactions and a model; a retry takes up what its run had finished."""
     config, run, store = job.config, job.run, job.store
-    model_id = model_id_of(job)
+    found = states(job.spark, config)
+    model_id = model_id_of(config, run, found)
     place = store.uri("models", model_id)
     if store.exists(f"{place}/{MANIFEST}"):
         log.info("model %s is there already: taking it up", model_id)
@@ -58,7 +61,7 @@ def train(job: Job) -> Model:
     with run.step("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
         types = prepared.manifest.id_types
-        described = prepare_features(job.spark, store, config, run, types, job.staging)
+        described = prepare_features(job.spark, store, config, run, types, job.staging, found)
     stop_point("prepared")
     interactions, features, fitted = learn(job, prepared.pairs, described)
     stop_point("trained")
@@ -132,14 +135,19 @@ def threads(job: Job) -> int:
     return job.config.training.threads or min(memory.cpus(), driver_cores(job.spark))
 
 
-def model_id_of(job: Job) -> str:
-    """Name the model of a run: the same for a retry, another for other settings or features."""
-    config, run = job.config, job.run
+def model_id_of(config: Config, run: Run, found: Mapping[str, InputState]) -> str:
+    """Name the model of a run: the same for a retry, another for other settings or features.
+
+    Args:
+        config: what is trained and how.
+        run: which trains it.
+        found: what `features.states` returned.
+    """
     made_of = [interactions_id(config, run), config.fingerprint("training")]
     if config.training.sample_weights.half_life_days is not None:
         made_of.append(run.run_date.isoformat())  # ages count from there
     if config.features.configured:
-        made_of += [features_id(config, run, states(job.spark, config))]
+        made_of += [features_id(config, run, found)]
         settings = config.public()["features"]
         made_of += [digest({name: settings[name] for name in settings if name != "cold_items"})]
     return f"{run.run_id}-{digest(made_of)[:8]}"
@@ -162,6 +170,7 @@ def features_report(
             weights=group_weights(sources_of(config, kind)),
             edges=edges,
             normalised=config.features.normalise,
+            identity=getattr(config.features, f"{kind.removesuffix('s')}_identity"),
             features=len(one.features),
             untrained_features=one.untrained_features,
             identities=one.n_identities,

@@ -92,8 +92,8 @@ def read_table(
         ConfigError: a column cannot be what the configuration says.
     """
     columns = open_table(spark, source, key)
-    if source.query is not None and source.format == "csv":
-        look_at_text(spark, columns.opened)  # the query's rows do not show it
+    if source.format == "csv" and (source.query is not None or source.where is not None):
+        look_at_text(spark, columns.opened)  # the rows that are left do not show it
     judged = judge(columns.rows, source, id_type, key)
     with reading(source):
         judged.write.parquet(place)
@@ -151,7 +151,7 @@ def _values_rejected(rows: DataFrame, key: str) -> dict[str, dict[str, int]]:
     for row in bad.orderBy(GROUP, REASON).collect():
         found.setdefault(row[GROUP], {})[row[REASON]] = row["n"]
         where = f"{key}.groups.{row[GROUP]}"
-        log.info("  %s: %s: %s, such as %r", where, row[REASON], f"{row['n']:,}", row[FOUND])
+        log.warning("%s: %s: %s, such as %r", where, row[REASON], f"{row['n']:,}", row[FOUND])
     return found
 
 
@@ -181,6 +181,9 @@ def describe(
         id_type: Spark's name of the type of the ids.
         rows_uri: where FEATURE_ROWS_SCHEMA goes.
         values_uri: where FEATURE_VALUES_SCHEMA goes.
+
+    Raises:
+        InputError: there is no feature.
     """
     said = reduce(
         DataFrame.unionByName,
@@ -191,6 +194,11 @@ def describe(
     schema = FEATURE_ROWS_SCHEMA.format(id=id_type)
     rows = store.write_table(found.rows, rows_uri, schema)
     values = store.write_table(found.values.coalesce(1), values_uri, FEATURE_VALUES_SCHEMA)
+    if values.rows == 0:
+        raise InputError(
+            f"{tables[0].key.rpartition('.')[0]}: found no value that enough ids have, expected "
+            "one; check the columns of the groups, or lower their min_count"
+        )
     n_accepted = sum(table.report.rows_accepted for table in tables)
     written = store.read_table(rows_uri, schema)
     by_group = {
@@ -200,6 +208,8 @@ def describe(
         .collect()
     }
     origin = {name: table.name for table in tables for name in table.source.groups}
+    for name in sorted(groups.keys() - by_group.keys()):
+        log.warning("%s.groups.%s has no feature", _key_of(tables, name), name)
     report = DescribedReport(
         sources={table.name: table.report for table in tables},
         groups={
@@ -209,6 +219,10 @@ def describe(
         repeated_rows=n_accepted - said.select(ID).distinct().count(),
     )
     return DescribedTables(report, rows, values)
+
+
+def _key_of(tables: list[JudgedTable], group: str) -> str:
+    return next(table.key for table in tables if group in table.source.groups)
 
 
 def _group(origin: str, row: Row | None, name: str, found: Vocabulary) -> FeatureGroupReport:

@@ -10,6 +10,8 @@ from pyspark.sql.types import (
     AtomicType,
     BinaryType,
     DataType,
+    DoubleType,
+    FloatType,
     MapType,
     NumericType,
     StringType,
@@ -19,7 +21,7 @@ from pyspark.sql.types import (
 from recsys.columns import FOUND, GROUP, NUMBER, REASON, VALUE, WEIGHT
 from recsys.config.sections import FeatureGroup
 from recsys.errors import ConfigError
-from recsys.ingest.ids import BLANK
+from recsys.ingest.ids import BLANK, LARGEST_EXACT_INTEGER
 
 # The value of a feature that stands for none: no other is empty.
 MISSING = ""
@@ -91,6 +93,16 @@ def _one(
     ).cast(ONE_TYPE)
 
 
+def _as_text(column: Column, kind: DataType) -> Column:
+    """Return a value as text: whole numbers without a point, and nothing for NaN."""
+    text = column.cast("string")
+    if not isinstance(kind, FloatType | DoubleType):
+        return text
+    whole = (column == F.rint(column)) & (F.abs(column) <= LARGEST_EXACT_INTEGER)
+    number = F.when(whole, column.try_cast("bigint").cast("string")).otherwise(text)
+    return F.when(~F.isnan(column), number)
+
+
 def _is_blank(text: Column) -> Column:
     return text.isNull() | text.rlike(BLANK)
 
@@ -99,7 +111,7 @@ def _category(
     name: str, settings: FeatureGroup, column: Column, kind: DataType, key: str
 ) -> tuple[Column, Column]:
     _expect(kind, isinstance(kind, AtomicType) and not isinstance(kind, BinaryType), key, "a value")
-    text = column.cast("string")
+    text = _as_text(column, kind)
     return F.array(_one(name, text)), _is_blank(text)
 
 
@@ -115,9 +127,10 @@ def _categories(
         quoted = "\\Q" + settings.separator.replace("\\E", "\\E\\\\E\\Q") + "\\E"
         texts = F.split(column, quoted)
     else:
-        atomic = isinstance(kind, ArrayType) and isinstance(kind.elementType, AtomicType)
+        element = kind.elementType if isinstance(kind, ArrayType) else kind
+        atomic = isinstance(kind, ArrayType) and isinstance(element, AtomicType)
         _expect(kind, atomic, key, "an array of values, or text with a separator")
-        texts = column.cast("array<string>")
+        texts = F.transform(column, lambda value: _as_text(value, element))
     texts = F.filter(texts, lambda text: ~_is_blank(text))
     return F.transform(texts, lambda text: _one(name, text)), column.isNull() | (F.size(texts) == 0)
 
@@ -153,7 +166,8 @@ def _weighted(
     def one(pair: Column) -> Column:
         text = pair.getField(names[0]).cast("string")
         weight = pair.getField(names[1]).try_cast("double")
-        usable = (weight > 0) & (weight < float("inf"))
+        single = weight.cast("float")  # as which it counts
+        usable = (single > 0) & (single < float("inf"))
         reason = F.when(_is_blank(text), "value_missing").when(
             ~F.coalesce(usable, F.lit(False)), "weight_invalid"
         )

@@ -119,7 +119,13 @@ def look(spark: SparkSession, config: Config, types: IdTypes | None) -> None:
 
 
 def prepare_features(
-    spark: SparkSession, store: Store, config: Config, run: Run, types: IdTypes, staging: str
+    spark: SparkSession,
+    store: Store,
+    config: Config,
+    run: Run,
+    types: IdTypes,
+    staging: str,
+    found: Mapping[str, InputState],
 ) -> PreparedFeatures | None:
     """Read, judge and publish features; a retry of the same run takes up what it had published.
 
@@ -130,6 +136,7 @@ def prepare_features(
         run: which prepares them.
         types: of the ids of the interactions.
         staging: a directory for what is not complete.
+        found: what `states` returned.
 
     Returns:
         The features; None where there are none.
@@ -140,7 +147,6 @@ def prepare_features(
     """
     if not config.features.configured:
         return None
-    found = states(spark, config)
     name = features_id(config, run, found)
     place = store.uri(FEATURES, name)
     if store.exists(f"{place}/{MANIFEST}"):

@@ -27,7 +27,7 @@ from recsys.ingest.source import read_source
 from recsys.store.tables import Scratch
 
 BLANK = r"(?U)^\s*$"
-_LARGEST_EXACT_INTEGER = 2.0**53
+LARGEST_EXACT_INTEGER = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[
             column = F.regexp_replace(F.trim(column), r"^([+-]?\d+)\.0+$", "$1")
     elif isinstance(found, FloatType | DoubleType):
         missing = missing | F.isnan(column)
-        whole = (column == F.rint(column)) & (F.abs(column) <= _LARGEST_EXACT_INTEGER)
+        whole = (column == F.rint(column)) & (F.abs(column) <= LARGEST_EXACT_INTEGER)
         column = F.when(whole, column.try_cast("bigint"))
     elif isinstance(found, DecimalType):
         column = F.when(column == F.floor(column), column.try_cast("decimal(38,0)"))

@@ -156,15 +156,16 @@ def read_columns(
         ConfigError: the condition or the query cannot be used.
     """
     opened = open_source(spark, source, key)
+    chosen = opened
     if where is not None:
         with _of_condition(key):
-            chosen = opened.rows.where(opened.misread.isNotNull() | F.expr(where))
-        opened = replace(opened, rows=chosen)
+            rows = opened.rows.where(opened.misread.isNotNull() | F.expr(where))
+        chosen = replace(opened, rows=rows)
     if source.query is not None:
-        return Columns(_asked(spark, opened, source.query, named), opened)
-    found = _named(opened.rows, named, source)
-    marks = opened.line.alias(RAW_LINE), opened.misread.alias(MISREAD), opened.quoted.alias(QUOTED)
-    return Columns(opened.rows.select(*found, *marks), opened)
+        return Columns(_asked(spark, chosen, source.query, named), opened)
+    found = _named(chosen.rows, named, source)
+    marks = chosen.line.alias(RAW_LINE), chosen.misread.alias(MISREAD), chosen.quoted.alias(QUOTED)
+    return Columns(chosen.rows.select(*found, *marks), opened)
 
 
 def _named(frame: DataFrame, named: Mapping[str, tuple[str, str]], source: Source) -> list[Column]:

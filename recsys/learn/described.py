@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from recsys.columns import FOUND, GROUP, ID, N_IDS, VALUE, WEIGHT
 from recsys.config.configuration import Config
 from recsys.config.sections import FeatureSource
+from recsys.errors import InputError
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, sources_of
 from recsys.ingest.ids import id_bytes
 from recsys.learn.features import IDENTITIES, Described, Feature, Side, Sides, side
@@ -17,8 +18,9 @@ from recsys.learn.matrices import NO_FEATURES, FeatureSizes, Interactions
 from recsys.runtime.memory import check_result
 from recsys.store.manifest import WrittenTable
 
-# What Spark counts against spark.driver.maxResultSize beside the id: an int and a double.
-_RESULT_BYTES = 12
+# What Spark counts against spark.driver.maxResultSize beside the texts: a double, and where two
+# texts end.
+_RESULT_BYTES = 16
 
 
 def sides(
@@ -36,6 +38,7 @@ def sides(
         config: which of them have embeddings of their own, and how much groups count.
 
     Raises:
+        InputError: none is of a user or an item of the training.
         MemoryLimitError: they are more than Spark may collect.
     """
     if prepared is None:
@@ -47,7 +50,14 @@ def sides(
         described = collect_described(spark, prepared.rows[kind], prepared.values[kind], kind)
         weights = group_weights(sources_of(config, kind))
         normalise = config.features.normalise
-        return side(described, ids, weights, identity=identity, normalise=normalise)
+        made = side(described, ids, weights, identity=identity, normalise=normalise)
+        if not made.features:
+            raise InputError(
+                f"features.{kind}: none of the {len(described.ids):,} {kind} that have features "
+                f"(such as {described.ids[0]}) is in the training (such as {ids[0]}), expected the "
+                "same ids; check the column of the ids"
+            )
+        return made
 
     settings = config.features
     return Sides(
@@ -76,7 +86,8 @@ def collect_described(
         MemoryLimitError: it is more than Spark may collect.
     """
     id_type = rows.schema[ID].dataType.simpleString()
-    size = rows.agg(F.count(F.lit(1)), F.sum(id_bytes(ID, id_type))).collect()[0]
+    texts = F.octet_length(GROUP) + F.octet_length(VALUE)
+    size = rows.agg(F.count(F.lit(1)), F.sum(id_bytes(ID, id_type) + texts)).collect()[0]
     check_result(
         spark,
         f"{size[0]:,} features of {what}",

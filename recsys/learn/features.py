@@ -58,6 +58,8 @@ class Described:
 
     def rows_of(self, ids: pa.Array) -> sp.csr_matrix:
         """Return the weights of ids, in their order; empty rows for those without features."""
+        if len(self.ids) == 0:
+            return sp.csr_matrix((len(ids), len(self.features)), dtype=np.float32)
         at = pc.index_in(ids, value_set=self.ids)
         known = np.asarray(at.is_valid().to_numpy(zero_copy_only=False))
         rows = at.fill_null(0).to_numpy(zero_copy_only=False)
@@ -146,7 +148,9 @@ def side(
         group_weights: how much the features of each group count.
         identity: whether each of `ids` has a column of its own, with a weight of 1; without, only
             those that have no feature do.
-        normalise: whether to scale each row to a sum of 1.
+        normalise: whether to scale each row to a sum of 1. With `identity` those that are not
+            trained keep the place of the identity that they do not have: a feature counts as much
+            for them as for others. Scaled to 1 without it, their embeddings would be longer.
     """
     scale = np.array([group_weights[f.group] for f in described.features], np.float32)
     found = described.rows_of(ids) @ sp.diags(scale)
@@ -168,7 +172,7 @@ def side(
         n_identities=len(alone),
         features=[described.features[n] for n in kept],
         cold_ids=cold.take(pa.array(some)),
-        cold=_rows(nothing, others[some], normalise=normalise),
+        cold=_rows(nothing, others[some], normalise=normalise, place=float(identity)),
         untrained_features=int(np.count_nonzero(~trained)),
         undescribed=len(cold) - len(some),
     )
@@ -179,11 +183,13 @@ def _cold(described: Described, ids: pa.Array) -> pa.Array:
     return described.ids.filter(pc.invert(pc.is_in(described.ids, value_set=ids)))
 
 
-def _rows(own: sp.csr_matrix, features: sp.csr_matrix, *, normalise: bool) -> sp.csr_matrix:
-    """Put identities and features side by side."""
+def _rows(
+    own: sp.csr_matrix, features: sp.csr_matrix, *, normalise: bool, place: float = 0.0
+) -> sp.csr_matrix:
+    """Put identities and features side by side; `place` counts as a weight that is not there."""
     made = sp.hstack([own, features], format="csr")
     if normalise:
-        sums = np.asarray(made.sum(axis=1, dtype=np.float64)).ravel()
+        sums = np.asarray(made.sum(axis=1, dtype=np.float64)).ravel() + place
         made = sp.diags(np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)) @ made
     made = sp.csr_matrix(made, dtype=np.float32)
     made.sort_indices()

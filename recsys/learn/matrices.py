@@ -332,7 +332,7 @@ def check_collectable(
         * (no_components + 1)
         * _BYTES_PER_PARAMETER
         # Users and items are made of the parameters after each epoch.
-        + (features.ids * (no_components + 1) * 8 if features.rows else 0)
+        + ((sizes.users + sizes.items) * (no_components + 1) * 8 if features.rows else 0)
         + features.rows * _BYTES_PER_FEATURE,
         heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
         max_share=max_share,

@@ -216,7 +216,7 @@ class FeatureVectors:
             [known[row] * self.about.weights[self.groups[row]] for row in at], np.float64
         )
         if self.about.normalised:
-            weights /= weights.sum()
+            weights /= weights.sum() + float(self.about.identity)
         shares = weights.astype(np.float32)
         return shares @ self.embeddings[at], np.float32(shares @ self.biases[at])
 
@@ -243,6 +243,13 @@ def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
         found.column(BIAS).to_numpy(),
         about,
     )
+
+
+def recommends_cold(folder: str | Path) -> bool:
+    """Whether a model's own configuration lets items that have nothing but features into lists."""
+    manifest = _read_local_manifest(require_local(folder, "model"))
+    features = manifest.configuration.get("features", {})
+    return bool(features.get("cold_items") == "include")
 
 
 def load_users(folder: str | Path) -> Vectors:

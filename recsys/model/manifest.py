@@ -1,7 +1,7 @@
 """The manifest of a model: `models/<model_id>/manifest.json`."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from recsys.columns import IdTypes
 from recsys.errors import ModelError
@@ -152,8 +152,10 @@ class DescribedCounts(Part):
     """Features that were learned."""
     untrained_features: int
     """Features that nobody in the training has; they were left out."""
+    identity: bool
+    """Whether all that the model has learned from have an embedding of their own, too."""
     identities: int
-    """How many have an embedding of their own beside those of their features."""
+    """How many have one; without `identity` those that have no feature."""
     cold: int
     """How many are in the model although it has not learned from them."""
     undescribed: int
@@ -219,6 +221,8 @@ class ModelOrigin(TrainedModel):
 
 class ModelManifest(ModelOrigin, SealedManifest):
     """What is said of a model."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2  # 1 had tables without `trained`
 
     id_types: IdTypes
     """Types of the ids."""

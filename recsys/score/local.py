@@ -35,6 +35,7 @@ from recsys.model.arrays import (
     load_features,
     load_fold_in,
     load_items,
+    recommends_cold,
 )
 from recsys.score.titles import read_titles
 from recsys.store.files import require_local
@@ -81,8 +82,7 @@ class LocalModel:
             embeddings=items.embeddings,
             biases=items.biases,
             positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
-            # Items that have nothing but features are in no list here.
-            allowed=None if items.trained.all() else items.trained,
+            allowed=None if items.trained.all() or recommends_cold(folder) else items.trained,
             fold_in=fold_in,
         )
         return cls(Lists(model), items, titles, load_features(folder, USERS))

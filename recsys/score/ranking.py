@@ -63,7 +63,8 @@ def allowed_items(spark: SparkSession, model: Model, config: Config) -> NDArray[
     if not allowed.any():
         raise InputError(
             "items.allow and items.deny leave none of the model's "
-            f"{len(allowed):,} items; check their columns and conditions"
+            f"{int(model.items.trained.sum()) if not cold else len(allowed):,} items; check their "
+            "columns and conditions, and features.cold_items if new items are meant"
         )
     return allowed
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from recsys.columns import (
     ITEM,
     ITEM_INDEX,
     NEIGHBOURS_SCHEMA,
+    TRAINED,
     USER,
     USER_INDEX,
 )
@@ -49,19 +50,33 @@ class Asked:
     counts: SimilarCounts
 
 
-def vectors_of(model: Model, kind: str) -> Vectors:
+def vectors_of(model: Model, kind: str, *, cold: bool) -> Vectors:
     """Return a model's `items` or `users` as arrays on the driver.
+
+    Args:
+        model: the model.
+        kind: `items` or `users`.
+        cold: whether those that have nothing but features keep their embeddings. All with the same
+            features have the same one, so they would be the nearest neighbours of each other.
 
     Raises:
         ModelError: the table does not fit the model's manifest.
         MemoryLimitError: the users are more than Spark may collect.
     """
     if kind == ITEMS:
-        return model.items
+        return model.items if cold else _without_cold(model.items)
     check_vectors(model.users, model.manifest, USERS)
-    columns = (USER_INDEX, USER, BIAS, EMBEDDING)
+    columns = (USER_INDEX, USER, TRAINED, BIAS, EMBEDDING)
     table = model.users.select(*columns).orderBy(USER_INDEX).toArrow()
-    return vectors_from_table(table, model.manifest, USERS)
+    users = vectors_from_table(table, model.manifest, USERS)
+    return users if cold else _without_cold(users)
+
+
+def _without_cold(vectors: Vectors) -> Vectors:
+    """Give those that have nothing but features an embedding without a direction."""
+    if vectors.trained.all():
+        return vectors
+    return replace(vectors, embeddings=vectors.embeddings * vectors.trained[:, None])
 
 
 def index_of(model: Model, kind: str) -> DataFrame:

@@ -88,10 +88,12 @@ class Features(Section):
     user_identity: bool = True
     """Whether each user also has an embedding of their own, likewise."""
     normalise: bool = True
-    """Whether the weights of each item and user are scaled to a sum of 1."""
+    """Whether the weights of each item and user are scaled to a sum of 1. Items and users that the
+    model has not learned from keep the place of an identity, which they do not have."""
     cold_items: Literal["exclude", "include"] = "exclude"
-    """What becomes of items that have features and that nobody has interacted with. `exclude`: they
-    are in no list. `include`: they are ranked by their scores, like all others."""
+    """What becomes of items that have features and that the model has not learned from. `exclude`:
+    they are in no list, and nobody's neighbours. `include`: they are ranked by their scores, like
+    all others."""
 
     @property
     def configured(self) -> bool:
