@@ -77,9 +77,7 @@ def convert_timestamp(column: Column, found: DataType, layout: str) -> Column:
         )
     elif layout in _EPOCH_UNITS:
         exact = column if isinstance(found, DecimalType) else F.trim(column.cast("string"))
-        # Unlike a double, a decimal does not take Java's names such as NaN.
-        number = exact.try_cast("decimal(30,6)")
-        micros = F.floor(number * _MICROS / _EPOCH_UNITS[layout]).try_cast("bigint")
+        micros = _micros_since_1970(exact, _EPOCH_UNITS[layout])
         converted = F.timestamp_micros(F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), micros))
     else:
         text = F.trim(column.cast("string"))
@@ -92,6 +90,22 @@ def convert_timestamp(column: Column, found: DataType, layout: str) -> Column:
             converted = F.try_to_timestamp(text, F.lit(layout))
     # Readers cannot hold years beyond 1 to 9999, although Spark can.
     return F.when(F.unix_micros(converted).between(_FIRST_MICROS, _LAST_MICROS), converted)
+
+
+def _micros_since_1970(exact: Column, per_second: int) -> Column:
+    """Return a number of units since 1970, as text or decimal, in microseconds.
+
+    Nearly all are whole numbers, for which long integers will do: decimals take ten times as long.
+    """
+    # Unlike a double, a decimal does not take Java's names such as NaN.
+    number = exact.try_cast("decimal(30,6)")
+    micros = F.floor(number * _MICROS / per_second).try_cast("bigint")
+    if per_second > _MICROS:
+        return micros
+    factor = _MICROS // per_second
+    whole = F.when(~exact.cast("string").contains("."), exact.try_cast("bigint"))
+    largest = (2**63 - 1) // factor
+    return F.coalesce(F.when(whole.between(-largest, largest), whole * factor), micros)
 
 
 def later_than(column: Column, moment: dt.datetime, days: float) -> Column:
