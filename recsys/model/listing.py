@@ -115,14 +115,14 @@ def _summary(files: Files, name: str) -> ModelSummary:
         components=manifest.no_components,
         epochs=manifest.training.epochs,
         validation_ndcg=None if early is None else early.ndcg,
-        bytes=sum(file.bytes for _, table in manifest.tables for file in table.files),
+        bytes=sum(file.bytes for _, table in manifest.written() for file in table.files),
         error=None if missing is None else f"{missing} is missing",
     )
 
 
 def _missing(files: Files, uri: str, manifest: ModelManifest) -> str | None:
     """Return a file that the manifest names and that is not there; loading compares contents."""
-    for name, table in manifest.tables:
+    for name, table in manifest.written():
         for file in table.files:
             if not files.exists(f"{uri}/{name}/{file.path}"):
                 return f"{name}/{file.path}"
