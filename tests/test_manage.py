@@ -42,7 +42,7 @@ def store_model(files: PosixFiles, model_id: str, run_id: str) -> None:
     name, about = f"{run_id}-i", trained_model(model_id)
     model = ModelManifest(
         **{**dict(about), "interactions_id": name},
-        schema_version=1,
+        schema_version=ModelManifest.SCHEMA_VERSION,
         run_id=run_id,
         run_date="2026-11-24",
         created_at="2026-11-24T00:00:00+00:00",

@@ -33,7 +33,7 @@ def store_model(files: PosixFiles, model_id: str, created_at: str, **more: Any) 
         tables[name] = WrittenTable(rows=1, files=local_files(folder / name))
     manifest = ModelManifest(
         **dict(trained_model(model_id, **more)),
-        schema_version=1,
+        schema_version=ModelManifest.SCHEMA_VERSION,
         run_id=model_id,
         run_date=created_at[:10],
         created_at=created_at,
