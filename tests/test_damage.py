@@ -254,7 +254,7 @@ def refused_as_model(
     assert len([line for line in told.out.splitlines() if line.startswith("DAMAGED")]) == 1
     assert named in told.out
     if "users/" not in named:
-        assert recommend_job.main(model.name, "i001", 3, None, [f"root={root}"]) == 7
+        assert recommend_job.main(model.name, "i001", None, 3, None, [f"root={root}"]) == 7
         error = capsys.readouterr().err
         assert named in error
         assert error.count("\n") == 1
