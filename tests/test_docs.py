@@ -443,6 +443,8 @@ def test_a_table_has_the_columns_nulls_and_primary_key_that_the_reference_says(
     places = table_places(followed.folder)[name]
     if name == "similar_users":
         pytest.skip("no page makes this table; tests/test_similar.py does")
+    if "feature" in name:
+        pytest.skip("no page makes this table; tests/test_features.py does, and looks at it")
     assert places
     for place in places:
         found = pd.concat(pd.read_parquet(file) for file in sorted(place.glob("*.parquet")))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import generate_docs
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -257,6 +258,30 @@ def test_published_embeddings_are_the_sums_of_published_features(
         "cold": 4,
         "undescribed": 0,
     }
+
+
+def test_tables_of_features_have_the_columns_and_keys_that_the_reference_says(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [*item_rows(), "x,even,more,values"]
+    manifest = run("train", input=source, features=tables(tmp_path, rows))
+    reference = generate_docs.described_tables()
+    [prepared] = (tmp_path / "out/features").glob("*")
+    model = model_folder(manifest)
+    for name, places in {
+        "model_features": (model / "item_features", model / "user_features"),
+        "feature_rows": (prepared / "items", prepared / "users"),
+        "feature_values": (prepared / "item_values", prepared / "user_values"),
+        "feature_rejects": (prepared / "rejects",),
+    }.items():
+        for place in places:
+            found = pd.concat(pd.read_parquet(file) for file in place.glob("*.parquet"))
+            assert len(found)
+            assert list(found) == list(reference[name]["columns"])
+            nulls = {column for column in found if found[column].isna().any()}
+            assert nulls <= set(reference[name]["nullable"])
+            if reference[name]["key"]:
+                assert not found.duplicated(reference[name]["key"]).any()
 
 
 def test_any_order_and_partitions_of_features_give_the_same_model(
