@@ -1,6 +1,7 @@
 """Fixtures: one Spark session for the suite, runs of jobs in it, and real data where it is."""
 
 import datetime as dt
+import gc
 import importlib.util
 import os
 import random
@@ -165,6 +166,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
 
     yield execute
     if place.is_mount():
+        gc.collect()  # a failed write's traceback keeps its file open until then
         subprocess.run(["umount", str(place)], check=True)
 
 
