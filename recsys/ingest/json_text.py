@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from recsys.config.sections import Source
 from recsys.errors import InputError
+from recsys.ingest.listing import choosing
 
 # Possessive, so that Java does not need a stack for long texts.
 _TEXT = r""""[^"\\]*+(?:\\.[^"\\]*+)*+"|'[^'\\]*+(?:\\.[^'\\]*+)*+'"""
@@ -15,7 +16,6 @@ _MOST_SHOWN = 80  # characters of a line
 
 # Encodings whose bytes are not those of ASCII and that Spark can decode.
 _DECODED = ("UTF-16", "UTF-16LE", "UTF-16BE", "UTF-32")
-_CHOOSING = ("pathglobfilter", "modifiedbefore", "modifiedafter")
 
 
 def check_documents(spark: SparkSession, source: Source, key: str) -> None:
@@ -63,9 +63,8 @@ def _first(found: DataFrame, shown: Column) -> tuple[int, dict[str, object]]:
 
 def _text(spark: SparkSession, source: Source, *, wholetext: bool) -> DataFrame:
     """Return the text of the files, as `value`, and their paths."""
-    chosen = {name: value for name, value in source.options.items() if name.lower() in _CHOOSING}
     # The names of folders, which would be columns, do not matter here.
-    reader = spark.read.options(wholetext=wholetext, recursiveFileLookup=True, **chosen)
+    reader = spark.read.options(wholetext=wholetext, recursiveFileLookup=True, **choosing(source))
     encoding = source.option("encoding") or source.option("charset")
     for name, option in (("lineSep", source.option("lineSep")), ("encoding", encoding)):
         if option is not None and not wholetext:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys.config.configuration import digest
 from recsys.config.redaction import redact
-from recsys.config.sections import Source
+from recsys.config.sections import Options, Source
 from recsys.errors import InputError
 from recsys.ingest.failures import reading
 from recsys.ingest.manifest import InputFile, InputState
@@ -88,6 +88,11 @@ def identify(source: Source, files: list[InputFile]) -> InputState:
     )
 
 
+def choosing(source: Source) -> Options:
+    """Return the options with which a user chooses among the files."""
+    return {name: value for name, value in source.options.items() if name.lower() in _CHOOSING}
+
+
 def _refuse_patterns(files: list[InputFile], key: str) -> None:
     """Refuse files that Spark cannot open in whole: it takes their names for patterns."""
     for file in files:
@@ -114,7 +119,7 @@ def _listed(
 ) -> list[InputFile]:
     if not paths:
         return []
-    chosen = {name: value for name, value in source.options.items() if name.lower() in _CHOOSING}
+    chosen = choosing(source)
     with reading(source):
         return sorted(
             (

@@ -117,7 +117,6 @@ def sizes(prepared: PreparedFeatures | None) -> FeatureSizes:
     if prepared is None:
         return NO_FEATURES
     tables = prepared.manifest.tables
-    about = [one for one in (prepared.manifest.items, prepared.manifest.users) if one is not None]
 
     def rows(*written: WrittenTable | None) -> int:
         return sum(table.rows for table in written if table is not None)
@@ -125,5 +124,4 @@ def sizes(prepared: PreparedFeatures | None) -> FeatureSizes:
     return FeatureSizes(
         rows=rows(tables.items, tables.users),
         columns=rows(tables.item_values, tables.user_values),
-        ids=sum(one.ids for one in about),
     )

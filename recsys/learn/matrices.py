@@ -82,12 +82,10 @@ class FeatureSizes:
     Attributes:
         rows: one for each feature of a user or an item.
         columns: different features.
-        ids: users and items that have some.
     """
 
     rows: int = 0
     columns: int = 0
-    ids: int = 0
 
 
 NO_FEATURES = FeatureSizes()

@@ -76,17 +76,22 @@ def ids_for_pandas(ids: pa.Array) -> NDArray[np.generic]:
 def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
     """Return items or users as a table of index, id, bias and embedding."""
     index_name, id_name = _NAMES[kind]
-    n, width = vectors.embeddings.shape
-    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
-    values = pa.array(vectors.embeddings.reshape(-1))
+    n = len(vectors.ids)
     columns = {index_name: pa.array(np.arange(n, dtype=np.int32)), id_name: vectors.ids}
     if vectors.positives is not None:
         columns[POSITIVES] = pa.array(vectors.positives)
     columns[TRAINED] = pa.array(vectors.trained)
     columns[BIAS] = pa.array(vectors.biases)
-    lists = pa.LargeListArray.from_arrays(offsets, values)
-    columns[EMBEDDING] = lists.cast(pa.list_(pa.float32()))
+    columns[EMBEDDING] = embedding_column(vectors.embeddings)
     return pa.table(columns)
+
+
+def embedding_column(embeddings: NDArray[np.float32]) -> pa.Array:
+    """Return embeddings, `(n, n_components)`, as a column of lists."""
+    n, width = embeddings.shape
+    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
+    lists = pa.LargeListArray.from_arrays(offsets, pa.array(embeddings.reshape(-1)))
+    return lists.cast(pa.list_(pa.float32()))
 
 
 def fold_in_to_table(fold_in: FoldIn) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -36,6 +35,7 @@ from recsys.model.arrays import (
     USER_FEATURES,
     USERS,
     Vectors,
+    embedding_column,
     fold_in_from_table,
     fold_in_to_table,
     vectors_from_table,
@@ -245,9 +245,6 @@ def _users(scratch: Scratch, learned: Learned, pairs: DataFrame) -> DataFrame:
 
 def _feature_table(found: LearnedFeatures) -> pa.Table:
     """Return features as a table (MODEL_FEATURES_SCHEMA)."""
-    n, width = found.embeddings.shape
-    offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
-    lists = pa.LargeListArray.from_arrays(offsets, pa.array(found.embeddings.reshape(-1)))
     text, features = pa.string(), found.features
     return pa.table(
         {
@@ -256,7 +253,7 @@ def _feature_table(found: LearnedFeatures) -> pa.Table:
             VALUE: pa.array([feature.found for feature in features], text),
             N_IDS: pa.array([feature.ids for feature in features], pa.int64()),
             BIAS: pa.array(found.biases),
-            EMBEDDING: lists.cast(pa.list_(pa.float32())),
+            EMBEDDING: embedding_column(found.embeddings),
         }
     )
 
