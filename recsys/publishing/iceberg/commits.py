@@ -78,8 +78,11 @@ def rows(table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table
     scan = table.scan(row_filter=of_unit(unit), snapshot_id=snapshot.snapshot_id)
     try:
         found: pa.Table = scan.to_arrow()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _named(table, scan, error) from error
+    except (OSError, MemoryError) as error:
+        raise _named(table, snapshot, scan) or error from error
+    # A parser that is given damaged bytes may raise anything: EOFError, KeyError, UnicodeError.
+    except Exception as error:
+        raise _named(table, snapshot, scan) or _unreadable(table, error) from error
     runs = found[RUN_ID].unique().to_pylist()
     if len(found) != entry.rows or any(run != entry.run_id for run in runs):
         raise DamageError(
@@ -90,18 +93,31 @@ def rows(table: Table, snapshot: Snapshot, unit: Unit, entry: Entry) -> pa.Table
     return found
 
 
-def _named(table: Table, scan: DataScan, error: Exception) -> Exception:
-    """Return an error that names the file that cannot be read; the one given where all can be."""
-    for task in scan.plan_files():
-        uri = task.file.file_path
-        try:
+def _named(table: Table, snapshot: Snapshot, scan: DataScan) -> DamageError | None:
+    """Return an error that names the file that cannot be read; None where all can be."""
+    uri = snapshot.manifest_list
+    try:
+        for manifest in snapshot.manifests(table.io):
+            uri = manifest.manifest_path
+            manifest.fetch_manifest_entry(table.io)
+        for task in scan.plan_files():
+            uri = task.file.file_path
             with table.io.new_input(uri).open() as stream:
                 pq.read_table(stream)
-        except FileNotFoundError:
-            return DamageError(f"{uri} is missing")
-        except (pa.ArrowException, OSError, ValueError) as reason:
-            return DamageError(f"{uri} is damaged: {str(reason).splitlines()[0]}")
-    return error
+    except FileNotFoundError:
+        return DamageError(f"{uri} is missing")
+    except Exception as reason:
+        return DamageError(f"{uri} is damaged: {_first_line(reason)}")
+    return None
+
+
+def _unreadable(table: Table, error: Exception) -> DamageError:
+    name = ".".join(table.name())
+    return DamageError(f"the files of the table {name} cannot be read: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def summary(unit: Unit, entry: Entry) -> dict[str, str]:
