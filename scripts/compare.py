@@ -30,16 +30,15 @@ import click
 import numpy as np
 import pandas as pd
 from compare_lists import Lists, measured, popular
-from compare_ours import choose, fit, of_model
+from compare_ours import choose, fit, fit_with_features, of_model
 from compare_peers import Peers
 from compare_split import Data, read_split
 from numpy.typing import NDArray
 
 from recsys.config.reading import load_config
-from recsys.config.sections import Training
+from recsys.config.sections import Features, Training
 from recsys.errors import RecsysError
-from recsys.evaluate.bootstrap import difference
-from recsys.learn.features import IDENTITIES, Sides
+from recsys.kernel.bootstrap import difference
 from recsys.runtime import memory
 
 WITHOUT_FEATURES, WITH_FEATURES = "recsys, as configured", "recsys, with features"
@@ -47,15 +46,27 @@ NOTEBOOK = Path(__file__).parents[1] / "conf" / "notebook.yaml"
 
 
 def contenders(
-    data: Data, base: Training, seeds: Sequence[int], threads: int, choosing: bool, peers: bool
+    data: Data,
+    base: Training,
+    features: Features,
+    seeds: Sequence[int],
+    threads: int,
+    choosing: bool,
+    peers: bool,
 ) -> Iterator[tuple[str, Callable[[int], Lists], float]]:
     """Yield each model's name, how it is made for a seed, and the seconds that its choice took."""
     counts = np.asarray(data.labels.sum(axis=0), dtype=np.float32).ravel()
 
-    def lightfm(settings: Training, features: Sides = IDENTITIES) -> Callable[[int], Lists]:
+    def lightfm(settings: Training, features: Features | None = None) -> Callable[[int], Lists]:
         def make(seed: int) -> Lists:
             seeded = settings.model_copy(update={"seed": seed})
-            fitted = fit(data, seeded, threads, features)
+            if features is None:
+                fitted = fit(data, seeded, threads)
+            else:
+                described = fit_with_features(data, seeded, features, threads)
+                fitted = described.fitted
+                if described.trial is not None:
+                    click.echo(f"  seed {seed}: {described.trial['reason']}", err=True)
             if settings.early_stopping is not None:
                 click.echo(f"  seed {seed}: epoch {fitted.epochs}", err=True)
             return of_model(fitted.embeddings)
@@ -65,8 +76,8 @@ def contenders(
     yield "popularity", lambda seed: popular(counts, data.seen.shape[0]), 0.0
     yield "notebook's settings", lightfm(load_config(str(NOTEBOOK)).training), 0.0
     yield WITHOUT_FEATURES, lightfm(base), 0.0
-    if data.features.users is not None or data.features.items is not None:
-        yield WITH_FEATURES, lightfm(base, data.features), 0.0
+    if features.configured:
+        yield WITH_FEATURES, lightfm(base, features), 0.0
     if choosing:
         start = time.perf_counter()
         chosen = choose(data, base.model_copy(update={"seed": seeds[0]}), threads)
@@ -138,7 +149,7 @@ def compare(
     click.echo(f"{'':44}{'MAP':>16}{'nDCG':>16}{'precision':>16}{'recall':>16}{'s':>7}")
     records = []
     ndcg: dict[str, NDArray[np.float64]] = {}
-    models = contenders(data, settings.training, seeds, threads, choosing, peers)
+    models = contenders(data, settings.training, settings.features, seeds, threads, choosing, peers)
     for name, make, preparing in models:
         found, values = [], []
         for seed in seeds:

@@ -7,10 +7,10 @@ import numpy as np
 from compare_lists import Lists, factors
 from compare_split import Data
 
-from recsys.config.sections import EarlyStopping, SampleWeights, Training
-from recsys.learn import training
+from recsys.config.sections import EarlyStopping, Features, SampleWeights, Training
+from recsys.learn import fitting
 from recsys.learn.embeddings import Embeddings
-from recsys.learn.features import IDENTITIES, Sides
+from recsys.learn.feature_choice import DescribedFit, fit_described
 
 
 def weighing(data: Data, settings: Training) -> dict[str, Any]:
@@ -22,12 +22,22 @@ def weighing(data: Data, settings: Training) -> dict[str, Any]:
     }
 
 
-def fit(
-    data: Data, settings: Training, threads: int, features: Sides = IDENTITIES
-) -> training.Fitted:
-    """Train as the job does."""
-    return training.fit(
-        data.labels, settings, threads=threads, features=features, **weighing(data, settings)
+def fit(data: Data, settings: Training, threads: int) -> fitting.Fitted:
+    """Train as the job does, without features."""
+    return fitting.fit(data.labels, settings, threads=threads, **weighing(data, settings))
+
+
+def fit_with_features(
+    data: Data, settings: Training, features: Features, threads: int
+) -> DescribedFit:
+    """Train as the job does, with features."""
+    return fit_described(
+        data.labels,
+        settings,
+        features,
+        data.abouts,
+        threads=threads,
+        **weighing(data, settings),
     )
 
 

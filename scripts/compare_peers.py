@@ -76,7 +76,8 @@ class Peers:
         self.part = sp.csr_matrix((ones, (rows, cols)), shape=data.labels.shape)
 
     def value(self, lists: Lists) -> float:
-        return self.judge.of_lists(lists(self.judge.users, self.part[self.judge.users]))
+        values = self.judge.of_lists(lists(self.judge.users, self.part[self.judge.users]))
+        return float(values.mean())
 
     def als(self) -> tuple[str, Callable[[int], Lists]] | None:
         """Hu, Koren & Volinsky 2008, as implicit has it."""

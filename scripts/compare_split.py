@@ -1,7 +1,7 @@
 """Any configuration's pairs, and how the comparison splits them into training and test."""
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from recsys.ingest.features import (
 )
 from recsys.ingest.preparation import prepare
 from recsys.learn.described import collect_described, group_weights
-from recsys.learn.features import IDENTITIES, Described, Side, Sides, side
+from recsys.learn.features import About, Abouts, Described
 from recsys.runtime import session
 from recsys.runtime.run import new_run
 from recsys.store.tables import Store
@@ -41,7 +41,7 @@ class Data:
         ratings, ages: of the same pairs, for sample weights; ages in days, or None.
         seen, wanted: CSR of what is trained on, and of what is held out.
         warm, cold: users with something held out, with and without anything to train on.
-        features: of the users and items, where the configuration has some.
+        abouts: what is known of the users and items, where the configuration has features.
     """
 
     labels: sp.coo_matrix
@@ -51,7 +51,7 @@ class Data:
     wanted: sp.csr_matrix
     warm: NDArray[np.int64]
     cold: NDArray[np.int64]
-    features: Sides = IDENTITIES
+    abouts: Abouts = field(default_factory=Abouts)
 
 
 def read_pairs(config: Config) -> tuple[pd.DataFrame, dict[str, Described]]:
@@ -94,23 +94,28 @@ def read_split(config: Config, last: int | None) -> Data:
     """Read a configuration's pairs and split them: 75 % by item, or all but each user's last."""
     pairs, described = read_pairs(config)
     trained = stratified(pairs, 0.75, 42) if last is None else all_but_last(pairs, last)
-    data = split(pairs, trained)
+    return with_abouts(config, split(pairs, trained), described, pairs)
+
+
+def with_abouts(
+    config: Config, data: Data, described: dict[str, Described], pairs: pd.DataFrame
+) -> Data:
+    """Add what is known of the users and items of some pairs."""
     found = {
-        USERS: _side(config, described, USERS, pairs[USER], config.features.user_identity),
-        ITEMS: _side(config, described, ITEMS, pairs[ITEM], config.features.item_identity),
+        USERS: _about(config, described, USERS, pairs[USER], config.features.user_identity),
+        ITEMS: _about(config, described, ITEMS, pairs[ITEM], config.features.item_identity),
     }
-    return replace(data, features=Sides(**found))
+    return replace(data, abouts=Abouts(**found))
 
 
-def _side(
+def _about(
     config: Config, described: dict[str, Described], kind: str, ids: pd.Series, identity: bool
-) -> Side | None:
+) -> About | None:
     if kind not in described:
         return None
     weights = group_weights(sources_of(config, kind))
-    about = described[kind]
-    known = pa.array(sorted(ids.unique()), about.ids.type)
-    return side(about, known, weights, identity=identity, normalise=config.features.normalise)
+    known = pa.array(sorted(ids.unique()), described[kind].ids.type)
+    return About(described[kind], known, weights, identity, config.features.normalise)
 
 
 def stratified(pairs: pd.DataFrame, ratio: float, seed: int) -> NDArray[np.bool_]:

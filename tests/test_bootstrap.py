@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.evaluate import bootstrap
+from recsys.kernel import bootstrap
 
 
 def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:

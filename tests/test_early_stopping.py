@@ -12,8 +12,9 @@ from recsys.config.sections import EarlyStopping, SampleWeights
 from recsys.errors import InputError, TrainingError
 from recsys.learn.early_stopping import Validator, hold_out
 from recsys.learn.embeddings import Embeddings
+from recsys.learn.fitting import fit
 from recsys.learn.sample_weights import Labelled, sample_weights
-from recsys.learn.training import fit, train
+from recsys.learn.training import train
 from tests.test_training import checkerboard, settings
 
 # Four pairs of user 0 and one of user 1.

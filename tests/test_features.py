@@ -19,7 +19,7 @@ from recsys.cli import main
 from recsys.config.configuration import Config
 from recsys.config.sections import EarlyStopping, Training
 from recsys.errors import ConfigError, InputError
-from recsys.learn import training
+from recsys.learn import fitting
 from recsys.learn.features import Described, Feature, Side, Sides, side
 from recsys.model.arrays import load_items, load_users
 from recsys.score.local import LocalModel
@@ -75,7 +75,7 @@ def test_scores_are_those_of_lightfm_with_the_same_features(loss: str) -> None:
             "sample_weights": {"rating": "none", "user_exponent": 0.0},
         }
     )
-    fitted = training.fit(labels, settings, threads=1, features=features)
+    fitted = fitting.fit(labels, settings, threads=1, features=features)
     assert features.users is not None
     assert features.items is not None
     model = LightFM(no_components=8, loss=loss)
@@ -102,7 +102,7 @@ def test_early_stopping_judges_users_and_items_by_their_features(refit: bool) ->
         update={"sample_weights": Training().sample_weights.model_copy(update={"rating": "none"})}
     )
     features = both(*labels.shape)
-    fitted = training.fit(labels, settings, threads=1, features=features)
+    fitted = fitting.fit(labels, settings, threads=1, features=features)
     assert fitted.report["ndcg"] > 0
     again = features.represent(fitted.learned)
     assert np.array_equal(again.item_embeddings, fitted.embeddings.item_embeddings)

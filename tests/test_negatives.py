@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from recsys.errors import TrainingError
 from recsys.learn import negatives
 from recsys.learn.embeddings import Embeddings
-from recsys.learn.training import fit, train
+from recsys.learn.fitting import fit
+from recsys.learn.training import train
 from tests.conftest import csv_input, model_folder, small_ratings
 from tests.test_training import checkerboard, settings
 

@@ -8,7 +8,8 @@ import scipy.sparse as sp
 from recsys.config.sections import Training
 from recsys.errors import TrainingError
 from recsys.learn.embeddings import Embeddings
-from recsys.learn.training import fit, has_openmp, train
+from recsys.learn.fitting import fit
+from recsys.learn.training import has_openmp, train
 
 LOSSES = ["warp", "bpr", "warp-kos", "logistic"]
 

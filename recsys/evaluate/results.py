@@ -12,9 +12,8 @@ from pyspark.sql import functions as F
 from recsys.columns import COMPARED_MODEL, CUT, HISTORY, ITEM_INDEX, LISTED, SEGMENT, USER
 from recsys.config.sections import Evaluation, UserSegments
 from recsys.errors import ConfigError
-from recsys.evaluate import bootstrap
 from recsys.evaluate.manifest import Metric
-from recsys.kernel import metrics
+from recsys.kernel import bootstrap, metrics
 from recsys.kernel.evaluate import COMPARED, POPULARITY
 from recsys.kernel.worker import MODEL
 from recsys.runtime.memory import check_fits, check_result

@@ -91,7 +91,8 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
         found = states(job.spark, config)
         described = prepare_features(job.spark, job.store, config, run, types, job.staging, found)
     train = parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD)
-    interactions, features, fitted = learn(job, train, described)
+    interactions, made = learn(job, train, described)
+    fitted = made.fitted
     with run.step("write model"):
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
@@ -103,8 +104,8 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             fitted.embeddings,
             fold_in,
             types,
-            features=features,
-            learned=fitted.learned,
+            user_features=made.users,
+            item_features=made.items,
             cold=False,
         )
         place = f"{job.staging}/{name}"

@@ -8,29 +8,26 @@ import numpy as np
 from pyspark.sql import DataFrame
 
 from recsys.config.configuration import Config, digest
+from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
-from recsys.ingest.feature_manifest import DescribedReport
 from recsys.ingest.features import (
-    ITEMS,
-    USERS,
     PreparedFeatures,
     features_id,
     prepare_features,
-    sources_of,
     states,
 )
 from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
-from recsys.learn import fold_in_map, training
-from recsys.learn.described import group_weights, sides, sizes
-from recsys.learn.features import Side, Sides
+from recsys.learn import fold_in_map
+from recsys.learn.described import abouts, sizes
+from recsys.learn.feature_choice import DescribedFit, fit_described
+from recsys.learn.fitting import Fitted
 from recsys.learn.matrices import Interactions, collect
+from recsys.learn.training import has_openmp
 from recsys.model.learned import Learned
 from recsys.model.manifest import (
-    DescribedCounts,
     EarlyStoppingReport,
-    FeaturesReport,
     FoldInReport,
     ModelOrigin,
     NegativesReport,
@@ -63,7 +60,8 @@ def train(job: Job) -> Model:
         types = prepared.manifest.id_types
         described = prepare_features(job.spark, store, config, run, types, job.staging, found)
     stop_point("prepared")
-    interactions, features, fitted = learn(job, prepared.pairs, described)
+    interactions, made = learn(job, prepared.pairs, described)
+    fitted = made.fitted
     stop_point("trained")
     with run.step("fold-in"):
         embeddings = fitted.embeddings
@@ -80,7 +78,12 @@ def train(job: Job) -> Model:
         )
     with run.step("write model"):
         learned = Learned.of(
-            interactions, embeddings, fold_in, types, features=features, learned=fitted.learned
+            interactions,
+            embeddings,
+            fold_in,
+            types,
+            user_features=made.users,
+            item_features=made.items,
         )
         manifest = write_model(
             store,
@@ -91,7 +94,7 @@ def train(job: Job) -> Model:
             origin(job, model_id, prepared, interactions, fitted).model_copy(
                 update={
                     "fold_in": FoldInReport(**report),
-                    "features": features_report(config, described, features),
+                    "features": features_report(config, described, made),
                 }
             ),
             rows_per_file=config.scoring.users_per_file,
@@ -104,7 +107,7 @@ def train(job: Job) -> Model:
 
 def learn(
     job: Job, pairs: DataFrame, described: PreparedFeatures | None
-) -> tuple[Interactions, Sides, training.Fitted]:
+) -> tuple[Interactions, DescribedFit]:
     """Collect labelled pairs and features, and train on them for as many epochs as is best."""
     settings = job.config.training
     with job.run.step("collect"):
@@ -117,17 +120,18 @@ def learn(
             max_share=job.config.memory.max_share,
             features=sizes(described),
         )
-        features = sides(job.spark, described, interactions, job.config)
+        known = abouts(job.spark, described, interactions, job.config)
     with job.run.step("train"):
-        fitted = training.fit(
+        made = fit_described(
             interactions.labels,
             settings,
+            job.config.features,
+            known,
             threads=threads(job),
             ratings=interactions.ratings,
             ages=interactions.ages,
-            features=features,
         )
-    return interactions, features, fitted
+    return interactions, made
 
 
 def threads(job: Job) -> int:
@@ -153,45 +157,13 @@ def model_id_of(config: Config, run: Run, found: Mapping[str, InputState]) -> st
     return f"{run.run_id}-{digest(made_of)[:8]}"
 
 
-def features_report(
-    config: Config, described: PreparedFeatures | None, features: Sides
-) -> FeaturesReport | None:
-    """Say what features a model has; None for none."""
-    if described is None:
-        return None
-
-    def counts(
-        one: Side | None, about: DescribedReport | None, kind: str
-    ) -> DescribedCounts | None:
-        if one is None or about is None:
-            return None
-        edges = {name: group.edges for name, group in about.groups.items() if group.edges}
-        return DescribedCounts(
-            weights=group_weights(sources_of(config, kind)),
-            edges=edges,
-            normalised=config.features.normalise,
-            identity=getattr(config.features, f"{kind.removesuffix('s')}_identity"),
-            features=len(one.features),
-            untrained_features=one.untrained_features,
-            identities=one.n_identities,
-            cold=len(one.cold_ids),
-            undescribed=one.undescribed,
-        )
-
-    return FeaturesReport(
-        features_id=described.manifest.features_id,
-        items=counts(features.items, described.manifest.items, ITEMS),
-        users=counts(features.users, described.manifest.users, USERS),
-    )
-
-
 def early_stopping_report(config: Config, report: dict[str, Any]) -> EarlyStoppingReport | None:
     """Return what early stopping reported, typed; None where it was not used."""
     settings = config.training.early_stopping
     return None if settings is None else EarlyStoppingReport(share=settings.share, **report)
 
 
-def negatives_report(fitted: training.Fitted) -> NegativesReport | None:
+def negatives_report(fitted: Fitted) -> NegativesReport | None:
     """Return what was learned from as negatives, typed; None for losses without negatives."""
     return None if fitted.negatives is None else NegativesReport(**fitted.negatives)
 
@@ -201,7 +173,7 @@ def origin(
     model_id: str,
     prepared: Prepared,
     interactions: Interactions,
-    fitted: training.Fitted,
+    fitted: Fitted,
 ) -> ModelOrigin:
     """Say where a model comes from."""
     config, run = job.config, job.run
@@ -230,7 +202,7 @@ def origin(
             weightless_pairs=interactions.weightless_pairs,
             mean_user_bias=float(fitted.embeddings.user_biases.mean(dtype=np.float64)),
             threads=threads(job),
-            openmp=training.has_openmp(),
+            openmp=has_openmp(),
             seed=config.training.seed,
         ),
         fold_in=None,

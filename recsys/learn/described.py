@@ -13,7 +13,7 @@ from recsys.config.sections import FeatureSource
 from recsys.errors import InputError
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, sources_of
 from recsys.ingest.ids import id_bytes
-from recsys.learn.features import IDENTITIES, Described, Feature, Side, Sides, side
+from recsys.learn.features import About, Abouts, Described, Feature
 from recsys.learn.matrices import NO_FEATURES, FeatureSizes, Interactions
 from recsys.runtime.memory import check_result
 from recsys.store.manifest import WrittenTable
@@ -23,13 +23,13 @@ from recsys.store.manifest import WrittenTable
 _RESULT_BYTES = 16
 
 
-def sides(
+def abouts(
     spark: SparkSession,
     prepared: PreparedFeatures | None,
     interactions: Interactions,
     config: Config,
-) -> Sides:
-    """Return the features that a training learns with.
+) -> Abouts:
+    """Return what is known of the users and items of a training.
 
     Args:
         spark: the session.
@@ -42,25 +42,24 @@ def sides(
         MemoryLimitError: they are more than Spark may collect.
     """
     if prepared is None:
-        return IDENTITIES
+        return Abouts()
+    settings = config.features
 
-    def found(kind: str, ids: pa.Array, identity: bool) -> Side | None:
+    def found(kind: str, ids: pa.Array, identity: bool) -> About | None:
         if kind not in prepared.rows:
             return None
         described = collect_described(spark, prepared.rows[kind], prepared.values[kind], kind)
         weights = group_weights(sources_of(config, kind))
-        normalise = config.features.normalise
-        made = side(described, ids, weights, identity=identity, normalise=normalise)
-        if not made.features:
+        about = About(described, ids, weights, identity, settings.normalise)
+        if not about.counts().any():
             raise InputError(
                 f"features.{kind}: none of the {len(described.ids):,} {kind} that have features "
                 f"(such as {described.ids[0]}) is in the training (such as {ids[0]}), expected the "
                 "same ids; check the column of the ids"
             )
-        return made
+        return about
 
-    settings = config.features
-    return Sides(
+    return Abouts(
         users=found(USERS, interactions.user_ids, settings.user_identity),
         items=found(ITEMS, interactions.item_ids, settings.item_identity),
     )

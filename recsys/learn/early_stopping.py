@@ -102,6 +102,10 @@ class Validator:
 
     def ndcg(self, model: Embeddings) -> float:
         """Return the mean nDCG@k of the users' lists by a model."""
+        return float(np.mean(self.by_user(model)))
+
+    def by_user(self, model: Embeddings) -> NDArray[np.float64]:
+        """Return the nDCG@k of each user's list by a model."""
         items = ItemMatrix(model.item_embeddings, model.item_biases)
         embeddings, biases = model.user_embeddings[self.users], model.user_biases[self.users]
         return self.of_lists(top_k(items, embeddings, biases, self.k, *self.seen))
@@ -111,13 +115,13 @@ class Validator:
         n_items = len(self._popularity)
         items = ItemMatrix(np.zeros((n_items, 1), np.float32), self._popularity)
         nothing = np.zeros((len(self.users), 1), np.float32)
-        return self.of_lists(top_k(items, nothing, nothing[:, 0], self.k, *self.seen))
+        ranked = top_k(items, nothing, nothing[:, 0], self.k, *self.seen)
+        return float(np.mean(self.of_lists(ranked)))
 
-    def of_lists(self, ranked: Ranked) -> float:
-        """Return the mean nDCG@k of lists, one for each of `users`."""
+    def of_lists(self, ranked: Ranked) -> NDArray[np.float64]:
+        """Return the nDCG@k of lists, one for each of `users`."""
         wanted = self._wanted.indptr, self._wanted.indices
-        found = accuracy(ranked.indptr, ranked.items, *wanted, [self.k])
-        return float(np.mean(found[self.k]["ndcg"]))
+        return accuracy(ranked.indptr, ranked.items, *wanted, [self.k])[self.k]["ndcg"]
 
 
 def _rows(labels: sp.coo_matrix, chosen: NDArray[np.bool_]) -> sp.csr_matrix:
@@ -140,6 +144,7 @@ class Search:
     """Watches a training: which epoch is the best so far, and whether to stop.
 
     Attributes:
+        validator: judges models.
         epoch: the best epoch so far, counted from 1; 0 before the first one that was judged.
         best: the model of that epoch, if it is kept without a second training, else None.
         epochs: the epochs that were judged.
@@ -163,7 +168,7 @@ class Search:
             represent: makes the users and items that are judged of what was learned.
         """
         self._represent = represent
-        self._validator, self._settings, self._last = validator, settings, last_epoch
+        self.validator, self._settings, self._last = validator, settings, last_epoch
         self._now = 0
         self._highest, self._ndcg = -1.0, 0.0
         self.epoch = 0
@@ -182,7 +187,7 @@ class Search:
         if self._now % self._settings.every and self._now < self._last:
             return False
         start = time.perf_counter()
-        value = self._validator.ndcg(self._represent(current))
+        value = self.validator.ndcg(self._represent(current))
         self.epochs.append(self._now)
         self.curve.append(value)
         smooth = float(np.mean(self.curve[-self._settings.smoothing :]))
@@ -196,11 +201,11 @@ class Search:
     def report(self) -> dict[str, Any]:
         """Return the curve and the best epoch, in plain JSON values."""
         return {
-            "metric": f"ndcg@{self._validator.k}",
-            "users": len(self._validator.users),
+            "metric": f"ndcg@{self.validator.k}",
+            "users": len(self.validator.users),
             "kept_epoch": self.epoch,
             "ndcg": self._ndcg,
-            "popularity_ndcg": self._validator.popularity_ndcg(),
+            "popularity_ndcg": self.validator.popularity_ndcg(),
             "epochs": self.epochs,
             "curve": self.curve,
             "seconds": round(self.seconds, 3),

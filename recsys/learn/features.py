@@ -7,7 +7,7 @@ Recommendations", section 3). The first columns are identities: features that on
 has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,12 @@ class Described:
         found = self.weights[rows]
         chosen = sp.diags(known.astype(np.float32))
         return sp.csr_matrix(chosen @ found, dtype=np.float32)
+
+    def only(self, groups: Collection[str]) -> "Described":
+        """Return the same with some groups alone."""
+        columns = [n for n, feature in enumerate(self.features) if feature.group in groups]
+        weights = sp.csr_matrix(self.weights.tocsc()[:, columns])
+        return Described(self.ids, [self.features[n] for n in columns], weights)
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,94 @@ def side(
         untrained_features=int(np.count_nonzero(~trained)),
         undescribed=len(cold) - len(some),
     )
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of the users, or of the items, of a training.
+
+    Attributes:
+        described: what describes them, and others.
+        ids: those that are trained, ascending.
+        group_weights, identity, normalise: as `side` takes them.
+    """
+
+    described: Described
+    ids: pa.Array
+    group_weights: Mapping[str, float]
+    identity: bool
+    normalise: bool
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that have features, in order."""
+        return sorted({feature.group for feature in self.described.features})
+
+    def counts(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Return how many features each of `ids`, or of some rows of them, has."""
+        ids = self.ids if rows is None else self.ids.take(pa.array(rows))
+        return np.asarray(np.diff(self.described.rows_of(ids).indptr), np.int64)
+
+    def side(self, groups: Collection[str], rows: NDArray[np.int64] | None = None) -> Side | None:
+        """Return what LightFM learns with; None without any group.
+
+        Args:
+            groups: those that are learned.
+            rows: of `ids`: those that are trained; None for all.
+        """
+        if not groups:
+            return None
+        return side(
+            self.described.only(groups),
+            self.ids if rows is None else self.ids.take(pa.array(rows)),
+            self.group_weights,
+            identity=self.identity,
+            normalise=self.normalise,
+        )
+
+    def means(self, rows: NDArray[np.int64] | None = None) -> Side:
+        """Return a matrix of all groups whose rows sum to 1, without identities, for a map."""
+        return side(
+            self.described,
+            self.ids if rows is None else self.ids.take(pa.array(rows)),
+            self.group_weights,
+            identity=False,
+            normalise=True,
+        )
+
+
+@dataclass(frozen=True)
+class Abouts:
+    """What is known of the users and the items of a training; None: nothing."""
+
+    users: About | None = None
+    items: About | None = None
+
+    def sides(
+        self,
+        groups: Mapping[str, Collection[str]] | None = None,
+        users: NDArray[np.int64] | None = None,
+        items: NDArray[np.int64] | None = None,
+    ) -> Sides:
+        """Return what LightFM learns with.
+
+        Args:
+            groups: those that are learned, of `users` and of `items`; None for all.
+            users: rows of those that are trained; None for all.
+            items: likewise.
+        """
+        chosen = self.groups() if groups is None else groups
+        return Sides(
+            None if self.users is None else self.users.side(chosen["users"], users),
+            None if self.items is None else self.items.side(chosen["items"], items),
+        )
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return all groups, of `users` and of `items`."""
+        return {
+            "users": [] if self.users is None else self.users.groups,
+            "items": [] if self.items is None else self.items.groups,
+        }
 
 
 def _cold(described: Described, ids: pa.Array) -> pa.Array:

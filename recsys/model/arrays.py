@@ -38,7 +38,8 @@ from recsys.columns import (
 )
 from recsys.errors import ModelError
 from recsys.kernel.fold_in import FoldIn
-from recsys.model.manifest import DescribedCounts, ModelManifest, read_model_manifest
+from recsys.model.features_report import DescribedCounts
+from recsys.model.manifest import ModelManifest, read_model_manifest
 from recsys.store.checksums import compare_files, local_files
 from recsys.store.files import require_local
 from recsys.store.manifest import MANIFEST, File

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from recsys.columns import IdTypes
 from recsys.errors import ModelError
 from recsys.ingest.manifest import InputState, PreparationCounts
+from recsys.model.features_report import FeaturesReport
 from recsys.store.manifest import MANIFEST, ManifestError, Part, SealedManifest, WrittenTable
 
 
@@ -145,40 +146,6 @@ class ModelTables(Part):
     """One row a feature of users; null without any."""
 
 
-class DescribedCounts(Part):
-    """What features did for users, or for items."""
-
-    features: int
-    """Features that were learned."""
-    untrained_features: int
-    """Features that nobody in the training has; they were left out."""
-    identity: bool
-    """Whether all that the model has learned from have an embedding of their own, too."""
-    identities: int
-    """How many have one; without `identity` those that have no feature."""
-    cold: int
-    """How many are in the model although it has not learned from them."""
-    undescribed: int
-    """How many others were left out, since they have none of the features."""
-    weights: dict[str, float]
-    """How much the features of each group count."""
-    edges: dict[str, list[float]]
-    """For groups of numbers: where one range ends and the next begins."""
-    normalised: bool
-    """Whether the weights of each are scaled to a sum of 1."""
-
-
-class FeaturesReport(Part):
-    """The features of a model."""
-
-    features_id: str
-    """The prepared features."""
-    items: DescribedCounts | None
-    """Of items; null without features."""
-    users: DescribedCounts | None
-    """Of users; null without features."""
-
-
 class TrainedModel(Part):
     """Where a model comes from; a published version repeats this part."""
 
@@ -222,7 +189,7 @@ class ModelOrigin(TrainedModel):
 class ModelManifest(ModelOrigin, SealedManifest):
     """What is said of a model."""
 
-    SCHEMA_VERSION: ClassVar[int] = 2  # 1 had tables without `trained`
+    SCHEMA_VERSION: ClassVar[int] = 3  # 2 had features without `way`, 1 tables without `trained`
 
     id_types: IdTypes
     """Types of the ids."""

@@ -28,6 +28,7 @@ from recsys.columns import (
 from recsys.errors import ModelError
 from recsys.ingest.ids import id_bytes, index_frame
 from recsys.kernel.fold_in import FoldIn
+from recsys.learn.cold import LearnedFeatures
 from recsys.model.arrays import (
     FOLD_IN_TABLE,
     ITEM_FEATURES,
@@ -41,7 +42,7 @@ from recsys.model.arrays import (
     vectors_from_table,
     vectors_to_table,
 )
-from recsys.model.learned import Learned, LearnedFeatures
+from recsys.model.learned import Learned
 from recsys.model.manifest import ModelManifest, ModelOrigin, ModelTables, read_model_manifest
 from recsys.runtime.memory import check_result
 from recsys.store.checksums import compare_files

@@ -36,8 +36,9 @@ class FeatureGroup(Section):
     with the features."""
     edges: Annotated[list[Finite], Field(min_length=1, max_length=1000)] | None = None
     """For `number`: where one range ends and the next begins, ascending, instead of `ranges`."""
-    weight: PositiveFloat = 1.0
-    """How much each feature of the group counts, beside the others and the identity."""
+    weight: PositiveFloat = 0.03
+    """How much each feature of the group counts beside an identity, which counts 1. Large weights
+    make lists worse: what items have in common is then learned instead of what sets them apart."""
     min_count: PositiveInt = 2
     """Values that fewer ids have are left out."""
 
@@ -87,9 +88,17 @@ class Features(Section):
     only items that have no feature do."""
     user_identity: bool = True
     """Whether each user also has an embedding of their own, likewise."""
-    normalise: bool = True
-    """Whether the weights of each item and user are scaled to a sum of 1. Items and users that the
-    model has not learned from keep the place of an identity, which they do not have."""
+    keep: Literal["measured", "all", "none"] = "measured"
+    """Which groups LightFM learns with. `measured`: those that help and do no harm, found by
+    trainings with and without them, which takes up to as many trainings more as there are groups,
+    and two. `all`: all. `none`: none. Groups that are not learned with still describe new items and
+    users: a map is fitted to the embeddings of the others."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """For `measured`: which share of nDCG users with interactions may lose."""
+    normalise: bool = False
+    """Whether the weights of each item and user are scaled to a sum of 1 where LightFM learns with
+    them. Items and users that the model has not learned from keep the place of an identity, which
+    they do not have."""
     cold_items: Literal["exclude", "include"] = "exclude"
     """What becomes of items that have features and that the model has not learned from. `exclude`:
     they are in no list, and nobody's neighbours. `include`: they are ranked by their scores, like
@@ -101,7 +110,10 @@ class Features(Section):
         return bool(self.items or self.users)
 
     def contradictions(self) -> Iterator[str]:
-        """Refuse a name of two groups."""
+        """Refuse a name of two groups, and no identities where features may be left out."""
+        for key in ("item_identity", "user_identity"):
+            if not getattr(self, key) and self.keep != "all":
+                yield f"{key}: found false with keep {self.keep}, expected keep all"
         for kind, sources in (("items", self.items), ("users", self.users)):
             seen: dict[str, str] = {}
             for name, source in sources.items():
