@@ -26,7 +26,12 @@ from recsys.score.local import LocalModel
 from tests.conftest import csv_input, small_ratings, table
 
 Run = Callable[..., dict[str, Any]]
-GROUPS = {"parity": {"min_count": 1}, "tags": {"kind": "categories", "separator": "|"}}
+GROUPS = {
+    "parity": {"min_count": 1, "weight": 1.0},
+    "tags": {"kind": "categories", "separator": "|", "weight": 1.0},
+}
+# LightFM learns with all of them, and no trial comes before.
+ALL = {"keep": "all", "normalise": True}
 
 
 def described(n: int, seed: int, *, extra: int = 0) -> Described:
@@ -166,9 +171,14 @@ def tables(tmp_path: Path, items: list[str] | None = None) -> dict[str, Any]:
     (tmp_path / "users.csv").write_text("\n".join(["id,parity", *users]) + "\n")
     read = {"options": {"header": True}}
     return {
+        **ALL,
         "items": {"shop": {**read, "path": str(tmp_path / "items.csv"), "groups": GROUPS}},
         "users": {
-            "crm": {**read, "path": str(tmp_path / "users.csv"), "groups": {"parity": {}}},
+            "crm": {
+                **read,
+                "path": str(tmp_path / "users.csv"),
+                "groups": {"parity": {"weight": 1.0}},
+            },
         },
     }
 
@@ -252,6 +262,9 @@ def test_published_embeddings_are_the_sums_of_published_features(
     assert weights == ({"parity": 1.0, "tags": 1.0}, {}, True)
     assert counts.pop("identity")
     assert counts == {
+        "way": "trained",
+        "inside": ["parity", "tags"],
+        "explained": None,
         "features": 7,
         "untrained_features": 0,
         "identities": 40,
@@ -295,7 +308,8 @@ def test_any_order_and_partitions_of_features_give_the_same_model(
         spark.createDataFrame(rows, "id string, parity string, tags string").repartition(
             n
         ).write.parquet(path)
-        features = {"items": {"shop": {"format": "parquet", "path": path, "groups": GROUPS}}}
+        shop = {"format": "parquet", "path": path, "groups": GROUPS}
+        features = {**ALL, "items": {"shop": shop}}
         manifest = run("train", run_id=f"r{n}", input=source, training=TRAINING, features=features)
         found.append(load_items(model_folder(manifest)))
     for other in found[1:]:
