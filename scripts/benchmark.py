@@ -1,4 +1,6 @@
-"""What it costs, in one run: `python scripts/benchmark.py evaluate|kernel|read|spark|stopping`.
+"""What it costs, in one run.
+
+    python scripts/benchmark.py evaluate|features|kernel|read|spark|stopping
 
 Machines are noisy, so everything that is compared runs in turns in one run: keep the ratios, not
 the microseconds. Peers that are not installed are skipped, with a reason; `pip install
@@ -14,6 +16,7 @@ os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import click
 from benchmark_evaluate import evaluate_command
+from benchmark_features import features_command
 from benchmark_kernel import kernel_command
 from benchmark_read import read_command
 from benchmark_spark import spark_command
@@ -26,6 +29,7 @@ def main() -> None:
 
 
 main.add_command(evaluate_command)
+main.add_command(features_command)
 main.add_command(kernel_command)
 main.add_command(read_command)
 main.add_command(spark_command)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import yaml
+from benchmark_features import read_pairs, some_features, write_pairs
 from benchmark_stopping import stopped
 from compare_lists import factors, measured, popular
 from compare_ours import fit, of_model
@@ -275,3 +276,18 @@ def test_the_kept_epoch_is_judged_on_the_test_split_it_has_not_seen() -> None:
     assert 0 < short.ratio <= 1
     with pytest.raises(ConfigError, match=r"training\.early_stopping: found null"):
         stopped(data, given.model_copy(update={"early_stopping": None}), 1)
+
+
+def test_made_up_pairs_are_as_many_as_asked_for_uneven_and_described(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 100_000)
+    labels = read_pairs(tmp_path)
+    assert labels.shape == (1000, 200)
+    cells = labels.row.astype(np.int64) * 200 + labels.col
+    assert len(cells) == 100_000
+    assert (np.diff(cells) > 0).all()
+    assert some_features(40, 0).items is None
+    for n in (1, 5):
+        items = some_features(40, n).items
+        assert items is not None
+        assert items.n_identities == 40
+        assert (np.diff(items.weights.indptr) == 1 + n).all()

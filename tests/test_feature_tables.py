@@ -45,7 +45,7 @@ class Prepare:
 
     def csv(self, text: str, groups: dict[str, Any], **more: Any) -> PreparedFeatures:
         path = self.root / f"features{self.n}.csv"
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")  # "\udcff" is no text
         every = {"options": {"header": True}, "path": str(path), "id": "id", "groups": groups}
         types = more.pop("types", TEXT)
         return self.sources(types=types, **{"table": {**every, **more}})
@@ -99,19 +99,24 @@ def test_values_are_compared_normalised_and_kept_as_most_rows_have_them(prepare:
 
 
 def test_a_value_that_is_missing_is_a_feature_where_that_is_asked_for(prepare: Prepare) -> None:
-    text = "id,genre,tags\na,x,p|q\nb,,\nc,,|\n"
+    text = "id,genre,tags,year\na,x,p|q,1995\nb,,,NaN\nc,,|,\n"
+    one = {"missing": True, "min_count": 1}
     groups = {
-        "genre": {"missing": True, "min_count": 1},
-        "tags": {**CATEGORIES, "missing": True, "min_count": 1},
+        "genre": one,
+        "tags": {**CATEGORIES, **one},
+        "year": {"kind": "number", "edges": [2000], **one},
     }
     assert features(prepare.csv(text, groups)) == [
         ("a", "genre", "x", 1.0),
         ("a", "tags", "p", 1.0),
         ("a", "tags", "q", 1.0),
+        ("a", "year", "below 2000", 1.0),
         ("b", "genre", "", 1.0),
         ("b", "tags", "", 1.0),
+        ("b", "year", "", 1.0),
         ("c", "genre", "", 1.0),
         ("c", "tags", "", 1.0),
+        ("c", "year", "", 1.0),
     ]
 
 
@@ -161,6 +166,93 @@ def test_arrays_maps_and_pairs(prepare: Prepare) -> None:
         (key, "value_missing", "a", "pairs", None, None),
         (key, "weight_invalid", "a", "shares", "q", None),
         (key, "weight_invalid", "b", "shares", "p", None),
+    ]
+
+
+def test_weights_that_are_none_are_values_that_cannot_be_used(prepare: Prepare) -> None:
+    """1e39 is infinite and 1e-60 nothing in single precision, in which features are learned."""
+    infinite = float("inf")
+    bad = [None, 0.0, -1.0, float("nan"), infinite, -infinite, 1e39, 1e-60]
+    rows = [(f"{n}", {"bad": weight, "good": 0.5}) for n, weight in enumerate(bad)]
+    groups = {"shares": {"kind": "weighted", "min_count": 1}}
+    found = prepare.rows(rows, "id string, shares map<string,double>", groups)
+    assert features(found) == [(f"{n}", "shares", "good", 0.5) for n in range(len(bad))]
+    assert report(found).values_rejected == {"shares": {"weight_invalid": len(bad)}}
+
+
+def test_names_that_are_none_and_weights_in_text(prepare: Prepare) -> None:
+    pair = Row("name", "share")
+    rows = [
+        ("a", ["x", "", " \t", None], {"p": " 0.5", "q": "much", "": "1"}, [None, pair("r", 1.0)]),
+        ("b", ["", None], {"": "x"}, [pair(None, None), pair("\u00a0", 1.0), pair("r", None)]),
+        ("c", [None], {}, [None]),
+    ]
+    schema = (
+        "id string, tags array<string>, shares map<string,string>, "
+        "pairs array<struct<name:string,share:double>>"
+    )
+    one = {"min_count": 1, "missing": True}
+    groups = {
+        "tags": {"kind": "categories", **one},
+        "shares": {"kind": "weighted", **one},
+        "pairs": {"kind": "weighted", **one},
+    }
+    found = prepare.rows(rows, schema, groups)
+    # What cannot be used is not missing.
+    assert features(found) == [
+        ("a", "pairs", "r", 1.0),
+        ("a", "shares", "p", 0.5),
+        ("a", "tags", "x", 1.0),
+        ("b", "tags", "", 1.0),
+        ("c", "pairs", "", 1.0),
+        ("c", "shares", "", 1.0),
+        ("c", "tags", "", 1.0),
+    ]
+    assert report(found).values_rejected == {
+        "pairs": {"value_missing": 2, "weight_invalid": 1},
+        "shares": {"value_missing": 2, "weight_invalid": 1},
+    }
+    key = "features.items.table"
+    assert rejects(prepare, found) == [
+        (key, "value_missing", "a", "shares", "", None),
+        (key, "value_missing", "b", "pairs", "", None),
+        (key, "value_missing", "b", "pairs", None, None),
+        (key, "value_missing", "b", "shares", "", None),
+        (key, "weight_invalid", "a", "shares", "q", None),
+        (key, "weight_invalid", "b", "pairs", "r", None),
+    ]
+
+
+def test_bytes_that_are_no_text_are_no_value_and_no_id(prepare: Prepare) -> None:
+    text = "id,genre,tags,year\na,x\udcff,p|q\udcff|r,19\udcff5\nb\udcff,x,p,1995\nc,x,p,1995\n"
+    one = {"min_count": 1}
+    groups = {"genre": one, "tags": {**CATEGORIES, **one}, "year": {"kind": "number", **one}}
+    found = prepare.csv(text, groups)
+    assert [row[:3] for row in features(found) if row[1] != "year"] == [
+        ("a", "tags", "p"),
+        ("a", "tags", "r"),
+        ("c", "genre", "x"),
+        ("c", "tags", "p"),
+    ]
+    assert report(found).rejected_by_reason == {"id_invalid": 1}
+    assert report(found).values_rejected == {
+        "genre": {"value_invalid": 1},
+        "tags": {"value_invalid": 1},
+        "year": {"number_unparsable": 1},
+    }
+
+
+def test_lines_that_are_no_json_are_rejects_with_their_text(prepare: Prepare) -> None:
+    path = prepare.root / "features.json"
+    path.write_text('{"id": "a", "tags": ["x"]}\n{"id": "b", "tags": [\n{"tags": ["x"]}\n')
+    groups = {"tags": {"kind": "categories", "min_count": 1}}
+    found = prepare.sources(table={"format": "json", "path": str(path), "groups": groups})
+    assert features(found) == [("a", "tags", "x", 1.0)]
+    assert report(found).rejected_by_reason == {"id_missing": 1, "malformed_line": 1}
+    key = "features.items.table"
+    assert rejects(prepare, found) == [
+        (key, "id_missing", None, None, None, None),
+        (key, "malformed_line", None, None, None, '{"id": "b", "tags": ['),
     ]
 
 

@@ -300,21 +300,35 @@ def test_tables_of_features_have_the_columns_and_keys_that_the_reference_says(
 def test_any_order_and_partitions_of_features_give_the_same_model(
     spark: SparkSession, run: Run, source: dict[str, Any], tmp_path: Path
 ) -> None:
+    read = {kind: one for kind, one in tables(tmp_path).items() if kind not in ALL}
+    lines = {kind: (tmp_path / f"{kind}.csv").read_text().splitlines() for kind in read}
     found = []
-    rows = [line.split(",") for line in item_rows()]
     for n in (1, 2, 7):
-        random.Random(n).shuffle(rows)
-        path = str(tmp_path / f"items{n}")
-        spark.createDataFrame(rows, "id string, parity string, tags string").repartition(
-            n
-        ).write.parquet(path)
-        shop = {"format": "parquet", "path": path, "groups": GROUPS}
-        features = {**ALL, "items": {"shop": shop}}
+        features: dict[str, Any] = {**ALL}
+        for kind, [(name, settings)] in {kind: one.items() for kind, one in read.items()}.items():
+            header, *rows = (line.split(",") for line in lines[kind])
+            random.Random(n).shuffle(rows)
+            path = str(tmp_path / f"{kind}{n}")
+            frame = spark.createDataFrame(rows, header).repartition(n)
+            frame.write.parquet(path)
+            assert len([*Path(path).glob("*.parquet")]) == n
+            table = {"format": "parquet", "path": path, "groups": settings["groups"]}
+            features[kind] = {name: table}
         manifest = run("train", run_id=f"r{n}", input=source, training=TRAINING, features=features)
-        found.append(load_items(model_folder(manifest)))
-    for other in found[1:]:
-        assert np.array_equal(found[0].embeddings, other.embeddings)
-        assert np.array_equal(found[0].biases, other.biases)
+        folder = model_folder(manifest)
+        made = [load_items(folder), load_users(folder)]
+        learned = [pd.read_parquet(folder / f"{kind}_features") for kind in ("item", "user")]
+        found.append((made, learned))
+    for made, learned in found[1:]:
+        for first, other in zip(found[0][0], made, strict=True):
+            assert first.ids == other.ids
+            assert np.array_equal(first.trained, other.trained)
+            assert np.array_equal(first.embeddings, other.embeddings)
+            assert np.array_equal(first.biases, other.biases)
+        for before, after in zip(found[0][1], learned, strict=True):
+            assert list(before["name"]) == list(after["name"])
+            assert np.array_equal(np.stack(before["embedding"]), np.stack(after["embedding"]))
+            assert before["bias"].equals(after["bias"])
 
 
 def test_a_retry_with_other_features_makes_another_model_and_with_the_same_the_same(
