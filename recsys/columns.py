@@ -102,6 +102,7 @@ RANK = "rank"
 SCORE = "score"
 PROBABILITY = "probability"
 SOURCE = "source"
+COLD = "cold"
 MODEL_ID = "model_id"
 RUN_ID = "run_id"
 RUN_DATE = "run_date"
@@ -147,7 +148,8 @@ ROUTED_SCHEMA = (
     "user_id {user}, source string, known boolean, also_seen array<int>, liked array<int>, "
     "candidates array<int>, weights array<double>, part int"
 )
-RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
+# Here `source` is the user's own, whatever the item.
+RANKED_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, cold boolean, source string"
 # Run date, cohort and run id stand in the rows, and no directory is called `key=value`: Iceberg
 # takes partitions from there, and no reader has to infer types from paths.
 RECOMMENDATIONS_SCHEMA = (

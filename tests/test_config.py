@@ -556,3 +556,22 @@ def test_overrides_of_options_are_text_whatever_yaml_makes_of_it(separator: str)
     assert config.input.options == {"sep": separator.strip("'"), "header": True}
     spark = load_config(None, ["spark.driver.memory=3g", "spark.spark.cores.max=4"]).spark
     assert spark == {"spark.driver.memory": "3g", "spark.cores.max": 4}
+
+
+def test_cold_items_are_excluded_included_or_have_fewer_places_than_a_list() -> None:
+    def places(*overrides: str) -> tuple[bool, int]:
+        features = load_config(None, overrides).features
+        return features.lists_cold, features.cold_places
+
+    assert places() == (False, 0)
+    assert places("features.cold_items=include") == (True, 0)
+    assert places("features.cold_items=9") == (True, 9)
+    assert places("features.cold_items=10", "scoring.k=11") == (True, 10)
+    assert refused("features.cold_items=10") == (
+        "features.cold_items: found 10, expected fewer places than scoring.k, which is 10; lower "
+        "it, raise scoring.k, or choose exclude or include"
+    )
+    for wrong in ("0", "true", "1.0", "some"):
+        message = refused(f"features.cold_items={wrong}")
+        assert message.startswith("features.cold_items: found ")
+        assert "expected 'exclude' or 'include' or " in message

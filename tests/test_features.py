@@ -231,9 +231,79 @@ def test_what_has_nothing_but_features_is_in_the_model_and_in_lists_where_it_is_
     assert set(table(wanted, "recommendations")["item_id"]) & {f"i{k:03}" for k in range(40, 44)}
     # Users like items of their own parity.
     lists = table(wanted, "recommendations")
+    new = lists["item_id"].isin([f"i{k:03}" for k in range(40, 44)])
+    assert set(lists.loc[new, "source"]) == {"features"}
+    assert set(lists.loc[~new & (lists["user_id"] == "u001"), "source"]) == {"model"}
+    assert set(lists.loc[lists["user_id"] == "stranger", "source"]) == {"popular"}
     own = lists[lists["user_id"].isin(["u030", "u031"]) & (lists["rank"] <= 5)]
     parity = own["item_id"].str[1:].astype(int) % 2 == own["user_id"].str[1:].astype(int) % 2
     assert parity.mean() > 0.7
+
+
+def test_places_of_each_list_are_reserved_for_items_that_have_nothing_but_features(
+    run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    features = tables(tmp_path)
+    new = {f"i{k:03}" for k in range(40, 44)}
+    people = {"user_id": ["u001", "u030", "folded", "stranger"]}
+    liked = [None, None, ["i002", "i004"], None]
+    pd.DataFrame({**people, "liked": liked}).to_parquet(tmp_path / "who.parquet")
+    users = {"path": str(tmp_path / "who.parquet"), "format": "parquet", "liked": "liked"}
+    training = {**TRAINING, "loss": "logistic"}
+    given = {"input": source, "training": training, "cohort": {"users": users}, **LIKED}
+    found = run(features={**features, "cold_items": 3}, **given)
+    lists = by_rank(found)
+    assert lists.groupby("user_id").size().to_dict() == dict.fromkeys(people["user_id"], 10)
+    personal = lists["user_id"] != "stranger"
+    assert (lists["item_id"].isin(new) == (personal & (lists["rank"] > 7))).all()
+    # A row says what it rests on, and the status what the user is served by.
+    sources = lists[personal].groupby(["user_id", lists["rank"] > 7])["source"].agg(set)
+    assert sources.unstack().T.to_dict("list") == {
+        "u001": [{"model"}, {"features"}],
+        "u030": [{"features"}, {"features"}],
+        "folded": [{"fold_in"}, {"features"}],
+    }
+    assert set(lists.loc[~personal, "source"]) == {"popular"}
+    assert found["by_status"] == {"described": 1, "fell_back": 1, "folded_in": 1, "scored": 1}
+    [share] = [gate for gate in found["gates"] if gate["gate"] == "cold_items"]
+    assert (share["state"], share["found"]) == ("not applied", 0.3)
+
+    # A folded-in user has no bias, whatever the item: the users' mean stands in for it.
+    record = json.loads((model_folder(found) / "manifest.json").read_text())
+    score = lists["score"].to_numpy(np.float64)
+    score += np.where(lists["user_id"] == "folded", record["training"]["mean_user_bias"], 0)
+    probability = np.where(personal, 1 / (1 + np.exp(-score)), np.nan)
+    np.testing.assert_allclose(lists["probability"], probability, rtol=1e-6)
+
+    local = LocalModel.load(model_folder(found))
+    mine = lists[lists["user_id"] == "folded"]
+    columns = ["rank", "item_id", "score", "source"]
+    pd.testing.assert_frame_equal(
+        local.recommend(["i002", "i004"])[columns], mine[columns].reset_index(drop=True)
+    )
+    short = local.recommend(["i002", "i004"], 2)  # shorter than configured: the first place is kept
+    assert short["item_id"].tolist() == [mine["item_id"].iloc[0], mine["item_id"].iloc[7]]
+
+    # Without them, and with two of them: the places before are the same.
+    again = {"model_id": found["model_id"], **given}
+    plain = by_rank(run("score", run_id="r2", features=features, **again))
+    assert not set(plain["item_id"]) & new
+    deny = {"deny": {"ids": ["i040", "i041"]}}
+    fewer = run("score", run_id="r3", features={**features, "cold_items": 3}, items=deny, **again)
+    two = by_rank(fewer)
+    for other, first in ((lists, 7), (two, 8)):
+        pd.testing.assert_frame_equal(head(other, first), head(plain, first))
+    assert (two["item_id"].isin(new) == (personal & (two["rank"] > 8))).all()
+
+
+def by_rank(manifest: dict[str, Any]) -> pd.DataFrame:
+    lists = table(manifest, "recommendations").sort_values(["user_id", "rank"])
+    return lists.reset_index(drop=True)
+
+
+def head(lists: pd.DataFrame, first: int) -> pd.DataFrame:
+    columns = ["user_id", "rank", "item_id", "score", "source"]
+    return lists.loc[lists["rank"] <= first, columns].reset_index(drop=True)
 
 
 def test_published_embeddings_are_the_sums_of_published_features(

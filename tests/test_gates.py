@@ -16,16 +16,17 @@ from pyspark.sql.types import StructType
 from recsys.columns import (
     INTERACTIONS_SCHEMA,
     OUTCOMES_SCHEMA,
-    RANKED_SCHEMA,
     REQUESTS_SCHEMA,
     IdTypes,
 )
 from recsys.config.sections import CandidateList, Gates, ItemList, Items
 from recsys.model.manifest import TrainedModel
-from recsys.publishing.gates import Previous, Subject, judge_change, judge_lists
+from recsys.publishing.gates import judge_change, judge_lists
 from recsys.publishing.manifest import Verdict
+from recsys.publishing.subject import ColdItems, Previous, Subject
 
 TYPES = {"user": "int", "item": "string"}
+LISTS_SCHEMA = "user_id {user}, rank int, item_id {item}, score float, source string"
 K, USERS, CATALOGUE = 4, 12, 40
 FEW = Gates(min_users=10)
 
@@ -69,7 +70,7 @@ def frame(spark: SparkSession, rows: list[Row], schema: str) -> DataFrame:
 
 
 def ranked(spark: SparkSession, rows: list[Row]) -> DataFrame:
-    return frame(spark, rows, RANKED_SCHEMA)
+    return frame(spark, rows, LISTS_SCHEMA)
 
 
 def outcomes(lists: Lists) -> list[Row]:
@@ -165,7 +166,9 @@ def test_a_healthy_result_passes_every_gate(
     items = Items(deny=ItemList.model_validate(items_csv("item_id", "i39", "nothing")))
     verdicts = judge_lists(spark, replace(healthy, items=items), FEW)
     verdicts += judge_change(healthy, before, FEW)
-    assert {one.gate: one.state for one in verdicts} == dict.fromkeys(
+    states = {one.gate: one.state for one in verdicts}
+    assert states.pop("cold_items") == "not applied"
+    assert states == dict.fromkeys(
         [
             "statuses",
             "lists",
@@ -526,6 +529,154 @@ def test_an_empty_cohort_and_a_cohort_of_one_are_no_fault(
         assert states["full_lists"] == ("passed" if lists else "not applied")
         for gate in ("coverage", "top_item", "overlap", "frozen"):
             assert states[gate] == "not applied"
+
+
+# Items and users that have nothing but features
+
+COLD = ["n0", "n1", "n2"]
+
+
+def with_cold(
+    spark: SparkSession, healthy: Subject, places: int, lists: list[Row], n: int = len(COLD)
+) -> Subject:
+    """Return lists of a model that has three items with nothing but features, n of them allowed."""
+    ids = frame(spark, [[name] for name in COLD], "item_id {item}")
+    found = replace(healthy, lists=ranked(spark, lists), cold=ColdItems(ids, n, places))
+    return replace(found, n_catalogue=CATALOGUE + n)
+
+
+def reserved(places: int, score: float = 5.0) -> list[Row]:
+    """Give every list so many new items in its last places, with the same score."""
+    return [
+        [*row[:2], COLD[K - row[1]], score, "features"] if row[1] > K - places else row
+        for row in rows(spread())
+    ]
+
+
+def test_new_items_with_places_of_their_own_may_have_any_scores_and_be_in_all_lists(
+    spark: SparkSession, healthy: Subject, before: Previous
+) -> None:
+    subject = with_cold(spark, healthy, 2, reserved(2))
+    verdicts = judge_lists(spark, subject, FEW)
+    assert [one for one in verdicts if one.state == "failed"] == []
+    assert verdict(verdicts, "top_item").found == 1 / 12
+    # Of 43 items, as many as may be recommended.
+    assert verdict(verdicts, "coverage").found == (2 * 12 + 2) / 43
+    share = verdict(verdicts, "cold_items")
+    assert (share.state, share.found) == ("not applied", 0.5)
+    assert share.reason == "features.cold_items decides"
+    # Two places from 40 items. With 20 new items they say something of the model by being in all.
+    assert subject.too_little_choice is None
+    many = replace(subject, cold=replace(subject.cold, n=20), n_catalogue=60)
+    check_fails(judge_lists(spark, many, FEW), "top_item", "item n1 is in 12 of 12 lists")
+    # They are the same ones as in the lists before, which says nothing of the others.
+    earlier = [[*row[:2], row[2], *row[3:]] for row in reserved(2)]
+    for row in earlier:
+        row[2] = row[2] if row[2] in COLD else item(int(row[2][1:]) + 20)
+    same = replace(before, lists=ranked(spark, earlier))
+    check_fails(judge_change(subject, same, FEW), "overlap", "found 0, allowed")
+
+
+@pytest.mark.parametrize(
+    ("to", "text"),
+    [
+        ({"score": 9.0}, "1 lists whose scores rise, such as 7"),
+        (
+            {"item_id": item(38), "score": 5.0, "source": "model"},
+            "1 lists whose items with nothing but features are not at the end, such as 7",
+        ),
+        (
+            {"source": "model"},
+            "1 lists with an item that has nothing but features and another source, such as 7",
+        ),
+        (
+            {"source": None},
+            "1 lists with an item that has nothing but features and another source, such as 7",
+        ),
+    ],
+)
+def test_places_of_new_items_are_at_the_end_in_order_and_say_what_they_are(
+    spark: SparkSession, healthy: Subject, to: dict[str, Any], text: str
+) -> None:
+    lists = swapped(reserved(2), 7, 4, to)
+    found = check_fails(judge_lists(spark, with_cold(spark, healthy, 2, lists), FEW), "lists", text)
+    assert found.found == 1
+
+
+def test_other_items_have_one_source_in_a_list(spark: SparkSession, healthy: Subject) -> None:
+    lists = swapped(reserved(2), 7, 1, {"source": "features"})
+    verdicts = judge_lists(spark, with_cold(spark, healthy, 2, lists), FEW)
+    check_fails(verdicts, "lists", "1 lists whose other items have several sources, such as 7")
+
+
+def test_included_items_are_in_order_among_all_others_and_not_too_many(
+    spark: SparkSession, healthy: Subject
+) -> None:
+    loose = FEW.model_copy(update={"max_top_item": None})
+    verdicts = judge_lists(spark, with_cold(spark, healthy, 0, reserved(1)), loose)
+    check_fails(verdicts, "lists", "12 lists whose scores rise, such as 0")
+    assert verdict(verdicts, "cold_items").found == 0.25
+    verdicts = judge_lists(spark, with_cold(spark, healthy, 0, reserved(3, 0.0)), loose)
+    found = check_fails(
+        verdicts,
+        "cold_items",
+        "found 0.75, allowed at most 0.5 (gates.max_cold_items)",
+        "36 of 48 rows of lists made with the model have items with nothing but features",
+    )
+    assert found.found == 0.75
+    verdicts = judge_lists(spark, with_cold(spark, healthy, 0, reserved(1, 0.0)), FEW)
+    check_fails(verdicts, "top_item", "item n0 is in 12 of 12 lists")
+
+
+def test_excluded_items_are_in_no_list(spark: SparkSession, healthy: Subject) -> None:
+    without_fault(spark, with_cold(spark, healthy, 2, rows(spread()), n=0))
+    lists = swapped(rows(spread()), 7, 4, {"item_id": "n1"})
+    verdicts = judge_lists(spark, with_cold(spark, healthy, 2, lists, n=0), FEW)
+    text = "1 items that have nothing but features, such as item n1 for user 7"
+    check_fails(verdicts, "filtered", text)
+    reason = "every item that may be recommended has interactions"
+    assert verdict(verdicts, "cold_items").reason == reason
+
+
+def test_a_popular_list_is_full_without_new_items(spark: SparkSession, healthy: Subject) -> None:
+    lists = {user: ["i00", "i01", "i02"] for user in range(USERS)}
+    short = replace(
+        healthy,
+        pairs=[interactions(spark, [])],
+        statuses=frame(spark, outcomes(lists), OUTCOMES_SCHEMA),
+    )
+    found = with_cold(spark, short, 1, rows(lists, "popular"))
+    found = replace(found, n_catalogue=6, asked=frame(spark, requests(lists), REQUESTS_SCHEMA))
+    assert verdict(judge_lists(spark, found, FEW), "full_lists").found == 1.0
+    made = replace(found, lists=ranked(spark, rows(lists)))
+    assert verdict(judge_lists(spark, made, FEW), "full_lists").found == 0.0
+
+
+def test_described_users_have_the_same_list_and_that_is_no_fault(
+    spark: SparkSession, healthy: Subject
+) -> None:
+    lists = {user: spread()[0] if user < 8 else items for user, items in spread().items()}
+    source = {user: "features" if user < 8 else "model" for user in lists}
+    told = [
+        [*row[:3], "described", *row[4:]] if row[1] is not None and row[1] < 8 else row
+        for row in outcomes(lists)
+    ]
+    subject = replace(
+        healthy,
+        lists=ranked(spark, [[*row[:4], source[row[0]]] for row in rows(lists)]),
+        statuses=frame(spark, told, OUTCOMES_SCHEMA),
+        asked=frame(spark, requests(lists), REQUESTS_SCHEMA),
+        pairs=[interactions(spark, [])],
+    )
+    settings = Gates(min_users=2, min_coverage=0.8, max_top_item=0.5)
+    verdicts = judge_lists(spark, subject, settings)
+    assert [one for one in verdicts if one.state == "failed"] == []
+    assert verdict(verdicts, "coverage").found == 13 / 16
+    few = judge_lists(spark, subject, FEW)
+    for gate in ("coverage", "top_item"):
+        assert verdict(few, gate).reason == (
+            "4 lists made with the model, by more than features alone, fewer than gates.min_users"
+        )
 
 
 # Against what is published

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -65,6 +66,15 @@ class Config(Section):
     publishing: Publishing = Publishing()
     spark: Annotated[dict[str, SparkValue], AfterValidator(_full_names)] = Field(default={})
     """Settings for Spark, by their full names. What spark-submit sets wins over these."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Want a place in each list for items that the model has learned from."""
+        places, k = self.features.cold_places, self.scoring.k
+        if places >= k:
+            yield (
+                f"features.cold_items: found {places}, expected fewer places than scoring.k, "
+                f"which is {k}; lower it, raise scoring.k, or choose exclude or include"
+            )
 
     def fingerprint(self, *sections: str) -> str:
         """Return the SHA-256 (hex) of these sections as canonical JSON.

@@ -209,7 +209,7 @@ def _explain(error: ValidationError) -> str:
             complaints[key] = [f"{key[:100]}: unknown key; did you mean {_nearest(key)}?"]
         elif item["type"] == "value_error":
             contradiction: ContradictionError = item["ctx"]["error"]
-            lines = [f"{key}.{line}" for line in contradiction.lines]
+            lines = [f"{key}.{line}" if key else line for line in contradiction.lines]
             complaints.update({line: [line] for line in lines})
         elif key not in complaints:
             # A group of features may be called `authors`.

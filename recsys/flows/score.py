@@ -19,38 +19,35 @@ from recsys.columns import (
     ROUTED_SCHEMA,
     RUN_DATE,
     RUN_ID,
+    SOURCE,
     STATUS_SCHEMA,
     IdTypes,
     names,
 )
 from recsys.columns import STATUS as STATUS_COLUMN
-from recsys.errors import ConfigError, DamageError
+from recsys.errors import ConfigError
 from recsys.flows.execution import Job
+from recsys.flows.judge import history, judge
 from recsys.flows.manifest import Outcome, OutputTable
 from recsys.flows.space import check_lists
 from recsys.ingest.failures import reading
 from recsys.model.manifest import TrainedModel
-from recsys.model.pairs import open_newer_pairs, open_pairs
 from recsys.model.tables import Model
-from recsys.publishing import gates
 from recsys.publishing.index import open_index, published_before
 from recsys.publishing.manifest import (
     PublishedLists,
     PublishedStatuses,
-    Verdict,
     VersionManifest,
     VersionTables,
 )
 from recsys.publishing.publish import (
     REQUESTS,
-    Judge,
     Staged,
     forget_requests,
     held_before,
     publish,
     retain,
 )
-from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -69,7 +66,6 @@ from recsys.score import cohorts, ranking
 from recsys.score.candidates import candidate_lists, count_candidates, stage_candidates
 from recsys.score.manifest import CandidateCounts
 from recsys.store.manifest import WrittenTable
-from recsys.store.posix import PosixFiles
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +118,16 @@ def _publish(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Version
         # The limits of the gates, above all, may be others by now.
         now = staged.manifest.model_copy(update={"configuration": job.config.public()})
         staged = replace(staged, manifest=now)
-    judge = _judge(job, model, staged)
+    tables = {
+        name: job.store.read_table(f"{staged.uri}/{name}", schema)
+        for name, schema in schemas(model.id_types).items()
+    }
+    verdicts = judge(job, model, staged, tables)
     stop_point("staged")
     with job.run.step("publish"):
-        return publish(files, index, staged, judge, alive=job.store.ensure_alive, force=job.force)
+        return publish(
+            files, index, staged, verdicts, alive=job.store.ensure_alive, force=job.force
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
     with run.step("cohort"):
         cohort = _stage_cohort(job, model, f"{uri}/{REQUESTS}")
         allowed = ranking.allowed_items(job.spark, model, job.config)
-    check_lists(job, index, unit, cohort.requests.count(), model.manifest.n_items)
+    n_items = model.manifest.n_items if allowed is None else int(allowed.sum())
+    check_lists(job, index, unit, cohort.requests.count(), n_items)
     with run.step("score"):
         writer = _Writer(job, model, unit, uri)
         recommendations = _write_lists(job, model, cohort, allowed, writer)
@@ -181,7 +184,7 @@ def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
 def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     """Write down who is asked for and how each is served, so that all that follows agrees on it."""
     config, types = job.config, model.id_types
-    pairs = _history(job, model)[0]
+    pairs = history(job, model)[0]
     rows = None
     if config.items.candidates is not None:
         rows = stage_candidates(
@@ -258,9 +261,13 @@ def _write_lists(
         tasks=cohort.tasks,
         allowed=allowed,
         only_candidates=cohort.candidates is not None,
+        reserved=job.config.features.cold_places,
     )
-    probability = ranking.probability(model.manifest.training)
-    written = writer.write(ranked.withColumn(PROBABILITY, probability), RECOMMENDATIONS)
+    made = {
+        PROBABILITY: ranking.probability(model.manifest.training),
+        SOURCE: ranking.source_of_row(),
+    }
+    written = writer.write(ranked.withColumns(made), RECOMMENDATIONS)
     return PublishedLists(**dict(written), candidates=cohort.candidates)
 
 
@@ -276,59 +283,6 @@ def _write_statuses(job: Job, model: Model, cohort: _Cohort, writer: _Writer) ->
     counted = writer.read(STATUS).groupBy(STATUS_COLUMN).count().collect()
     by_status = {row[STATUS_COLUMN]: int(row["count"]) for row in counted}
     return PublishedStatuses(**dict(written), by_status=dict(sorted(by_status.items())))
-
-
-def _judge(job: Job, model: Model, staged: Staged) -> Judge:
-    """Judge what was staged by itself, once; return what judges it beside what is published."""
-    tables = {
-        name: job.store.read_table(f"{staged.uri}/{name}", schema)
-        for name, schema in schemas(model.id_types).items()
-    }
-    with job.run.step("judge"):
-        allowed = ranking.allowed_items(job.spark, model, job.config)
-        subject = gates.Subject(
-            lists=tables[RECOMMENDATIONS],
-            statuses=tables[STATUS],
-            asked=job.store.read_table(staged.requests, model.id_types.fill(REQUESTS_SCHEMA)),
-            pairs=_history(job, model),
-            items=job.config.items,
-            k=job.config.scoring.k,
-            exclude_seen=job.config.scoring.exclude_seen,
-            n_catalogue=model.manifest.n_items if allowed is None else int(allowed.sum()),
-            id_types=model.id_types,
-            model=model.manifest,
-        )
-        lists = gates.judge_lists(job.spark, subject, job.config.gates)
-
-    def verdicts(before: Version | None) -> list[Verdict]:
-        compared = None if before is None else _previous(job, before)
-        return [*lists, *gates.judge_change(subject, compared, job.config.gates)]
-
-    return verdicts
-
-
-def _history(job: Job, model: Model) -> list[DataFrame]:
-    """Return all interactions whose items count as seen, the newest ones first."""
-    trained_on = open_pairs(job.store, model.manifest)
-    newer = job.config.scoring.interactions
-    if newer is None:
-        return [trained_on]
-    return [open_newer_pairs(job.store, newer, model.id_types), trained_on]
-
-
-def _previous(job: Job, version: Version) -> gates.Previous | None:
-    """Open what readers see now, to compare with; None where it is damaged."""
-    files = job.store.files
-    try:
-        # Spark's own complaint would be about this run.
-        local = isinstance(files, PosixFiles)
-        manifest = (check_version if local else read_manifest)(files, version)
-    except DamageError as error:
-        log.warning("not compared with what is published: %s", error)
-        return None
-    schema = ", ".join(f"{name} {kind}" for name, kind in manifest.schemas[RECOMMENDATIONS].items())
-    uri = place(files, version.unit, version.run_id, RECOMMENDATIONS)
-    return gates.Previous(version.run_id, job.store.read_table(uri, schema), manifest.model)
 
 
 def _outcome(job: Job, unit: Unit, manifest: VersionManifest) -> Outcome:

@@ -73,7 +73,7 @@ def find_neighbours(job: Job, model: Model, kind: str) -> Outcome:
     place = store.uri(table, run.run_date.isoformat(), run.run_id)
 
     with run.step("request"):
-        cold = kind == ITEMS and job.config.features.cold_items == "include"
+        cold = kind == ITEMS and job.config.features.lists_cold
         vectors = vectors_of(model, kind, cold=cold)
         asked = asked_for(job.spark, model, chosen, kind)
     with run.step("similar"):

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 
 from recsys.kernel.fold_in import FoldIn, fold_in
 from recsys.kernel.popular import Popularity
+from recsys.kernel.reserved import with_reserved
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
 
-# The ways to make a list, as in the column `source`.
+# The ways to make a list, as in the column `source`. A row of an item that has nothing but features
+# says `features` there, too, whatever the way.
 MODEL, FOLD_IN, FEATURES, POPULAR = "model", "fold_in", "features", "popular"
 WAYS = (MODEL, FOLD_IN, FEATURES, POPULAR)
+
+# The kinds of items: all, those that have nothing but features, and the others.
+_ALL, _COLD, _WARM = "all", "cold", "warm"
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class BroadcastModel:
         positives: `(n_items,)` int32, how many users liked each.
         allowed: `(n_items,)` bool, True for items that may be recommended; None: all.
         fold_in: makes vectors of users whom the model does not know.
+        cold: `(n_items,)` bool, True for allowed items that have nothing but features; None: there
+            are none.
     """
 
     key: str
@@ -39,6 +46,7 @@ class BroadcastModel:
     positives: NDArray[np.int32]
     allowed: NDArray[np.bool_] | None
     fold_in: FoldIn
+    cold: NDArray[np.bool_] | None = None
 
 
 class Shared(Protocol):
@@ -81,11 +89,14 @@ class Choice:
         k: the length of a list.
         left_out: for each user, items that may not be in the list.
         candidates: for each user, the only items that may be in it; None: all allowed items.
+        reserved: how many places at the end of a list are for cold items; 0: these are ranked
+            among all others.
     """
 
     k: int
     left_out: Ragged
     candidates: Ragged | None = None
+    reserved: int = 0
 
 
 class Lists:
@@ -93,17 +104,21 @@ class Lists:
 
     def __init__(self, model: BroadcastModel) -> None:
         self.model = model
-        self._items: dict[float, ItemMatrix] = {}
-        self.popularity = Popularity(model.positives, model.allowed)
+        self._items: dict[tuple[float, str], ItemMatrix] = {}
+        self._kinds = {_ALL: model.allowed, _COLD: model.cold, _WARM: model.allowed}
+        if model.cold is not None:
+            warm = ~model.cold
+            self._kinds[_WARM] = warm if model.allowed is None else warm & model.allowed
+        # Nobody has liked a cold item.
+        self.popularity = Popularity(model.positives, self._kinds[_WARM])
 
-    def _matrix(self, bias_scale: float) -> ItemMatrix:
-        """Return the items with their biases scaled, prepared when first needed."""
-        if bias_scale not in self._items:
+    def _matrix(self, bias_scale: float, kind: str) -> ItemMatrix:
+        """Return the items of a kind with their biases scaled, prepared when first needed."""
+        key = (bias_scale, kind)
+        if key not in self._items:
             biases = (self.model.biases * np.float32(bias_scale)).astype(np.float32)
-            self._items[bias_scale] = ItemMatrix(
-                self.model.embeddings, biases, allowed=self.model.allowed
-            )
-        return self._items[bias_scale]
+            self._items[key] = ItemMatrix(self.model.embeddings, biases, allowed=self._kinds[kind])
+        return self._items[key]
 
     def by_model(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
         """Rank for users whom the model knows."""
@@ -125,14 +140,26 @@ class Lists:
         biases: NDArray[np.float32],
         choice: "Choice",
     ) -> Ranked:
-        items, seen = self._matrix(bias_scale), (choice.left_out.indptr, choice.left_out.values)
-        if choice.candidates is None:
-            return top_k(items, embeddings, biases, choice.k, *seen)
-        own = (choice.candidates.indptr, choice.candidates.values)
-        return rank(items, embeddings, biases, choice.k, *own, *seen)
+        seen = (choice.left_out.indptr, choice.left_out.values)
+
+        def best(kind: str) -> Ranked:
+            items = self._matrix(bias_scale, kind)
+            if choice.candidates is None:
+                return top_k(items, embeddings, biases, choice.k, *seen)
+            own = (choice.candidates.indptr, choice.candidates.values)
+            return rank(items, embeddings, biases, choice.k, *own, *seen)
+
+        if self.model.cold is None or not choice.reserved:
+            return best(_ALL)
+        return with_reserved(best(_WARM), best(_COLD), choice.k, choice.reserved)
+
+    def is_cold(self, items: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Say which of these items have nothing but features."""
+        cold = self.model.cold
+        return np.zeros(len(items), np.bool_) if cold is None else cold[items]
 
     def by_popularity(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
-        """Rank for each user the unseen items by how many users liked them."""
+        """Rank for each user the unseen items by how many users liked them; never cold ones."""
         seen = choice.left_out
         if choice.candidates is None:
             lists = Ragged(*self.popularity.top(choice.k, seen.indptr, seen.values))
@@ -162,6 +189,7 @@ def score(
     k: int,
     exclude_seen: bool,
     only_candidates: bool = False,
+    reserved: int = 0,
 ) -> Iterator[pd.DataFrame]:
     """Rank the catalogue for every user of every batch, in the way that `source` says.
 
@@ -174,10 +202,12 @@ def score(
         k: length of a list.
         exclude_seen: whether to leave out the items in `seen`.
         only_candidates: whether users have candidates of their own.
+        reserved: how many places at the end of a list are for cold items; 0: these are ranked
+            among all others.
 
     Yields:
-        `user_id`, `rank` (1...), `item_id`, `score`, `source`; users in the order in which they
-        came.
+        `user_id`, `rank` (1...), `item_id`, `score`, `cold` (whether the item is), `source` (of the
+        user); users in the order in which they came.
     """
     lists = prepared(shared.value)
     ways = {
@@ -193,8 +223,8 @@ def score(
             if len(positions):
                 some = users.iloc[positions]
                 seen = Ragged.of(some["seen"] if exclude_seen else [()] * len(some))
-                choice = Choice(k, seen, _candidates(some) if only_candidates else None)
-                part = _ranked(some, ranker, choice, lists.model)
+                own = _candidates(some) if only_candidates else None
+                part = _ranked(some, ranker, Choice(k, seen, own, reserved), lists)
                 parts.append(part.assign(source=way, position=positions[part["position"]]))
         if parts:
             together = pd.concat(parts).sort_values(["position", "rank"])
@@ -219,9 +249,9 @@ def _ranked(
     users: pd.DataFrame,
     ranker: Callable[[pd.DataFrame, Choice], Ranked],
     choice: Choice,
-    model: BroadcastModel,
+    lists: Lists,
 ) -> pd.DataFrame:
-    with naming(users, model):
+    with naming(users, lists.model):
         ranked = ranker(users, choice)
     lengths = np.diff(ranked.indptr)
     first = np.repeat(ranked.indptr[:-1], lengths)
@@ -230,7 +260,8 @@ def _ranked(
             "position": np.repeat(np.arange(len(users)), lengths),
             "user_id": np.repeat(users["user_id"].to_numpy(), lengths),
             "rank": (np.arange(len(ranked.items)) - first + 1).astype(np.int32),
-            "item_id": model.ids[ranked.items],
+            "item_id": lists.model.ids[ranked.items],
             "score": ranked.scores,
+            "cold": lists.is_cold(ranked.items),
         }
     )

@@ -251,11 +251,11 @@ def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
     )
 
 
-def recommends_cold(folder: str | Path) -> bool:
-    """Whether a model's own configuration lets items that have nothing but features into lists."""
+def configured_cold_items(folder: str | Path) -> str | int:
+    """Return `features.cold_items` of a model's own configuration."""
     manifest = _read_local_manifest(require_local(folder, "model"))
-    features = manifest.configuration.get("features", {})
-    return bool(features.get("cold_items") == "include")
+    found: str | int = manifest.configuration.get("features", {}).get("cold_items", "exclude")
+    return found
 
 
 def load_users(folder: str | Path) -> Vectors:

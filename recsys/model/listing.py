@@ -25,9 +25,9 @@ class ModelSummary(Part):
     run_date: str | None = None
     """The day that this run worked for."""
     users: int | None = None
-    """Users of the model."""
+    """Users of the model, with those that have nothing but features."""
     items: int | None = None
-    """Items of the model."""
+    """Items of the model, likewise."""
     components: int | None = None
     """Size of the embeddings."""
     epochs: int | None = None

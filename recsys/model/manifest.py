@@ -194,9 +194,9 @@ class ModelManifest(ModelOrigin, SealedManifest):
     id_types: IdTypes
     """Types of the ids."""
     n_users: int
-    """Users of the model."""
+    """Users of the model, with those that have nothing but features."""
     n_items: int
-    """Items of the model."""
+    """Items of the model, likewise."""
     no_components: int
     """Size of the embeddings."""
     tables: ModelTables

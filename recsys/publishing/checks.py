@@ -1,47 +1,44 @@
 """What lists are like, found in the lists themselves, for `recsys.publishing.gates` to judge.
 
 Nothing here goes through the code that made the lists: items seen are looked up in the
-interactions, and what may be recommended in its own sources. Every count comes with an example, the
-smallest id, so that nothing depends on where a row lies.
+interactions, and what may be recommended in its own sources (`recsys.publishing.items`). Every
+count comes with an example, the smallest id, so that nothing depends on where a row lies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys.columns import (
+    COLD,
     ITEM,
     LIKED,
     N_ITEMS,
     RANK,
     REQUESTED,
     SCORE,
-    SOURCE,
     STATUS,
     USER,
-    IdTypes,
 )
-from recsys.config.sections import CandidateList, ItemList
-from recsys.ingest.failures import reading
-from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL
-from recsys.score.candidates import read_pairs
-from recsys.score.ranking import read_items
+from recsys.publishing.faults import (
+    ENTRIES,
+    Fault,
+    count_pairs,
+    finite,
+    is_personal,
+    list_faults,
+    source_faults,
+    sources,
+)
 
-_WITH_A_LIST = ("scored", "folded_in", "described", "fell_back")
-_ENTRIES, _PERSONAL, _ROWS = "entries", "personal", "rows"
+DESCRIBED = "described"
+_WITH_A_LIST = ("scored", "folded_in", DESCRIBED, "fell_back")
+_PERSONAL, _ROWS, _CATALOGUE = "personal", "rows", "catalogue"
+_DESCRIBED = "described"
 _ASKED, _TOLD, _LISTED, _FEWEST, _MOST = "asked", "told", "listed", "fewest", "most"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """How often something is wrong, and where for example."""
-
-    count: int
-    example: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class ByUser:
         users: distinct valid ids that were asked for.
         full: those of them with at least k rows.
         personal: lists that were made with the model.
+        described: those of them of users who have nothing but features. Such users with the same
+            features have the same list.
         statuses: faults of the statuses by kind; the example is the request.
         lists: faults of lists by kind; the example is the user.
         not_finite: rows with a score that is no finite number; the example is the user.
@@ -60,29 +59,38 @@ class ByUser:
     users: int
     full: int
     personal: int
+    described: int
     statuses: dict[str, Fault]
     lists: dict[str, Fault]
     not_finite: Fault
 
+    @property
+    def own(self) -> int:
+        """Lists that were made with a vector by what the user has done."""
+        return self.personal - self.described
 
-def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> ByUser:
-    """Compare requests, statuses and lists, and look at each list, in one pass over all three."""
-    lengths = F.size(_ENTRIES)
-    bad_scores = F.size(F.filter(f"{_ENTRIES}.{SCORE}", lambda score: ~_finite(score)))
-    per_list = (
-        lists.groupBy(USER)
-        .agg(
-            F.sort_array(F.collect_list(F.struct(RANK, ITEM, SCORE))).alias(_ENTRIES),
-            F.bool_or(is_personal()).alias(_PERSONAL),
-        )
-        .select(
-            USER,
-            _PERSONAL,
-            lengths.alias(_ROWS),
-            *[fault.alias(name) for name, fault in _list_faults(k).items()],
-            bad_scores.alias("not_finite"),
-        )
-    )
+
+def by_user(
+    lists: DataFrame,
+    statuses: DataFrame,
+    asked: DataFrame,
+    k: int,
+    *,
+    cold: DataFrame | None = None,
+    apart: bool = False,
+) -> ByUser:
+    """Compare requests, statuses and lists, and look at each list, in one pass over all three.
+
+    Args:
+        lists: `user_id`, `rank`, `item_id`, `score` and `source`.
+        statuses: OUTCOMES_SCHEMA.
+        asked: REQUESTS_SCHEMA.
+        k: length of a list.
+        cold: `item_id` of items that have nothing but features; None: none may be in a list.
+        apart: whether these stand at the end of each list, in places of their own.
+    """
+    faulty = list_faults(k, apart=apart) | ({} if cold is None else source_faults())
+    per_list = _per_list(lists, faulty, cold, apart=apart)
     found = _requests_by_user(asked, statuses).join(per_list, on=USER, how="full")
     rows = F.coalesce(_ROWS, F.lit(0))
     # The statuses of a user's requests must all say what there is.
@@ -93,7 +101,7 @@ def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> 
     )
     user = F.coalesce(F.col(USER).cast("string"), F.lit("null"))
     wrong = _request_faults(rows, agree, user)
-    broken = {name: (F.when(F.col(name), 1), user) for name in _list_faults(k)}
+    broken = {name: (F.when(F.col(name), 1), user) for name in faulty}
     odd = {"not_finite": (F.col("not_finite"), user)}
     faults = {**wrong, **broken, **odd}
     valid = F.col(USER).isNotNull() & _is_asked()
@@ -101,6 +109,7 @@ def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> 
         F.count_if(valid).alias("users"),
         F.count_if(valid & (rows >= k)).alias("full"),
         F.count_if(_PERSONAL).alias("personal"),
+        F.count_if(F.col(_PERSONAL) & (F.col(_DESCRIBED) > 0)).alias("described"),
         *[F.sum(count).alias(f"n {name}") for name, (count, _) in faults.items()],
         *[
             F.min(F.when(count > 0, who)).alias(f"who {name}")
@@ -115,9 +124,36 @@ def by_user(lists: DataFrame, statuses: DataFrame, asked: DataFrame, k: int) -> 
         users=int(counts["users"]),
         full=int(counts["full"]),
         personal=int(counts["personal"]),
+        described=int(counts["described"]),
         statuses={name: fault(name) for name in wrong},
         lists={name: fault(name) for name in broken},
         not_finite=fault("not_finite"),
+    )
+
+
+def _per_list(
+    lists: DataFrame, faulty: Mapping[str, Column], cold: DataFrame | None, *, apart: bool
+) -> DataFrame:
+    """Return a row for each list: whether it is personal, its length, and what is wrong with it."""
+    if cold is not None:
+        lists = lists.join(F.broadcast(cold.withColumn(COLD, F.lit(True))), on=ITEM, how="left")
+        lists = lists.withColumn(COLD, F.coalesce(COLD, F.lit(False)))
+    entry = F.struct(RANK, ITEM, SCORE, *([COLD] if apart else []))
+    bad_scores = F.size(F.filter(f"{ENTRIES}.{SCORE}", lambda score: ~finite(score)))
+    return (
+        lists.groupBy(USER)
+        .agg(
+            F.sort_array(F.collect_list(entry)).alias(ENTRIES),
+            F.bool_or(is_personal()).alias(_PERSONAL),
+            *([] if cold is None else sources()),
+        )
+        .select(
+            USER,
+            _PERSONAL,
+            F.size(ENTRIES).alias(_ROWS),
+            *[fault.alias(name) for name, fault in faulty.items()],
+            bad_scores.alias("not_finite"),
+        )
     )
 
 
@@ -136,31 +172,6 @@ def _request_faults(rows: Column, agree: Column, user: Column) -> dict[str, tupl
 
 def _is_asked() -> Column:
     return F.coalesce(F.col(_ASKED) > 0, F.lit(False))
-
-
-def is_personal() -> Column:
-    """Whether a row is of a list that was made with the model."""
-    return F.col(SOURCE).isin(MODEL, FOLD_IN, FEATURES)
-
-
-def _finite(score: Column) -> Column:
-    infinite = F.abs(score) == float("inf")
-    return score.isNotNull() & ~F.isnan(score) & ~infinite
-
-
-def _list_faults(k: int) -> dict[str, Column]:
-    """Say what may be wrong with `entries`: rank, item and score, in order of rank."""
-    entries, length = F.col(_ENTRIES), F.size(_ENTRIES)
-    items, ranks = entries[ITEM], entries[RANK]
-    scores = F.transform(entries[SCORE], lambda score: F.when(_finite(score), score))
-    rises = F.zip_with(F.slice(scores, 2, length), scores, lambda after, before: after > before)
-    return {
-        f"lists of more than {k} items": length > k,
-        "lists with a repeated item": F.size(F.array_distinct(items)) < length,
-        "lists with a row without an item": F.exists(items, lambda item: item.isNull()),
-        "lists whose ranks are not 1, 2, 3 and so on": ranks != F.sequence(F.lit(1), length),
-        "lists whose scores rise": F.coalesce(F.exists(rises, lambda rise: rise), F.lit(False)),
-    }
 
 
 def _requests_by_user(asked: DataFrame, statuses: DataFrame) -> DataFrame:
@@ -189,6 +200,7 @@ def _requests_by_user(asked: DataFrame, statuses: DataFrame) -> DataFrame:
             F.sum(_ASKED).alias(_ASKED),
             F.sum(_TOLD).alias(_TOLD),
             F.count_if(F.col(STATUS).isin(*_WITH_A_LIST)).alias(_LISTED),
+            F.count_if(F.col(STATUS) == DESCRIBED).alias(_DESCRIBED),
             F.min(N_ITEMS).alias(_FEWEST),
             F.max(N_ITEMS).alias(_MOST),
         )
@@ -197,6 +209,7 @@ def _requests_by_user(asked: DataFrame, statuses: DataFrame) -> DataFrame:
             F.sum(_ASKED).alias(_ASKED),
             F.sum(_TOLD).alias(_TOLD),
             F.sum(_LISTED).alias(_LISTED),
+            F.sum(_DESCRIBED).alias(_DESCRIBED),
             F.min(_FEWEST).alias(_FEWEST),
             F.max(_MOST).alias(_MOST),
             F.count_if(missing).alias("missing"),
@@ -222,24 +235,35 @@ def seen_pairs(pairs: Sequence[DataFrame], asked: DataFrame, item_type: str) -> 
 
 
 def complete(
-    lists: DataFrame, asked: DataFrame, seen: DataFrame | None, k: int, n_catalogue: int
+    lists: DataFrame,
+    asked: DataFrame,
+    seen: DataFrame | None,
+    k: int,
+    n_catalogue: int,
+    *,
+    n_popular: int,
 ) -> int:
     """Count the users who got k items, or all that was left of the catalogue for them.
 
     Items that a user has seen outside the catalogue count as if they were in it. That errs on the
-    user's side, and has no effect where the catalogue is larger than any history plus k.
+    user's side, and has no effect where the catalogue is larger than any history plus k. Lists of
+    popular items are made of `n_popular` of the catalogue's items.
     """
-    lengths = lists.groupBy(USER).agg(F.count(F.lit(1)).alias(_ROWS))
+    lengths = lists.groupBy(USER).agg(
+        F.count(F.lit(1)).alias(_ROWS), F.bool_or(is_personal()).alias(_PERSONAL)
+    )
     users = asked.where(F.col(USER).isNotNull()).select(USER).distinct()
     got = users.join(lengths, on=USER, how="left").select(
-        USER, F.coalesce(_ROWS, F.lit(0)).alias(_ROWS)
+        USER,
+        F.coalesce(_ROWS, F.lit(0)).alias(_ROWS),
+        F.when(~F.col(_PERSONAL), n_popular).otherwise(n_catalogue).alias(_CATALOGUE),
     )
-    wanted = F.lit(min(k, n_catalogue))
+    wanted = F.least(F.lit(k), F.col(_CATALOGUE))
     if seen is not None:
         short = got.where(F.col(_ROWS) < wanted).select(USER)
         done = seen.join(short, on=USER, how="left_semi").groupBy(USER)
         got = got.join(done.agg(F.count_distinct(ITEM).alias("done")), on=USER, how="left")
-        wanted = F.least(wanted, F.lit(n_catalogue) - F.coalesce("done", F.lit(0)))
+        wanted = F.least(wanted, F.col(_CATALOGUE) - F.coalesce("done", F.lit(0)))
     return got.where(F.col(_ROWS) >= wanted).count()
 
 
@@ -250,93 +274,4 @@ def among(lists: DataFrame, others: DataFrame) -> Fault:
     they are much smaller.
     """
     listed = lists.select(USER, ITEM)
-    return _count_pairs(others.join(listed, on=[USER, ITEM], how="left_semi").distinct())
-
-
-def outside_candidates(
-    spark: SparkSession, lists: DataFrame, wanted: CandidateList, id_types: IdTypes
-) -> Fault:
-    """Count the rows of lists that are not among the pairs that users have for candidates."""
-    own = read_pairs(spark, wanted, id_types)
-    with reading(wanted):
-        return _count_pairs(lists.select(USER, ITEM).join(own, on=[USER, ITEM], how="left_anti"))
-
-
-def _count_pairs(rows: DataFrame) -> Fault:
-    found = rows.agg(F.count(F.lit(1)).alias("n"), F.min(F.struct(USER, ITEM)).alias("one"))
-    row = found.collect()[0]
-    return Fault(int(row["n"]), row["one"] and _pair(row["one"]))
-
-
-def _pair(example: Any) -> str:
-    return f"item {example[ITEM]} for user {example[USER]}"
-
-
-@dataclass(frozen=True)
-class ByItem:
-    """What a pass over all items found.
-
-    Attributes:
-        personal_items: distinct items of the lists that were made with the model.
-        personal_rows: rows of these lists.
-        top: in how many of these rows the most frequent item is.
-        top_item: which that is; of several the largest id.
-    """
-
-    personal_items: int
-    personal_rows: int
-    top: int
-    top_item: str | None
-
-
-def per_item(lists: DataFrame) -> DataFrame:
-    """Return what there is of each item, a row for each: small, and to be kept for some passes."""
-    return lists.groupBy(ITEM).agg(
-        F.count(F.lit(1)).alias(_ROWS),
-        F.count_if(is_personal()).alias(_PERSONAL),
-        F.min(USER).alias(USER),
-    )
-
-
-def by_item(items: DataFrame) -> ByItem:
-    """Sum up what `per_item` returned."""
-    row = items.agg(
-        F.count_if(F.col(_PERSONAL) > 0).alias("items"),
-        F.sum(_PERSONAL).alias("rows"),
-        F.max(F.struct(_PERSONAL, ITEM)).alias("top"),
-    ).collect()[0]
-    top = row["top"]
-    return ByItem(
-        personal_items=int(row["items"]),
-        personal_rows=int(row["rows"] or 0),
-        top=0 if top is None else int(top[_PERSONAL]),
-        top_item=None if top is None else str(top[ITEM]),
-    )
-
-
-def outside_list(
-    spark: SparkSession,
-    items: DataFrame,
-    chosen: ItemList,
-    key: str,
-    *,
-    item_type: str,
-    denied: bool,
-) -> Fault:
-    """Count the rows whose item is not in a list of items, or, where that denies, the others.
-
-    Args:
-        spark: the session.
-        items: what `per_item` returned.
-        chosen: the list, read again.
-        key: its place in the configuration.
-        item_type: Spark's name of the type of item ids.
-        denied: whether the list has what may not be there.
-    """
-    listed = read_items(spark, chosen, key, item_type)
-    wrong = items.join(listed.distinct(), on=ITEM, how="left_semi" if denied else "left_anti")
-    with reading(chosen):
-        row = wrong.agg(
-            F.sum(_ROWS).alias("n"), F.min(F.struct(USER, ITEM)).alias("one")
-        ).collect()[0]
-    return Fault(int(row["n"] or 0), row["one"] and _pair(row["one"]))
+    return count_pairs(others.join(listed, on=[USER, ITEM], how="left_semi").distinct())

@@ -5,27 +5,19 @@ configuration, and null switches them off. A gate that cannot decide (too few us
 published before) is not applied, and says why.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys.columns import ITEM, USER, IdTypes
-from recsys.config.sections import Gates, Items
+from recsys.config.sections import Gates
 from recsys.model.manifest import EarlyStoppingReport, PairRules, TrainedModel
-from recsys.publishing import checks
-from recsys.publishing.checks import ByUser, Fault
-from recsys.publishing.manifest import State, Verdict
+from recsys.publishing import checks, items
+from recsys.publishing.checks import ByUser
+from recsys.publishing.faults import Fault
+from recsys.publishing.limits import NONE, Limit, faultless, few, not_applied
+from recsys.publishing.manifest import Verdict
 from recsys.publishing.overlap import overlap
+from recsys.publishing.subject import Previous, Subject
 
-PASSED: State = "passed"
-FAILED: State = "failed"
-NOT_APPLIED: State = "not applied"
-
-_NONE = "0"
-# With fewer items to choose from, for each place in a list, any two lists have much in common.
-_LEAST_CHOICE = 10
 # Rules that must be the same for validation metrics to be compared, and their keys.
 _COMPARED_RULES = {
     "deduplication": "deduplication.policy",
@@ -36,75 +28,25 @@ _COMPARED_RULES = {
 }
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is judged.
-
-    Attributes:
-        lists: `user_id`, `rank`, `item_id`, `score` and `source`, as staged and read back.
-        statuses: STATUS_SCHEMA or OUTCOMES_SCHEMA, as staged and read back.
-        asked: REQUESTS_SCHEMA.
-        pairs: interactions whose items count as seen: the model's and, where given, newer ones.
-        items: what may be recommended.
-        k: length of a list.
-        exclude_seen: whether what was seen had to be left out.
-        n_catalogue: how many items of the model may be recommended.
-        id_types: of the ids.
-        model: where the model comes from.
-    """
-
-    lists: DataFrame
-    statuses: DataFrame
-    asked: DataFrame
-    pairs: Sequence[DataFrame]
-    items: Items
-    k: int
-    exclude_seen: bool
-    n_catalogue: int
-    id_types: IdTypes
-    model: TrainedModel
-
-    @property
-    def seen(self) -> DataFrame:
-        """What users have seen: `user_id` and `item_id`."""
-        return checks.seen_pairs(self.pairs, self.asked, self.id_types.item)
-
-    @property
-    def too_little_choice(self) -> str | None:
-        """Why there is too little choice to compare lists; None where there is enough."""
-        if self.items.candidates is not None:
-            return "items.candidates decides"
-        if self.n_catalogue < _LEAST_CHOICE * self.k:
-            return f"lists of {self.k} from {self.n_catalogue} items leave little choice"
-        return None
-
-
-@dataclass(frozen=True)
-class Previous:
-    """What readers see now.
-
-    Attributes:
-        run_id: whose it is.
-        lists: as in Subject.
-        model: where its model comes from.
-    """
-
-    run_id: str
-    lists: DataFrame
-    model: TrainedModel
-
-
 def judge_lists(spark: SparkSession, subject: Subject, settings: Gates) -> list[Verdict]:
     """Judge statuses and lists by themselves.
 
     Raises:
         InputError: a source of `items` cannot be read any more.
     """
-    found = checks.by_user(subject.lists, subject.statuses, subject.asked, subject.k)
+    cold = subject.cold.ids if subject.cold is not None and subject.n_cold else None
+    found = checks.by_user(
+        subject.lists,
+        subject.statuses,
+        subject.asked,
+        subject.k,
+        cold=cold,
+        apart=subject.places > 0,
+    )
     return [
-        _faultless("statuses", found.statuses),
-        _faultless("lists", found.lists),
-        _faultless("finite", {"scores that are no finite number": found.not_finite}),
+        faultless("statuses", found.statuses),
+        faultless("lists", found.lists),
+        faultless("finite", {"scores that are no finite number": found.not_finite}),
         _seen(subject),
         *_by_item(spark, subject, found, settings),
         _full_lists(subject, found, settings),
@@ -120,92 +62,106 @@ def judge_change(subject: Subject, previous: Previous | None, settings: Gates) -
     ]
 
 
-def _not_applied(gate: str, allowed: str, reason: str, found: float | None = None) -> Verdict:
-    return Verdict(gate=gate, state=NOT_APPLIED, found=found, allowed=allowed, reason=reason)
-
-
-def _faultless(gate: str, faults: Mapping[str, Fault]) -> Verdict:
-    wrong = {kind: fault for kind, fault in faults.items() if fault.count}
-    if not wrong:
-        return Verdict(gate=gate, state=PASSED, found=0, allowed=_NONE)
-    told = [f"{fault.count:,} {kind}, such as {fault.example}" for kind, fault in wrong.items()]
-    return Verdict(
-        gate=gate,
-        state=FAILED,
-        found=sum(fault.count for fault in wrong.values()),
-        allowed=_NONE,
-        reason="; ".join(told),
-    )
-
-
 def _seen(subject: Subject) -> Verdict:
     if not subject.exclude_seen:
-        return _not_applied("seen", _NONE, "scoring.exclude_seen is false")
+        return not_applied("seen", NONE, "scoring.exclude_seen is false")
     fault = checks.among(subject.lists, subject.seen)
-    return _faultless("seen", {"items that their user has interacted with": fault})
+    return faultless("seen", {"items that their user has interacted with": fault})
 
 
 def _by_item(
     spark: SparkSession, subject: Subject, users: ByUser, settings: Gates
 ) -> list[Verdict]:
-    items, wanted = checks.per_item(subject.lists).persist(), subject.items
+    described = items.described_users(subject.statuses) if users.described else None
+    per_item = items.per_item(subject.lists, described).persist()
     try:
-        found = checks.by_item(items)
-        faults = {}
-        for key, chosen, what in (
-            ("allow", wanted.allow, "outside items.allow"),
-            ("deny", wanted.deny, "of items.deny"),
-        ):
-            if chosen is not None:
-                faults[f"items {what}"] = checks.outside_list(
-                    spark,
-                    items,
-                    chosen,
-                    f"items.{key}",
-                    item_type=subject.id_types.item,
-                    denied=key == "deny",
-                )
+        cold = None if subject.cold is None else subject.cold.ids
+        found = items.by_item(per_item, cold, cold_on_top=subject.cold_choice)
+        faults = _unwanted(spark, subject, per_item)
     finally:
-        items.unpersist()
+        per_item.unpersist()
+    if cold is not None and not subject.n_cold:
+        faults["items that have nothing but features"] = found.cold
+    return [
+        faultless("filtered", faults)
+        if faults
+        else not_applied("filtered", NONE, "items has no allow, deny or candidates"),
+        _coverage(subject, users, found, settings),
+        _top_item(subject, users, found, settings),
+        _cold_items(subject, users, found, settings),
+    ]
+
+
+def _unwanted(spark: SparkSession, subject: Subject, per_item: DataFrame) -> dict[str, Fault]:
+    """Look for what the lists of items exclude, as far as they are configured."""
+    wanted, faults = subject.items, {}
+    for key, chosen, what in (
+        ("allow", wanted.allow, "outside items.allow"),
+        ("deny", wanted.deny, "of items.deny"),
+    ):
+        if chosen is not None:
+            faults[f"items {what}"] = items.outside_list(
+                spark,
+                per_item,
+                chosen,
+                f"items.{key}",
+                item_type=subject.id_types.item,
+                denied=key == "deny",
+            )
     if wanted.candidates is not None:
-        faults["items that are no candidates of their user"] = checks.outside_candidates(
+        faults["items that are no candidates of their user"] = items.outside_candidates(
             spark,
             subject.lists,
             wanted.candidates,
             subject.id_types,
         )
-    return [
-        _faultless("filtered", faults)
-        if faults
-        else _not_applied("filtered", _NONE, "items has no allow, deny or candidates"),
-        _coverage(subject, users, found, settings),
-        _top_item(subject, users, found, settings),
-    ]
+    return faults
 
 
-def _coverage(subject: Subject, users: ByUser, found: checks.ByItem, settings: Gates) -> Verdict:
-    limit = _Limit("coverage", "min_coverage", settings.min_coverage)
-    why_not = _few(users.personal, settings)
+def _coverage(subject: Subject, users: ByUser, found: items.ByItem, settings: Gates) -> Verdict:
+    limit = Limit("coverage", "min_coverage", settings.min_coverage)
+    why_not = _few_own(users, settings)
     if subject.items.candidates is not None:
         why_not = "items.candidates decides"
     if limit.value is None or why_not:
         return limit.not_applied(why_not)
-    possible = min(subject.n_catalogue, found.personal_rows)
-    reason = f"{found.personal_items:,} different items of {possible:,} possible ones"
-    return limit.judge(found.personal_items / possible, reason)
+    possible = min(subject.n_catalogue, found.own_rows)
+    reason = f"{found.own_items:,} different items of {possible:,} possible ones"
+    return limit.judge(found.own_items / possible, reason)
 
 
-def _top_item(subject: Subject, users: ByUser, found: checks.ByItem, settings: Gates) -> Verdict:
-    limit = _Limit("top_item", "max_top_item", settings.max_top_item, most=True)
-    why_not = _few(users.personal, settings) or subject.too_little_choice
+def _top_item(subject: Subject, users: ByUser, found: items.ByItem, settings: Gates) -> Verdict:
+    limit = Limit("top_item", "max_top_item", settings.max_top_item, most=True)
+    why_not = _few_own(users, settings) or subject.too_little_choice
     if limit.value is None or why_not:
         return limit.not_applied(why_not)
-    reason = f"item {found.top_item} is in {found.top:,} of {users.personal:,} lists"
-    return limit.judge(found.top / users.personal, reason)
+    reason = f"item {found.top_item} is in {found.top:,} of {users.own:,} lists"
+    return limit.judge(found.top / users.own, reason)
+
+
+def _cold_items(subject: Subject, users: ByUser, found: items.ByItem, settings: Gates) -> Verdict:
+    limit = Limit("cold_items", "max_cold_items", settings.max_cold_items, most=True)
+    if not subject.n_cold:
+        return limit.not_applied("every item that may be recommended has interactions")
+    share = found.cold_rows / found.personal_rows if found.personal_rows else None
+    why_not = few(users.personal, settings)
+    if subject.places:
+        why_not = "features.cold_items decides"
+    elif subject.items.candidates is not None:
+        why_not = "items.candidates decides"
+    if share is None or why_not:
+        return limit.not_applied(why_not, share)
+    rows = f"{found.cold_rows:,} of {found.personal_rows:,} rows of lists made with the model"
+    return limit.judge(share, f"{rows} have items with nothing but features")
+
+
+def _few_own(users: ByUser, settings: Gates) -> str | None:
+    """Say that there are too few lists of users who have a vector by what they did."""
+    return few(users.own, settings, ", by more than features alone" if users.described else "")
 
 
 def _full_lists(subject: Subject, users: ByUser, settings: Gates) -> Verdict:
-    limit = _Limit("full_lists", "min_full_lists", settings.min_full_lists)
+    limit = Limit("full_lists", "min_full_lists", settings.min_full_lists)
     why_not = None if users.users else "nobody with a valid id was asked for"
     if subject.items.candidates is not None:
         why_not = "items.candidates decides"
@@ -214,14 +170,21 @@ def _full_lists(subject: Subject, users: ByUser, settings: Gates) -> Verdict:
     full = users.full
     if full < users.users:
         done = subject.seen if subject.exclude_seen else None
-        full = checks.complete(subject.lists, subject.asked, done, subject.k, subject.n_catalogue)
+        full = checks.complete(
+            subject.lists,
+            subject.asked,
+            done,
+            subject.k,
+            subject.n_catalogue,
+            n_popular=subject.n_catalogue - subject.n_cold,
+        )
     reason = f"{full:,} of {users.users:,} users have {subject.k} items, or all that they can have"
     return limit.judge(full / users.users, reason)
 
 
 def _overlap(subject: Subject, previous: Previous | None, settings: Gates) -> list[Verdict]:
-    low = _Limit("overlap", "min_overlap", settings.min_overlap)
-    high = _Limit("frozen", "max_overlap", settings.max_overlap, most=True)
+    low = Limit("overlap", "min_overlap", settings.min_overlap)
+    high = Limit("frozen", "max_overlap", settings.max_overlap, most=True)
     why_not = subject.too_little_choice
     if previous is None:
         why_not = "nothing was published before"
@@ -229,10 +192,10 @@ def _overlap(subject: Subject, previous: Previous | None, settings: Gates) -> li
         why_not = f"run {previous.run_id} has ids of other types"
     if previous is None or why_not or (low.value is None and high.value is None):
         return [low.not_applied(why_not), high.not_applied(why_not)]
-    found = overlap(subject.lists, previous.lists)
-    few = _few(found.users, settings, " that run " + previous.run_id + " has as well")
-    if few or found.mean is None:
-        return [low.not_applied(few), high.not_applied(few)]
+    found = overlap(subject.lists, previous.lists, subject.apart)
+    why_not = few(found.users, settings, " that run " + previous.run_id + " has as well")
+    if why_not or found.mean is None:
+        return [low.not_applied(why_not), high.not_applied(why_not)]
     reason = f"with run {previous.run_id}, over {found.users:,} users"
     unchanged = _trained_on(subject.model) == _trained_on(previous.model)
     same = f"the model was trained on as many pairs as that of run {previous.run_id}"
@@ -255,7 +218,7 @@ def _trained_on(model: TrainedModel) -> tuple[int, ...]:
 
 
 def _popularity(model: TrainedModel, settings: Gates) -> Verdict:
-    limit = _Limit("popularity", "min_to_popularity", settings.min_to_popularity)
+    limit = Limit("popularity", "min_to_popularity", settings.min_to_popularity)
     report = model.training.early_stopping
     if report is None:
         return limit.not_applied("the model was trained without early stopping")
@@ -266,7 +229,7 @@ def _popularity(model: TrainedModel, settings: Gates) -> Verdict:
 
 
 def _published(model: TrainedModel, previous: Previous | None, settings: Gates) -> Verdict:
-    limit = _Limit("published", "min_to_published", settings.min_to_published)
+    limit = Limit("published", "min_to_published", settings.min_to_published)
     if previous is None:
         return limit.not_applied("nothing was published before")
     now, then = model.training.early_stopping, previous.model.training.early_stopping
@@ -299,45 +262,3 @@ def _measured_otherwise(
         if getattr(rules, name) != getattr(other_rules, name):
             return f"{key} was {getattr(other_rules, name)}"
     return None
-
-
-def _few(users: int, settings: Gates, more: str = "") -> str | None:
-    if users >= settings.min_users:
-        return None
-    return f"{users:,} lists made with the model{more}, fewer than gates.min_users"
-
-
-@dataclass(frozen=True)
-class _Limit:
-    """A gate that the configuration has a number for."""
-
-    gate: str
-    key: str
-    value: float | None
-    most: bool = False
-
-    @property
-    def allowed(self) -> str:
-        if self.value is None:
-            return "anything"
-        return f"at {'most' if self.most else 'least'} {self.value:g} (gates.{self.key})"
-
-    def not_applied(self, reason: str | None, found: float | None = None) -> Verdict:
-        if self.value is None:
-            reason = f"gates.{self.key} is null"
-        return _not_applied(self.gate, self.allowed, reason or "", found)
-
-    def judge(self, found: float, reason: str) -> Verdict:
-        if self.value is None:
-            return self.not_applied(None, found)
-        # NaN is never good.
-        good = found <= self.value if self.most else found >= self.value
-        if math.isfinite(found) and good:
-            return Verdict(gate=self.gate, state=PASSED, found=found, allowed=self.allowed)
-        return Verdict(
-            gate=self.gate,
-            state=FAILED,
-            found=found if math.isfinite(found) else str(found),
-            allowed=self.allowed,
-            reason=reason,
-        )

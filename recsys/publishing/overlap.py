@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.columns import ITEM, USER
-from recsys.publishing.checks import is_personal
+from recsys.publishing.faults import is_personal
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,13 @@ class Overlap:
     mean: float | None
 
 
-def overlap(lists: DataFrame, earlier: DataFrame) -> Overlap:
-    """Compare two publications, user by user; the order of the items has no effect."""
+def overlap(lists: DataFrame, earlier: DataFrame, apart: DataFrame | None = None) -> Overlap:
+    """Compare two publications, user by user; the order of the items has no effect.
+
+    apart: `item_id` of items that have places of their own, and are not compared; None for none.
+    """
+    if apart is not None:
+        lists, earlier = (frame.join(apart, on=ITEM, how="left_anti") for frame in (lists, earlier))
     both = _items_of(lists, "now").join(_items_of(earlier, "then"), on=USER, how="inner")
     common = F.size(F.array_intersect("now", "then"))
     shorter = F.least(F.size("now"), F.size("then"))

@@ -31,11 +31,11 @@ from recsys.model.arrays import (
     USERS,
     FeatureVectors,
     Vectors,
+    configured_cold_items,
     ids_for_pandas,
     load_features,
     load_fold_in,
     load_items,
-    recommends_cold,
 )
 from recsys.score.titles import read_titles
 from recsys.store.files import require_local
@@ -44,7 +44,12 @@ _TYPES = {pa.int32(): ("int", 32), pa.int64(): ("bigint", 64)}
 
 
 class LocalModel:
-    """A model's items and fold-in map, from a local directory."""
+    """A model's items and fold-in map, from a local directory.
+
+    What becomes of items that have nothing but features is what the model's own configuration says
+    (`features.cold_items`). A list that is shorter than configured keeps its first place for
+    another item.
+    """
 
     def __init__(
         self,
@@ -52,8 +57,10 @@ class LocalModel:
         items: Vectors,
         titles: Titles | None,
         user_features: FeatureVectors | None = None,
+        reserved: int = 0,
     ) -> None:
         self._lists = lists
+        self._reserved = reserved
         self._user_features = user_features
         self._type, self._bits = _TYPES.get(items.ids.type, ("string", 0))
         self._rows = {item: row for row, item in enumerate(items.ids.to_pylist())}
@@ -76,16 +83,20 @@ class LocalModel:
             path, "path"
         ).resolve()  # a model is called like its directory, not like a link to it
         items, fold_in = load_items(folder), load_fold_in(folder)
+        cold_items = configured_cold_items(folder)
+        without = cold_items == "exclude"
         model = BroadcastModel(
             key=folder.name,
             ids=ids_for_pandas(items.ids),
             embeddings=items.embeddings,
             biases=items.biases,
             positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
-            allowed=None if items.trained.all() or recommends_cold(folder) else items.trained,
+            allowed=items.trained if without else None,
             fold_in=fold_in,
+            cold=None if without or items.trained.all() else ~items.trained,
         )
-        return cls(Lists(model), items, titles, load_features(folder, USERS))
+        reserved = 0 if isinstance(cold_items, str) else cold_items
+        return cls(Lists(model), items, titles, load_features(folder, USERS), reserved)
 
     @property
     def n_items(self) -> int:
@@ -114,7 +125,8 @@ class LocalModel:
 
         Returns:
             `rank` (1...) int32, `item_id`, `score` float32, `source`: `fold_in`, or `popular` where
-            nothing is known to be liked; and `title`, None where there is none.
+            nothing is known to be liked, and `features` where the item has nothing else; and
+            `title`, None where there is none.
 
         Raises:
             ConfigError: an id cannot be one of the model's type, or the numbers of items and
@@ -123,7 +135,7 @@ class LocalModel:
         """
         done = self._likes(self._ids(liked), weights)
         likes = {row: weight for row, weight in done.items() if weight is not None}
-        choice = Choice(k, Ragged.of([list(done)]))
+        choice = self._choice(k, list(done))
         user = pd.DataFrame({"liked": [list(likes)], "weights": [list(likes.values())]})
         source = FOLD_IN if likes else POPULAR
         rank = self._lists.by_fold_in if likes else self._lists.by_popularity
@@ -170,7 +182,7 @@ class LocalModel:
             if not 0 < weight < math.inf:
                 raise ConfigError(f"features: {name} has the weight {weight}, expected above 0")
         vector = self._features().represent(features)
-        choice = Choice(k, Ragged.of([[]]))
+        choice = self._choice(k, [])
         if vector is None:
             return self._table(self._lists.by_popularity(pd.DataFrame(), choice), POPULAR)
         user = pd.DataFrame({"embedding": [vector[0]], "bias": [vector[1]]})
@@ -184,6 +196,9 @@ class LocalModel:
             )
         return self._user_features
 
+    def _choice(self, k: int, left_out: list[int]) -> Choice:
+        return Choice(k, Ragged.of([left_out]), reserved=max(0, min(self._reserved, k - 1)))
+
     def _table(self, ranked: Ranked, source: str) -> pd.DataFrame:
         items = self._lists.model.ids[ranked.items]
         titles = [self._titles.get(item) for item in items.tolist()]
@@ -192,7 +207,7 @@ class LocalModel:
                 "rank": np.arange(1, len(items) + 1, dtype=np.int32),
                 "item_id": items,
                 "score": ranked.scores,
-                "source": source,
+                "source": np.where(self._lists.is_cold(ranked.items), FEATURES, source),
                 "title": pd.Series(titles, dtype=object),
             }
         )

@@ -14,6 +14,7 @@ from recsys.columns import (
     ALSO_SEEN,
     BIAS,
     CANDIDATES,
+    COLD,
     EMBEDDING,
     ITEM,
     ITEM_INDEX,
@@ -52,7 +53,7 @@ def allowed_items(spark: SparkSession, model: Model, config: Config) -> NDArray[
     Raises:
         InputError: a list cannot be read or lacks a column, or nothing may be recommended.
     """
-    items, cold = config.items, config.features.cold_items == "include"
+    items, cold = config.items, config.features.lists_cold
     allowed = np.ones(len(model.items.ids), np.bool_) if cold else model.items.trained.copy()
     if items.allow is None and items.deny is None:
         return None if allowed.all() else allowed
@@ -99,6 +100,7 @@ def recommend(
     tasks: int,
     allowed: NDArray[np.bool_] | None = None,
     only_candidates: bool = False,
+    reserved: int = 0,
 ) -> DataFrame:
     """Rank a model's items for users.
 
@@ -115,6 +117,8 @@ def recommend(
         tasks: how many parts to score, and so files when this is written.
         allowed: `(n_items,)`; what may be recommended, default all.
         only_candidates: whether users have candidates of their own.
+        reserved: how many places at the end of each list are for items that have nothing but
+            features; 0: these are ranked among all others.
 
     Returns:
         RANKED_SCHEMA; within a partition in order of user and rank.
@@ -126,6 +130,7 @@ def recommend(
         k=k,
         exclude_seen=exclude_seen,
         only_candidates=only_candidates,
+        reserved=reserved,
     )
     schema = model.id_types.fill(RANKED_SCHEMA)
     columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, LIKED, WEIGHTS, CANDIDATES)
@@ -173,6 +178,9 @@ def probability(training: TrainingReport) -> Column:
 
     Args:
         training: how the model was trained.
+
+    Returns:
+        A column of RANKED_SCHEMA.
     """
     if training.loss != "logistic":
         return F.lit(None).cast("float")
@@ -182,6 +190,17 @@ def probability(training: TrainingReport) -> Column:
         source == worker.FOLD_IN, typical
     )
     return (1 / (1 + F.exp(-logit))).cast("float")
+
+
+def source_of_row() -> Column:
+    """Return how a row of RANKED_SCHEMA was made: as the user's list, or by the item's features."""
+    return F.when(F.col(COLD), worker.FEATURES).otherwise(F.col(SOURCE))
+
+
+def cold_items(model: Model, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Return which allowed items have nothing but features: `(n_items,)`; None for none."""
+    cold = ~model.items.trained if allowed is None else ~model.items.trained & allowed
+    return cold if cold.any() else None
 
 
 def broadcast_model(
@@ -199,6 +218,7 @@ def broadcast_model(
             positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
             allowed=allowed,
             fold_in=model.fold_in,
+            cold=cold_items(model, allowed),
         )
     )
 

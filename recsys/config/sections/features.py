@@ -99,15 +99,28 @@ class Features(Section):
     """Whether the weights of each item and user are scaled to a sum of 1 where LightFM learns with
     them. Items and users that the model has not learned from keep the place of an identity, which
     they do not have."""
-    cold_items: Literal["exclude", "include"] = "exclude"
+    cold_items: Literal["exclude", "include"] | PositiveInt = "exclude"
     """What becomes of items that have features and that the model has not learned from. `exclude`:
     they are in no list, and nobody's neighbours. `include`: they are ranked by their scores, like
-    all others."""
+    all others. A number: as many places at the end of each list are for the best of them, and the
+    places before are those that the others have without them; if there are too few of one kind, the
+    other fills its places. It has to be smaller than `scoring.k`. Lists of popular items have none
+    of them."""
 
     @property
     def configured(self) -> bool:
         """Whether there are any."""
         return bool(self.items or self.users)
+
+    @property
+    def lists_cold(self) -> bool:
+        """Whether items that have nothing but features may be in lists."""
+        return self.cold_items != "exclude"
+
+    @property
+    def cold_places(self) -> int:
+        """How many places at the end of each list are for them; 0: none in particular."""
+        return 0 if isinstance(self.cold_items, str) else self.cold_items
 
     def contradictions(self) -> Iterator[str]:
         """Refuse a name of two groups, and no identities where features may be left out."""

@@ -37,15 +37,22 @@ class Gates(Section):
     min_coverage: Share | None = 0.01
     """The smallest coverage: the number of different items in lists made with the model, divided by
     the number of items that may be recommended, or by the rows of these lists where those are
-    fewer. Not applied with `items.candidates`."""
+    fewer. Users who have nothing but features do not count: those with the same features have the
+    same list. Not applied with `items.candidates`."""
     max_top_item: Share | None = 0.9
-    """The largest share of the lists made with the model that contain the same item. Not applied
-    with `items.candidates`, or if fewer than ten times `scoring.k` items may be recommended."""
+    """The largest share of the lists made with the model that contain the same item, likewise. Not
+    applied with `items.candidates`, or if fewer than ten times `scoring.k` items may be
+    recommended. If `features.cold_items` is a number, this is about the other places and the other
+    items; the items in these places count if there are ten times as many of them."""
+    max_cold_items: Share | None = 0.5
+    """The largest share of the rows of lists made with the model whose items have nothing but
+    features. A larger share suggests that their scores cannot be compared with those of other
+    items. Not applied with `items.candidates`, or unless `features.cold_items` is `include`."""
     min_overlap: Share | None = 0.05
     """The smallest overlap: the share of a user's items that were in their list published before
     (of this day, or else of the cohort's day before), as a mean over users who have a list made
-    with the model in both. A lower overlap suggests that something is mixed up. Not applied where
-    `max_top_item` is not."""
+    with the model in both. A lower overlap suggests that something is mixed up. Places that
+    `features.cold_items` reserves do not count. Not applied where `max_top_item` is not."""
     max_overlap: Share | None = 0.999
     """The largest overlap, as in `min_overlap`. A higher overlap suggests that results are frozen.
     Applied only if the model was trained on other numbers of interactions, users or items than the
@@ -59,7 +66,8 @@ class Gates(Section):
     in its own training. Applied only if both were measured in the same way: metric, share held out,
     deduplication, and filters apart from the date window."""
     min_users: PositiveInt = 100
-    """Coverage, the most frequent item and overlap are not judged for fewer users than this."""
+    """Coverage, the most frequent item, the share of items that have nothing but features, and
+    overlap are not judged for fewer users than this."""
 
 
 class Iceberg(Section):
