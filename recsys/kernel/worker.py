@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.kernel.fold_in import FoldIn, fold_in
+from recsys.kernel.fold_in import FoldIn, fold_in, with_features
 from recsys.kernel.popular import Popularity
 from recsys.kernel.reserved import with_reserved
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
@@ -126,10 +126,19 @@ class Lists:
         return self._ranked(1.0, embeddings, users["bias"].to_numpy(np.float32), choice)
 
     def by_fold_in(self, users: pd.DataFrame, choice: "Choice") -> Ranked:
-        """Rank for users who are folded in from the items that they like."""
+        """Rank for users who are folded in from the items that they like.
+
+        An `embedding` is what the features of the user make; most have none.
+        """
         fitted, liked = self.model.fold_in, Ragged.of(users["liked"])
         weights = np.concatenate([np.asarray(entry, np.float32) for entry in users["weights"]])
         vectors = fold_in(fitted, self.model.embeddings, liked.indptr, liked.values, weights)
+        described = users["embedding"].notna().to_numpy()
+        if described.any():
+            own = np.zeros_like(vectors)
+            own[described] = np.stack(users["embedding"][described].to_list())
+            both = with_features(vectors, own, liked.indptr, weights)
+            vectors = np.where(described[:, None], both, vectors)
         biases = np.zeros(len(users), np.float32)  # a folded-in user has no bias
         return self._ranked(fitted.bias_scale, vectors, biases, choice)
 

@@ -136,7 +136,9 @@ class LocalModel:
         done = self._likes(self._ids(liked), weights)
         likes = {row: weight for row, weight in done.items() if weight is not None}
         choice = self._choice(k, list(done))
-        user = pd.DataFrame({"liked": [list(likes)], "weights": [list(likes.values())]})
+        user = pd.DataFrame(
+            {"liked": [list(likes)], "weights": [list(likes.values())], "embedding": [None]}
+        )
         source = FOLD_IN if likes else POPULAR
         rank = self._lists.by_fold_in if likes else self._lists.by_popularity
         return self._table(rank(user, choice), source)

@@ -25,6 +25,7 @@ from recsys.columns import (
     SCORE,
     SEEN,
     SOURCE,
+    TRAINED,
     USER,
     WEIGHTS,
 )
@@ -237,8 +238,11 @@ def with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
         SEEN: F.array().cast("array<int>"),
     }
     served = users.where(F.col(SOURCE).isin(*worker.WAYS))
-    vectors = model_users.select(USER, *nothing)
+    vectors = model_users.select(USER, *nothing, TRAINED)
     known = vectors.join(served.where(KNOWN), on=USER, how="inner")
+    # Whoever is folded in brings what their features say, but not what the model had learned.
+    stays = (F.col(SOURCE) != worker.FOLD_IN) | ~F.col(TRAINED)
+    known = known.withColumn(EMBEDDING, F.when(stays, F.col(EMBEDDING))).drop(TRAINED)
     unknown = served.where(~F.col(KNOWN)).withColumns(nothing)
     # The kernel accepts repeated items.
     seen = F.when(F.col(ALSO_SEEN).isNull(), F.col(SEEN)).otherwise(F.concat(SEEN, ALSO_SEEN))
