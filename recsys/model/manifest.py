@@ -241,6 +241,13 @@ class ModelManifest(ModelOrigin, SealedManifest):
             if getattr(self.tables, name) is not None:
                 yield name, self.table(name)
 
+    def described(self, kind: str) -> DescribedCounts | None:
+        """Return what features did for `items` or `users`; None without any."""
+        found: DescribedCounts | None = None
+        if self.features is not None:
+            found = getattr(self.features, kind)
+        return found
+
     def table(self, name: str) -> WrittenTable:
         """Return what was written of a table, such as `items`."""
         written: WrittenTable = getattr(self.tables, name)
