@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 import recsys
 from recsys.config.sections import Titles
-from recsys.errors import ConfigError, InputError, OutputError
+from recsys.errors import ConfigError, InputError, ModelError, OutputError
 from recsys.kernel.neighbours import candidates, nearest, unit_vectors
 from recsys.kernel.topk import KernelError
 from recsys.model.arrays import load_items
@@ -365,6 +365,9 @@ def test_what_a_model_does_not_have_is_said(model: Path) -> None:
             call()
     with pytest.raises(KernelError):
         local.similar_items(local.item(1), k=0)
+    given(model, "item_features", [[np.nan, 0.0]] * 5)
+    with pytest.raises(ModelError, match="item_features has values that are not finite"):
+        LocalModel.load(model).feature("tag=a", "items")
     change(model, features=None)
     with pytest.raises(ConfigError, match=r"no features of items; train it with features\.items$"):
         LocalModel.load(model).feature("tag=a", "items")
