@@ -5,10 +5,14 @@ Importing this package imports nothing else: executors load it beside `recsys.ke
 
 from typing import Any
 
-__all__ = ["Published", "read_recommendations"]
+__all__ = ["LocalModel", "Published", "read_recommendations"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "LocalModel":
+        from recsys.score.local import LocalModel
+
+        return LocalModel
     if name in __all__:
         from recsys.publishing import read
 

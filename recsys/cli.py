@@ -123,11 +123,11 @@ def score(model_id: str, **given: Any) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["items", "users"]))
+@click.argument("kind", type=click.Choice(["items", "users", "features"]))
 @_MODEL
 @_with(_OPTIONS)
 def similar(kind: str, model_id: str, **given: Any) -> None:
-    """Write the nearest neighbours of items or users, by the cosine of their embeddings."""
+    """Write nearest neighbours of items, users or features, by the cosine of their embeddings."""
     _execute(lambda commands: commands.similar_command(kind, model_id), given)
 
 

@@ -112,6 +112,10 @@ GENERATED_AT = "generated_at"
 # Neighbours
 NEIGHBOUR = "neighbour_id"
 COSINE = "cosine"
+KIND = "kind"
+FEATURE = "feature"
+NEAR_FEATURE = "neighbour"
+NEAR_GROUP = "neighbour_group"
 
 INTERACTIONS_SCHEMA = (
     "user_id {user}, item_id {item}, rating double, timestamp timestamp, "
@@ -163,7 +167,8 @@ OUTCOMES_SCHEMA = (
 )
 STATUS_SCHEMA = f"run_date date, cohort string, {OUTCOMES_SCHEMA}, run_id string"
 
-NEIGHBOURS_SCHEMA = "id {id}, rank int, neighbour_id {id}, cosine float"
+# `{near}` is the type of the neighbours' ids, which may be those of another table.
+NEIGHBOURS_SCHEMA = "id {id}, rank int, neighbour_id {near}, cosine float"
 SIMILAR_ITEMS_SCHEMA = (
     "run_date date, item_id {item}, rank int, neighbour_id {item}, cosine float, model_id string, "
     "run_id string, generated_at timestamp"
@@ -172,6 +177,21 @@ SIMILAR_USERS_SCHEMA = (
     "run_date date, user_id {user}, rank int, neighbour_id {user}, cosine float, model_id string, "
     "run_id string, generated_at timestamp"
 )
+SIMILAR_FEATURES_SCHEMA = (
+    "run_date date, kind string, feature string, group string, rank int, neighbour string, "
+    "neighbour_group string, cosine float, model_id string, run_id string, generated_at timestamp"
+)
+FEATURE_ITEMS_SCHEMA = (
+    "run_date date, feature string, group string, rank int, item_id {item}, cosine float, "
+    "model_id string, run_id string, generated_at timestamp"
+)
+# All tables of neighbours, each a folder below the root with its schema.
+NEIGHBOUR_TABLES = {
+    "similar_items": SIMILAR_ITEMS_SCHEMA,
+    "similar_users": SIMILAR_USERS_SCHEMA,
+    "similar_features": SIMILAR_FEATURES_SCHEMA,
+    "feature_items": FEATURE_ITEMS_SCHEMA,
+}
 TEST_USERS_SCHEMA = (
     "user_id {user}, source string, known boolean, also_seen array<int>, relevant array<int>, "
     "outside int, history int, segment string, part int"

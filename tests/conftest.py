@@ -190,6 +190,7 @@ def run_in(
         "score": partial(commands.score_command, model_id),
         "similar-items": partial(commands.similar_command, "items", model_id),
         "similar-users": partial(commands.similar_command, "users", model_id),
+        "similar-features": partial(commands.similar_command, "features", model_id),
     }[job]
     config = configured(root, **sections)
     check_configuration(command(), config)

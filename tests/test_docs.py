@@ -444,7 +444,7 @@ def test_a_table_has_the_columns_nulls_and_primary_key_that_the_reference_says(
     if name == "similar_users":
         pytest.skip("no page makes this table; tests/test_similar.py does")
     if "feature" in name:
-        pytest.skip("no page makes this table; tests/test_features.py does, and looks at it")
+        pytest.skip("no page makes this table; test_features.py or test_similar_features.py does")
     assert places
     for place in places:
         found = pd.concat(pd.read_parquet(file) for file in sorted(place.glob("*.parquet")))

@@ -15,7 +15,7 @@ import pytest
 from example_manifests import trained_model
 
 from recsys import read_recommendations
-from recsys.columns import IdTypes
+from recsys.columns import NEIGHBOUR_TABLES, IdTypes
 from recsys.errors import ConfigError, GateError
 from recsys.flows.housekeeping import clean, find_waste
 from recsys.flows.manifest import Outcome
@@ -313,7 +313,7 @@ def test_clean_leaves_what_a_live_run_stages_writes_and_places(
 def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
     files: PosixFiles, recsys: Recsys
 ) -> None:
-    for table in ("similar_items", "similar_users"):
+    for table in NEIGHBOUR_TABLES:
         files.write(files.uri(table, "2026-11-24", "r9", "part-0.parquet"), b"x")
     files.write(files.uri("evaluations", "r9", "metrics", "part-0.parquet"), b"x")
     old = ("--stored", *OF_ANY_AGE)
@@ -327,8 +327,7 @@ def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
         files.uri("models", "m9"),
         files.uri("interactions", "r9-i"),
         files.uri("evaluations", "r9"),
-        files.uri("similar_items", "2026-11-24", "r9"),
-        files.uri("similar_users", "2026-11-24", "r9"),
+        *(files.uri(table, "2026-11-24", "r9") for table in NEIGHBOUR_TABLES),
     ):
         assert re.search(
             rf"delete .*B +\d+ seconds  {re.escape(place_)}  no version that is kept", shown

@@ -217,11 +217,11 @@ def test_neighbours_are_those_of_a_full_sort_also_among_many_equal_directions(k:
     raw *= 1 + 1e-7 * random.choice([0, 0, 1], raw.shape)
     raw[[5, 60]] = 0
     vectors = unit_vectors(raw.astype(np.float32))
-    matrix = candidates(Directions("m", np.arange(90), vectors))
+    matrix = candidates(vectors)
     rows = np.flatnonzero(with_direction(vectors)).astype(np.int32)
     products = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
     assert (products.astype(np.float32) > 1).any()  # rounding does leave [-1, 1]
-    ranked = nearest(matrix, vectors, rows, k)
+    ranked = nearest(matrix, vectors[rows], k, rows)
     for n, row in enumerate(rows):
         part = slice(ranked.indptr[n], ranked.indptr[n + 1])
         found = list(zip(ranked.items[part].tolist(), ranked.scores[part].tolist(), strict=True))

@@ -39,7 +39,7 @@ def for_scoring(config: Config) -> Iterator[str]:
 
 
 def for_similar(config: Config, kind: str) -> Iterator[str]:
-    """Say what is missing to read the list of `items` or `users` whose neighbours are wanted."""
+    """Say what is missing to read the list of those whose neighbours are wanted, if it has one."""
     yield from _missing(config, f"similar.{kind}")
 
 

@@ -72,7 +72,7 @@ def score_command(model_id: str) -> Command:
 
 
 def similar_command(kind: str, model_id: str) -> Command:
-    """Write the nearest neighbours of `items` or `users`."""
+    """Write the nearest neighbours of `items`, `users` or `features`."""
 
     def work(job: Job) -> Outcome:
         with _looking(job) as found:

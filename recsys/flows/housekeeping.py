@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+from recsys.columns import NEIGHBOUR_TABLES
 from recsys.errors import ConflictError, ModelError, OutputError
 from recsys.flows.record import read_run
 from recsys.ingest.feature_manifest import FeaturesManifest
@@ -237,7 +238,7 @@ def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str
             yield entry(files.uri(kind, name), run_id, needed[of].get(name))
     for run_id in files.names(files.uri("evaluations")):
         yield entry(files.uri("evaluations", run_id), run_id)
-    for kind in ("similar_items", "similar_users"):
+    for kind in NEIGHBOUR_TABLES:
         for day in files.names(files.uri(kind)):
             for run_id in files.names(files.uri(kind, day)):
                 yield entry(files.uri(kind, day, run_id), run_id)
@@ -340,7 +341,7 @@ def _remove_empty(files: PosixFiles) -> None:
         if not files.names(folder):
             with suppress(ConflictError, OSError), files.lock(lock_name(unit)):
                 files.path(folder).rmdir()
-    for kind in ("similar_items", "similar_users"):
+    for kind in NEIGHBOUR_TABLES:
         for day in files.names(files.uri(kind)):
             with suppress(OSError):  # not empty
                 files.path(files.uri(kind, day)).rmdir()

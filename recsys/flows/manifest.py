@@ -7,7 +7,7 @@ from recsys.ingest.feature_manifest import FeaturesManifest
 from recsys.ingest.manifest import InteractionsManifest, PreparationCounts
 from recsys.model.manifest import EarlyStoppingReport, ModelManifest, NegativesReport
 from recsys.publishing.manifest import Verdict, VersionManifest
-from recsys.score.manifest import CandidateCounts, SimilarCounts
+from recsys.score.manifest import CandidateCounts, SimilarCounts, SimilarFeaturesCounts
 from recsys.store.manifest import File, Manifest, Part
 
 RunState = Literal["running", "complete", "failed"]
@@ -65,6 +65,8 @@ class Outcome(Part):
     """What was found in `items.candidates`."""
     similar: SimilarCounts | None = None
     """Whose neighbours were asked for, and what became of them."""
+    similar_features: SimilarFeaturesCounts | None = None
+    """Whose features were compared, and what became of them."""
     evaluation: EvaluationCounts | None = None
     """Pairs and users of an evaluation."""
     training: EvaluatedTraining | None = None
@@ -89,7 +91,8 @@ class RunManifest(Outcome, Manifest):
     requested_run_id: str | None
     """Its id as `--run-id` gave it; null where none was given."""
     job: str
-    """Which command ran: run, train, score, evaluate, similar-items or similar-users."""
+    """Which command ran: run, train, score, evaluate, similar-items, similar-users or
+    similar-features."""
     requested_model: str | None
     """What `--model` said, an id or `latest`; null where the job trains its model."""
     run_date: str

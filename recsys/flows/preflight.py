@@ -12,10 +12,10 @@ from recsys.columns import ITEM, USER, IdTypes
 from recsys.config.sections import ItemList, UserIds
 from recsys.errors import Complaints
 from recsys.evaluate.held_out import read_segments
+from recsys.flows import similar as neighbours
 from recsys.flows import space
 from recsys.flows.execution import Job
 from recsys.flows.score import schemas
-from recsys.flows.similar import check_published
 from recsys.flows.train import model_id_of, threads
 from recsys.ingest import features, judging, source
 from recsys.ingest.ids import IdColumn, read_ids
@@ -32,6 +32,7 @@ from recsys.runtime.workers import look_at_worker
 from recsys.score.candidates import read_pairs
 from recsys.score.cohorts import read_list
 from recsys.score.ranking import read_items
+from recsys.score.similar_features import check_groups
 from recsys.store.manifest import MANIFEST
 
 # Stands in for types that are not known yet: every column of ids can become text.
@@ -109,12 +110,16 @@ def scoring(
 
 def similar(job: Job, kind: str, model: ModelManifest | None, found: Complaints) -> None:
     """Look at what is published, and at the list of those whose neighbours are wanted."""
-    day = job.run.run_date.isoformat()
-    places(job, found, job.store.uri(f"similar_{kind}", day))
+    places(job, found, *neighbours.places(job, kind))
     worker(job, found)
     if model is not None:
         with found.collecting():
-            check_published(job, kind, model.id_types)
+            neighbours.check_published(job, kind, model.id_types)
+    if kind == neighbours.FEATURES:
+        if model is not None:
+            with found.collecting():
+                check_groups(model, job.config.similar.features.groups)
+        return
     chosen: ItemList | UserIds | None = getattr(job.config.similar, kind)
     if chosen is None:
         return

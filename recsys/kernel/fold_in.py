@@ -240,7 +240,7 @@ def effective_counts(
 
 
 def _scaled(rows: NDArray[np.int64], weights: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Divide weights by each user's largest: equal ones become 1, and their scale does not matter."""
+    """Divide weights by each user's largest, so that equal ones become 1."""
     largest = np.zeros(n)
     np.maximum.at(largest, rows, weights)
     return weights / largest[rows]

@@ -1,5 +1,7 @@
 """Nearest neighbours by cosine: the exact top-k of `topk` among the rows of one table.
 
+They are those of the same rows, or of the rows of another table.
+
 The cosine of two rows is the inner product of their unit vectors, added up as in `topk`. Rounding
 can take it slightly out of [-1, 1], so it is clipped. Ties go to the smaller row, which has the
 smaller id.
@@ -21,7 +23,7 @@ class Directions:
     """The rows of one table of a model, broadcast to every executor once.
 
     Attributes:
-        key: names the model and the table, for the worker's cache.
+        key: names the model, the table and the choice of its rows, for the worker's cache.
         ids: `(n,)` in ascending order: int32, int64 or objects (str).
         vectors: `(n, d)` float32, from `unit_vectors`.
     """
@@ -54,28 +56,35 @@ def with_direction(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(vectors.any(axis=1))
 
 
-def candidates(directions: Directions) -> ItemMatrix:
-    """Prepare the rows that can be neighbours: those with a direction."""
-    vectors = directions.vectors
+def candidates(vectors: NDArray[np.float32]) -> ItemMatrix:
+    """Prepare the rows that can be neighbours: those with a direction.
+
+    Args:
+        vectors: `(n, d)` float32, from `unit_vectors`.
+    """
     return ItemMatrix(vectors, np.zeros(len(vectors), np.float32), allowed=with_direction(vectors))
 
 
 def nearest(
-    items: ItemMatrix, vectors: NDArray[np.float32], rows: NDArray[np.int32], k: int
+    items: ItemMatrix,
+    vectors: NDArray[np.float32],
+    k: int,
+    own: NDArray[np.int32] | None = None,
 ) -> Ranked:
-    """Return the k nearest other rows of each of some rows, by (cosine descending, row ascending).
+    """Return the k nearest rows of each of some vectors, by (cosine descending, row ascending).
 
     Args:
         items: from `candidates`.
-        vectors: `(n, d)` float32, of unit length.
-        rows: `(m,)` whose neighbours are wanted; each must have a direction.
+        vectors: `(m, d)` float32, of unit length: those whose neighbours are wanted.
         k: how many for each; fewer if there are no more.
+        own: `(m,)` which row each of them is, and so none of its own neighbours; None where they
+            are rows of another table.
 
     Raises:
         KernelError: a shape, a type or k cannot be used.
     """
-    ranked = _top_k(items, vectors, rows, k)
-    owner = np.repeat(np.arange(len(rows)), np.diff(ranked.indptr))
+    ranked = _top_k(items, vectors, k, own)
+    owner = np.repeat(np.arange(len(vectors)), np.diff(ranked.indptr))
     parts = [(owner, ranked.items, ranked.scores)]
     # Cosines that rounding took beyond 1 are ties, but the kernel has ordered them by the rounding.
     # This matters if a list is cut among them. It takes more than k rows with one direction, so it
@@ -86,14 +95,15 @@ def nearest(
         kept = ~np.isin(owner, cut)
         parts = [(owner[kept], ranked.items[kept], ranked.scores[kept])]
     for position in cut:
-        alone = _top_k(items, vectors, rows[position : position + 1], items.n_items)
+        one = slice(position, position + 1)
+        alone = _top_k(items, vectors[one], items.n_items, None if own is None else own[one])
         first = _ordered(np.zeros(len(alone.items), np.int64), alone.items, alone.scores)[:k]
         parts.append((np.full(len(first), position), alone.items[first], alone.scores[first]))
     owners = np.concatenate([part[0] for part in parts])
     found = np.concatenate([part[1] for part in parts])
     cosines = np.concatenate([part[2] for part in parts])
     order = _ordered(owners, found, cosines)
-    counts = np.bincount(owners, minlength=len(rows))
+    counts = np.bincount(owners, minlength=len(vectors))
     return Ranked(
         indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
         items=found[order],
@@ -102,11 +112,13 @@ def nearest(
 
 
 def _top_k(
-    items: ItemMatrix, vectors: NDArray[np.float32], rows: NDArray[np.int32], k: int
+    items: ItemMatrix, vectors: NDArray[np.float32], k: int, own: NDArray[np.int32] | None
 ) -> Ranked:
-    """Rank for rows; each row counts as an item that it has seen, so it is not in its own list."""
-    nothing = np.zeros(len(rows), np.float32)
-    return top_k(items, vectors[rows], nothing, k, np.arange(len(rows) + 1), rows)
+    """Rank; a vector's own row counts as an item that it has seen, so it is not in its list."""
+    nothing = np.zeros(len(vectors), np.float32)
+    if own is None:
+        return top_k(items, vectors, nothing, k)
+    return top_k(items, vectors, nothing, k, np.arange(len(own) + 1), own)
 
 
 def _ordered(
@@ -123,31 +135,35 @@ def _items(directions: Directions) -> ItemMatrix:
     """Return the candidates, prepared once per worker process, which outlives its tasks."""
     if directions.key not in _prepared:
         _prepared.clear()
-        _prepared[directions.key] = candidates(directions)
+        _prepared[directions.key] = candidates(directions.vectors)
     return _prepared[directions.key]
 
 
-def neighbours(batches: Iterator[pd.DataFrame], shared: Shared, k: int) -> Iterator[pd.DataFrame]:
+def neighbours(
+    batches: Iterator[pd.DataFrame], shared: Shared, k: int, asked: Shared | None = None
+) -> Iterator[pd.DataFrame]:
     """Find the neighbours of every row of every batch.
 
     Args:
-        batches: `row` (int): rows of the table, each with a direction.
-        shared: the broadcast directions.
+        batches: `row` (int): rows of the table that is asked about, each with a direction.
+        shared: the broadcast directions among which neighbours are looked for.
         k: how many neighbours for each.
+        asked: the directions of the table that is asked about; None: the same table, where no row
+            is its own neighbour.
 
     Yields:
         `id`, `rank` (1...), `neighbour_id`, `cosine`; rows in the order in which they came.
     """
     directions = shared.value
-    items = _items(directions)
+    items, table = _items(directions), directions if asked is None else asked.value
     for batch in batches:
         rows = batch["row"].to_numpy(np.int32)
-        ranked = nearest(items, directions.vectors, rows, k)
+        ranked = nearest(items, table.vectors[rows], k, rows if asked is None else None)
         lengths = np.diff(ranked.indptr)
         first = np.repeat(ranked.indptr[:-1], lengths)
         yield pd.DataFrame(
             {
-                "id": directions.ids[np.repeat(rows, lengths)],
+                "id": table.ids[np.repeat(rows, lengths)],
                 "rank": (np.arange(len(ranked.items)) - first + 1).astype(np.int32),
                 "neighbour_id": directions.ids[ranked.items],
                 "cosine": ranked.scores,

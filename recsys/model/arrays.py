@@ -35,6 +35,7 @@ from recsys.columns import (
     TRAINED,
     USER,
     USER_INDEX,
+    VALUE,
 )
 from recsys.errors import ModelError
 from recsys.kernel.fold_in import FoldIn
@@ -46,6 +47,7 @@ from recsys.store.manifest import MANIFEST, File
 
 ITEMS, USERS, FOLD_IN_TABLE = "items", "users", "fold_in"
 ITEM_FEATURES, USER_FEATURES = "item_features", "user_features"
+FEATURES = {ITEMS: ITEM_FEATURES, USERS: USER_FEATURES}
 _NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
 
 
@@ -139,28 +141,35 @@ def vectors_from_table(table: pa.Table, manifest: ModelManifest, kind: str) -> V
         ModelError: its shape is not the manifest's, or a value is not finite.
     """
     index_name, id_name = _NAMES[kind]
-    name = f"model {manifest.model_id}"
     n = manifest.n_items if kind == ITEMS else manifest.n_users
-    width = manifest.no_components
     index = table.column(index_name).to_numpy()
     if not np.array_equal(index, np.arange(n)):
-        raise ModelError(f"{name} is damaged: {kind} has no dense {index_name} up to {n - 1}")
-    lists = table.column(EMBEDDING).combine_chunks()
-    if not (np.diff(lists.offsets.to_numpy()) == width).all():
-        raise ModelError(f"{name} is damaged: {kind} has embeddings that are not of size {width}")
-    embeddings = lists.flatten().to_numpy(zero_copy_only=False).reshape(n, width)
-    biases = table.column(BIAS).to_numpy()
-    if not (np.isfinite(embeddings).all() and np.isfinite(biases).all()):
-        raise ModelError(f"{name} is damaged: {kind} has values that are not finite")
+        raise ModelError(
+            f"model {manifest.model_id} is damaged: {kind} has no dense {index_name} up to {n - 1}"
+        )
     ids = table.column(id_name).combine_chunks()
     positives = table.column(POSITIVES).to_numpy() if kind == ITEMS else None
     return Vectors(
         ids,
-        embeddings.astype(np.float32),
-        biases.astype(np.float32),
+        *_learned(table, manifest, kind),
         table.column(TRAINED).to_numpy(zero_copy_only=False),
         positives,
     )
+
+
+def _learned(
+    table: pa.Table, manifest: ModelManifest, name: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the embeddings, `(n, n_components)`, and biases, `(n,)`, of a table of a model."""
+    damaged, width = f"model {manifest.model_id} is damaged: {name} has", manifest.no_components
+    lists = table.column(EMBEDDING).combine_chunks()
+    if not (np.diff(lists.offsets.to_numpy()) == width).all():
+        raise ModelError(f"{damaged} embeddings that are not of size {width}")
+    embeddings = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), width)
+    biases = table.column(BIAS).to_numpy()
+    if not (np.isfinite(embeddings).all() and np.isfinite(biases).all()):
+        raise ModelError(f"{damaged} values that are not finite")
+    return embeddings.astype(np.float32), biases.astype(np.float32)
 
 
 def load_items(folder: str | Path) -> Vectors:
@@ -189,8 +198,9 @@ class FeatureVectors:
     """The features of users or of items, as a model has learned them.
 
     Attributes:
-        names: `(n,)` what they are called, `group=value`.
+        names: `(n,)` what they are called, `group=value`; ascending, by their UTF-8 bytes.
         groups: `(n,)` the group of each.
+        values: `(n,)` the value of each, as most rows have it.
         embeddings: `(n, n_components)` float32.
         biases: `(n,)` float32.
         about: how much groups count, and where ranges end.
@@ -198,6 +208,7 @@ class FeatureVectors:
 
     names: list[str]
     groups: list[str]
+    values: list[str]
     embeddings: NDArray[np.float32]
     biases: NDArray[np.float32]
     about: DescribedCounts
@@ -227,6 +238,35 @@ class FeatureVectors:
         return shares @ self.embeddings[at], np.float32(shares @ self.biases[at])
 
 
+def features_from_table(
+    table: pa.Table, manifest: ModelManifest, kind: str
+) -> FeatureVectors | None:
+    """Turn a table of the features of `items` or `users`, in any order, into arrays.
+
+    Returns:
+        None if the model has none of these.
+
+    Raises:
+        ModelError: its shape is not the manifest's, or a value is not finite.
+    """
+    about = manifest.described(kind)
+    if about is None:
+        return None
+    if len(table) != about.features:
+        raise ModelError(
+            f"model {manifest.model_id} is damaged: {FEATURES[kind]} has {len(table):,} rows, "
+            f"expected {about.features:,}"
+        )
+    found = table.sort_by(NAME)
+    return FeatureVectors(
+        found.column(NAME).to_pylist(),
+        found.column(GROUP).to_pylist(),
+        found.column(VALUE).to_pylist(),
+        *_learned(found, manifest, FEATURES[kind]),
+        about,
+    )
+
+
 def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
     """Load the features of a model's `items` or `users` with pyarrow alone; None without any.
 
@@ -234,21 +274,10 @@ def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
         ConfigError: it is no local path.
         ModelError: a file is damaged.
     """
-    table = ITEM_FEATURES if kind == ITEMS else USER_FEATURES
-    manifest = _read_local_manifest(require_local(folder, "model"))
-    about = None if manifest.features is None else getattr(manifest.features, kind)
-    if about is None:
+    if _read_local_manifest(require_local(folder, "model")).described(kind) is None:
         return None
-    found = _load_table(folder, table, None)[1].sort_by(NAME)
-    lists = found.column(EMBEDDING).combine_chunks()
-    width = manifest.no_components
-    return FeatureVectors(
-        found.column(NAME).to_pylist(),
-        found.column(GROUP).to_pylist(),
-        lists.flatten().to_numpy(zero_copy_only=False).reshape(len(found), width),
-        found.column(BIAS).to_numpy(),
-        about,
-    )
+    manifest, table = _load_table(folder, FEATURES[kind], None)
+    return features_from_table(table, manifest, kind)
 
 
 def configured_cold_items(folder: str | Path) -> str | int:

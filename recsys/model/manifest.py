@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from recsys.columns import IdTypes
 from recsys.errors import ModelError
 from recsys.ingest.manifest import InputState, PreparationCounts
-from recsys.model.features_report import FeaturesReport
+from recsys.model.features_report import DescribedCounts, FeaturesReport
 from recsys.store.manifest import MANIFEST, ManifestError, Part, SealedManifest, WrittenTable
 
 
@@ -207,6 +207,13 @@ class ModelManifest(ModelOrigin, SealedManifest):
         for name in ModelTables.model_fields:
             if getattr(self.tables, name) is not None:
                 yield name, self.table(name)
+
+    def described(self, kind: str) -> DescribedCounts | None:
+        """Return what features did for `items` or `users`; None without any."""
+        found: DescribedCounts | None = None
+        if self.features is not None:
+            found = getattr(self.features, kind)
+        return found
 
     def table(self, name: str) -> WrittenTable:
         """Return what was written of a table, such as `items`."""

@@ -30,13 +30,16 @@ from recsys.ingest.ids import id_bytes, index_frame
 from recsys.kernel.fold_in import FoldIn
 from recsys.learn.cold import LearnedFeatures
 from recsys.model.arrays import (
+    FEATURES,
     FOLD_IN_TABLE,
     ITEM_FEATURES,
     ITEMS,
     USER_FEATURES,
     USERS,
+    FeatureVectors,
     Vectors,
     embedding_column,
+    features_from_table,
     fold_in_from_table,
     fold_in_to_table,
     vectors_from_table,
@@ -197,6 +200,35 @@ def check_vectors(table: DataFrame, manifest: ModelManifest, kind: str) -> None:
         numbers + (ids or 0),
         "raise it, or train with fewer training.no_components",
     )
+
+
+def read_features(store: Store, model: Model, kind: str) -> FeatureVectors | None:
+    """Bring the features of a model's `items` or `users` to the driver; None without any.
+
+    Args:
+        store: the root.
+        model: what `load_model` returned, which has looked at the files.
+        kind: `items` or `users`.
+
+    Raises:
+        ModelError: the table does not fit the model's manifest.
+        MemoryLimitError: they are more than Spark may collect.
+    """
+    about, width = model.manifest.described(kind), model.manifest.no_components
+    if about is None:
+        return None
+    table = store.read_table(f"{model.uri}/{FEATURES[kind]}", MODEL_FEATURES_SCHEMA).select(
+        NAME, GROUP, VALUE, BIAS, EMBEDDING
+    )
+    texts = sum((id_bytes(name, "string") for name in (NAME, GROUP, VALUE)), F.lit(0))
+    found = table.agg(F.sum(texts)).collect()[0][0] or 0
+    check_result(
+        table.sparkSession,
+        f"{about.features:,} features of {kind} with {width} components",
+        about.features * (width + 2) * 4 + found,
+        "raise it, or train with a larger min_count of the groups in features",
+    )
+    return features_from_table(table.toArrow(), model.manifest, kind)
 
 
 def _schemas(types: IdTypes) -> dict[str, str]:

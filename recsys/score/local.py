@@ -1,18 +1,17 @@
-"""Recommendations for someone new, at once and without Spark: for a command line or a notebook.
+"""A model at hand, without Spark: lists for someone new, representations, and what is near them.
 
-The lists are those that a batch job publishes for the same likes, bit for bit: they come from the
-same kernel.
+Lists and neighbours are those that a batch job publishes, bit for bit: they come from the same
+kernel.
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+from numpy.typing import NDArray
 
 from recsys.config.feature_names import feature_name
 from recsys.config.sections import Titles
@@ -28,43 +27,43 @@ from recsys.kernel.worker import (
     Ragged,
 )
 from recsys.model.arrays import (
+    ITEMS,
     USERS,
-    FeatureVectors,
     Vectors,
     configured_cold_items,
     ids_for_pandas,
-    load_features,
     load_fold_in,
     load_items,
+    load_users,
 )
+from recsys.score.local_features import LocalFeatures
+from recsys.score.local_ids import LocalIds
+from recsys.score.representation import Nearest, Representation, known
 from recsys.score.titles import read_titles
 from recsys.store.files import require_local
 
-_TYPES = {pa.int32(): ("int", 32), pa.int64(): ("bigint", 64)}
-
 
 class LocalModel:
-    """A model's items and fold-in map, from a local directory.
+    """A model in a local directory: lists for someone new, and what it knows and what is near that.
 
-    What becomes of items that have nothing but features is what the model's own configuration says
+    `recommend` and `recommend_described` make lists. `item`, `user`, `feature` and `described` give
+    representations, of which `similar_items` and `similar_features` find what is near. What becomes
+    of items that have nothing but features is what the model's own configuration says
     (`features.cold_items`). A list that is shorter than configured keeps its first place for
     another item.
     """
 
     def __init__(
-        self,
-        lists: Lists,
-        items: Vectors,
-        titles: Titles | None,
-        user_features: FeatureVectors | None = None,
-        reserved: int = 0,
+        self, folder: Path, lists: Lists, items: Vectors, titles: Titles | None, reserved: int
     ) -> None:
-        self._lists = lists
+        self._folder, self._lists, self._items = folder, lists, items
         self._reserved = reserved
-        self._user_features = user_features
-        self._type, self._bits = _TYPES.get(items.ids.type, ("string", 0))
+        self._users: Vectors | None = None  # the largest table: loaded when first needed
+        self._features = LocalFeatures(folder)
+        self._nearest: Nearest | None = None
+        self._ids = LocalIds(items.ids)
         self._rows = {item: row for row, item in enumerate(items.ids.to_pylist())}
-        self._titles = {} if titles is None else read_titles(titles, self._id)
+        self._titles = {} if titles is None else read_titles(titles, self._ids.convert)
 
     @classmethod
     def load(cls, path: str | Path, titles: Titles | None = None) -> "LocalModel":
@@ -96,7 +95,7 @@ class LocalModel:
             cold=None if without or items.trained.all() else ~items.trained,
         )
         reserved = 0 if isinstance(cold_items, str) else cold_items
-        return cls(Lists(model), items, titles, load_features(folder, USERS), reserved)
+        return cls(folder, Lists(model), items, titles, reserved)
 
     @property
     def n_items(self) -> int:
@@ -109,7 +108,7 @@ class LocalModel:
         Raises:
             ConfigError: one cannot be an id of the model's type.
         """
-        return [item for item in dict.fromkeys(self._ids(liked)) if item not in self._rows]
+        return [item for item in dict.fromkeys(self._liked(liked)) if item not in self._rows]
 
     def recommend(
         self, liked: Iterable[object], k: int = 10, weights: Iterable[float] | None = None
@@ -133,7 +132,7 @@ class LocalModel:
                 weights differ.
             KernelError: k is below 1, or a score cannot be a float32.
         """
-        done = self._likes(self._ids(liked), weights)
+        done = self._likes(self._liked(liked), weights)
         likes = {row: weight for row, weight in done.items() if weight is not None}
         choice = self._choice(k, list(done))
         user = pd.DataFrame(
@@ -143,25 +142,126 @@ class LocalModel:
         rank = self._lists.by_fold_in if likes else self._lists.by_popularity
         return self._table(rank(user, choice), source)
 
-    def feature_names(self, features: Mapping[str, str]) -> list[str]:
+    def item(self, item_id: object) -> Representation:
+        """Return what the model knows of one of its items.
+
+        Args:
+            item_id: a number or text.
+
+        Raises:
+            ConfigError: it cannot be an id of the model's type, or the model does not have it.
+        """
+        return known(self._items, ITEMS, item_id)
+
+    def user(self, user_id: object) -> Representation:
+        """Return what the model knows of one of its users.
+
+        The first call loads the users, all of them.
+
+        Args:
+            user_id: a number or text.
+
+        Raises:
+            ConfigError: it cannot be an id of the model's type, or the model does not have it.
+            ModelError: the users' table is damaged.
+        """
+        if self._users is None:
+            self._users = load_users(self._folder)
+        return known(self._users, USERS, user_id)
+
+    def feature(self, name: str, kind: str) -> Representation:
+        """Return what the model has learned of one feature.
+
+        Args:
+            name: `group=value`; `feature_names` makes it of what a person types.
+            kind: `items` or `users`: whose feature it is.
+
+        Raises:
+            ConfigError: the model has no features of this kind, or not this one.
+            ModelError: their table is damaged.
+        """
+        return self._features.one(name, kind)
+
+    def described(self, features: Mapping[str, float], kind: str) -> Representation:
+        """Return what the model makes of a user or an item that has these features alone.
+
+        It is that of users and items that the model has not learned from.
+
+        Args:
+            features: weights by names, `group=value`; names that the model does not have count for
+                nothing (see `unknown_features`).
+            kind: `items` or `users`: what has these features.
+
+        Raises:
+            ConfigError: the model has no features of this kind, or none of these; or a weight is
+                not positive.
+            ModelError: their table is damaged.
+        """
+        return self._features.described(features, kind)
+
+    def similar_items(self, to: Representation, k: int = 10) -> pd.DataFrame:
+        """Return the items whose embeddings are nearest to one, by the cosine.
+
+        Args:
+            to: from `item`, `user`, `feature` or `described`; an item is not near to itself.
+            k: how many; fewer where there are no more.
+
+        Returns:
+            `rank` (1...) int32, `item_id`, `cosine` float32; and `title`, None where there is none.
+            Items that have nothing but features are among them if the model was trained to
+            recommend such items. None is near to an embedding that is zero.
+
+        Raises:
+            KernelError: k is below 1.
+        """
+        if self._nearest is None:
+            self._nearest = Nearest(self._items.embeddings, self._lists.model.allowed)
+        own = self._rows.get(to.id) if to.kind == ITEMS else None
+        rows, cosines = self._nearest.find(to.embedding, k, own)
+        items = self._lists.model.ids[rows]
+        return _ranked({"item_id": items, "cosine": cosines, "title": self._titles_of(items)})
+
+    def similar_features(
+        self, to: Representation, k: int = 10, kind: str | None = None
+    ) -> pd.DataFrame:
+        """Return the features whose embeddings are nearest to one, by the cosine.
+
+        Args:
+            to: from `item`, `user`, `feature` or `described`; a feature is not near to itself.
+            k: how many; fewer where there are no more.
+            kind: `items` or `users`: whose features; None for those of the kind of `to`.
+
+        Returns:
+            `rank` (1...) int32, `feature`, `cosine` float32, `group`, and `value`, as most rows
+            have it. None is near to an embedding that is zero.
+
+        Raises:
+            ConfigError: the model has no features of this kind.
+            KernelError: k is below 1.
+            ModelError: their table is damaged.
+        """
+        return _ranked(self._features.near(to, k, kind or to.kind))
+
+    def feature_names(self, features: Mapping[str, str], kind: str = USERS) -> list[str]:
         """Return what features are called that a person types: `group=value`.
 
         Args:
             features: values by groups.
+            kind: `items` or `users`: whose features they are.
 
         Raises:
-            ConfigError: the model has no features of users.
+            ConfigError: the model has no features of this kind.
         """
-        about = self._features().about
+        about = self._features.of(kind).about
         return [feature_name(group, value, about.edges) for group, value in features.items()]
 
-    def unknown_features(self, names: Iterable[str]) -> list[str]:
-        """Return which of these features of users the model does not have.
+    def unknown_features(self, names: Iterable[str], kind: str = USERS) -> list[str]:
+        """Return which of these features of users, or of items, the model does not have.
 
         Raises:
-            ConfigError: the model has none at all.
+            ConfigError: the model has no features of this kind.
         """
-        known = set(self._features().names)
+        known = set(self._features.of(kind).names)
         return [name for name in names if name not in known]
 
     def recommend_described(self, features: Mapping[str, float], k: int = 10) -> pd.DataFrame:
@@ -180,39 +280,24 @@ class LocalModel:
             ConfigError: the model has no features of users, or a weight is not positive.
             KernelError: k is below 1, or a score cannot be a float32.
         """
-        for name, weight in features.items():
-            if not 0 < weight < math.inf:
-                raise ConfigError(f"features: {name} has the weight {weight}, expected above 0")
-        vector = self._features().represent(features)
-        choice = self._choice(k, [])
+        vector, choice = self._features.sum(features, USERS), self._choice(k, [])
         if vector is None:
             return self._table(self._lists.by_popularity(pd.DataFrame(), choice), POPULAR)
         user = pd.DataFrame({"embedding": [vector[0]], "bias": [vector[1]]})
         return self._table(self._lists.by_model(user, choice), FEATURES)
 
-    def _features(self) -> FeatureVectors:
-        if self._user_features is None:
-            raise ConfigError(
-                f"model {self._lists.model.key} has no features of users; train it with "
-                "features.users, or say what the user likes"
-            )
-        return self._user_features
+    def _titles_of(self, items: NDArray[np.generic]) -> pd.Series:
+        return pd.Series([self._titles.get(item) for item in items.tolist()], dtype=object)
 
     def _choice(self, k: int, left_out: list[int]) -> Choice:
         return Choice(k, Ragged.of([left_out]), reserved=max(0, min(self._reserved, k - 1)))
 
     def _table(self, ranked: Ranked, source: str) -> pd.DataFrame:
         items = self._lists.model.ids[ranked.items]
-        titles = [self._titles.get(item) for item in items.tolist()]
-        return pd.DataFrame(
-            {
-                "rank": np.arange(1, len(items) + 1, dtype=np.int32),
-                "item_id": items,
-                "score": ranked.scores,
-                "source": np.where(self._lists.is_cold(ranked.items), FEATURES, source),
-                "title": pd.Series(titles, dtype=object),
-            }
-        )
+        title = self._titles_of(items)
+        sources = np.where(self._lists.is_cold(ranked.items), FEATURES, source)
+        found = {"item_id": items, "score": ranked.scores, "source": sources, "title": title}
+        return _ranked(found)
 
     def _likes(self, items: list[Any], weights: Iterable[float] | None) -> dict[int, float | None]:
         """Return the weight of each known item by its row, ascending; None where it is no like."""
@@ -232,38 +317,24 @@ class LocalModel:
                 likes[row] = weight if before is None else max(before, weight)
         return dict(sorted(likes.items()))
 
-    def _ids(self, given: Iterable[object]) -> list[Any]:
+    def _liked(self, given: Iterable[object]) -> list[Any]:
         if isinstance(given, str | bytes) or not isinstance(given, Iterable):
             found = f"{str(given)[:60]!r} ({type(given).__name__})"
             raise ConfigError(f"liked: found {found}, expected a list of item ids")
         ids = []
         for value in given:
-            item = self._id(value)
+            item = self._ids.convert(value)
             if item is None:
                 raise ConfigError(
-                    f"liked: found {str(value)[:60]!r}, expected item ids of the type {self._type}"
+                    f"liked: found {str(value)[:60]!r}, expected item ids of the type "
+                    f"{self._ids.type}"
                 )
             ids.append(item)
         return ids
 
-    def _id(self, value: object) -> Any:
-        """Return an id of the model's type, or None; as `recsys.ingest.ids.convert_id` has it."""
-        text = "" if value is None else str(value)
-        if not text.strip() or "\ufffd" in text or not _is_unicode(text):
-            return None
-        if not self._bits:
-            return text
-        digits = re.fullmatch(r"([+-]?)0*([0-9]{1,19})(\.0+)?", text.strip())
-        if digits is None:
-            return None
-        number = int(digits[1] + digits[2])
-        return number if -(1 << self._bits - 1) <= number < 1 << self._bits - 1 else None
 
-
-def _is_unicode(text: str) -> bool:
-    """Whether it is text: what a command line has of other bytes comes as surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _ranked(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Return columns as a table, the best row first, with its ranks."""
+    found = pd.DataFrame(columns)
+    found.insert(0, "rank", np.arange(1, len(found) + 1, dtype=np.int32))
+    return found

@@ -35,3 +35,27 @@ class SimilarCounts(Part):
     """Different ids with a list of neighbours."""
     neighbours: int = 0
     """Length of each of these lists."""
+
+
+class NearFeatures(Part):
+    """What became of the features of items, or of users."""
+
+    features: int
+    """Features of the groups asked for."""
+    without_direction: int
+    """Those whose embedding is zero; they have no neighbours and are none."""
+    answered: int
+    """Those with neighbours among the features, and, of items, among the items."""
+    neighbours: int
+    """How many features each of these is near to, in `similar_features`."""
+    items: int
+    """How many items each of these is near to, in `feature_items`; 0 for features of users."""
+
+
+class SimilarFeaturesCounts(Part):
+    """Whose features were compared, and what became of them."""
+
+    items: NearFeatures | None
+    """Features of items; null where the model has none of the groups asked for."""
+    users: NearFeatures | None
+    """Features of users; null where the model has none of the groups asked for."""

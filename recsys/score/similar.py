@@ -130,28 +130,99 @@ def asked_for(
     return Asked(np.sort(known), counts)
 
 
-def similar(
-    spark: SparkSession,
-    scratch: Scratch,
-    model: Model,
-    kind: str,
-    vectors: Vectors,
-    asked: Asked,
-    *,
-    k: int,
-    rows_per_file: int,
-) -> tuple[DataFrame, SimilarCounts]:
-    """Find the nearest neighbours by cosine, on the executors.
+@dataclass(frozen=True)
+class Spread:
+    """The directions of the rows of one table, on the executors.
 
-    The unit vectors are broadcast once; what comes to a Python worker are rows of them.
+    Attributes:
+        shared: Spark's broadcast of them.
+        directed: `(n,)` bool; the others are all zeros, so they are near nothing.
+        id_type: Spark's name of the type of the ids.
+    """
+
+    shared: Any
+    directed: NDArray[np.bool_]
+    id_type: str
+
+
+def spread(
+    spark: SparkSession,
+    key: str,
+    ids: NDArray[np.generic],
+    embeddings: NDArray[np.float32],
+    id_type: str,
+) -> Spread:
+    """Broadcast the directions of a table's rows, once.
 
     Args:
         spark: the session.
+        key: names the model, the table and the choice of its rows.
+        ids: `(n,)` in ascending order: int32, int64 or objects (str).
+        embeddings: `(n, d)` float32.
+        id_type: Spark's name of the type of the ids.
+    """
+    units = kernel.unit_vectors(embeddings)
+    shared = spark.sparkContext.broadcast(kernel.Directions(key, ids, units))
+    return Spread(shared, kernel.with_direction(units), id_type)
+
+
+def spread_vectors(
+    spark: SparkSession, model: Model, kind: str, vectors: Vectors, *, cold: bool
+) -> Spread:
+    """Broadcast what `vectors_of` returned, with the same `kind` and `cold`."""
+    key = f"{model.uri}/{kind}{'' if cold else '-trained'}"
+    id_type = model.id_types.item if kind == ITEMS else model.id_types.user
+    return spread(spark, key, ids_for_pandas(vectors.ids), vectors.embeddings, id_type)
+
+
+def nearest(
+    scratch: Scratch,
+    among: Spread,
+    rows: NDArray[np.integer],
+    *,
+    k: int,
+    rows_per_file: int,
+    asked: Spread | None = None,
+) -> DataFrame:
+    """Find the nearest neighbours of some rows by cosine, on the executors.
+
+    Args:
+        scratch: brings the rows to the executors; what comes to a Python worker are rows alone.
+        among: where neighbours are looked for.
+        rows: `(m,)`, ascending, of the table that is asked about; each has a direction.
+        k: how many for each; fewer where there are no more.
+        rows_per_file: how many to answer in a task, and so in a file when this is written.
+        asked: the table that is asked about; None: the same, and no row is its own neighbour.
+
+    Returns:
+        NEIGHBOURS_SCHEMA, within a partition in order of id and rank.
+    """
+    tasks = max(1, -(-len(rows) // rows_per_file))
+    ordered = (
+        scratch.frame(pa.table({_ROW: pa.array(rows, pa.int32())}), f"{_ROW} int")
+        .repartitionByRange(tasks, _ROW)
+        .sortWithinPartitions(_ROW)
+    )
+    find: partial[Iterator[pd.DataFrame]] = partial(
+        kernel.neighbours,
+        shared=among.shared,
+        k=k,
+        asked=None if asked is None else asked.shared,
+    )
+    id_type = (asked or among).id_type
+    return ordered.mapInPandas(find, NEIGHBOURS_SCHEMA.format(id=id_type, near=among.id_type))
+
+
+def similar(
+    scratch: Scratch, among: Spread, asked: Asked, *, kind: str, k: int, rows_per_file: int
+) -> tuple[DataFrame, SimilarCounts]:
+    """Find the nearest neighbours of those that are asked for.
+
+    Args:
         scratch: brings the rows to the executors.
-        model: whose embeddings are compared.
-        kind: `items` or `users`.
-        vectors: what `vectors_of` returned.
+        among: what `spread_vectors` returned.
         asked: what `asked_for` returned.
+        kind: `items` or `users`, for the log.
         k: how many neighbours for each; fewer where there are no more.
         rows_per_file: how many to answer in a task, and so in a file when this is written.
 
@@ -160,14 +231,12 @@ def similar(
         with those `without_direction` (their embedding is zero: they have no neighbours), those
         `answered`, and how many `neighbours` each of these has.
     """
-    units = kernel.unit_vectors(vectors.embeddings)
-    directed = kernel.with_direction(units)
-    rows = asked.rows[directed[asked.rows]]
+    rows = asked.rows[among.directed[asked.rows]]
     counts = asked.counts.model_copy(
         update={
             "without_direction": len(asked.rows) - len(rows),
             "answered": len(rows),
-            "neighbours": max(0, min(k, int(directed.sum()) - 1)),
+            "neighbours": max(0, min(k, int(among.directed.sum()) - 1)),
         }
     )
     lost = {name: getattr(counts, name) for name in ("invalid", "unknown", "without_direction")}
@@ -178,15 +247,4 @@ def similar(
             kind,
             ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in lost.items()),
         )
-    directions: Any = spark.sparkContext.broadcast(
-        kernel.Directions(f"{model.uri}/{kind}", ids_for_pandas(vectors.ids), units)
-    )
-    tasks = max(1, -(-len(rows) // rows_per_file))
-    ordered = (
-        scratch.frame(pa.table({_ROW: rows}), f"{_ROW} int")
-        .repartitionByRange(tasks, _ROW)
-        .sortWithinPartitions(_ROW)
-    )
-    find: partial[Iterator[pd.DataFrame]] = partial(kernel.neighbours, shared=directions, k=k)
-    id_type = model.id_types.item if kind == ITEMS else model.id_types.user
-    return ordered.mapInPandas(find, NEIGHBOURS_SCHEMA.format(id=id_type)), counts
+    return nearest(scratch, among, rows, k=k, rows_per_file=rows_per_file), counts

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from recsys.config.sections.types import (
-    FEATURE_NAME_PATTERN,
+    FeatureName,
     Finite,
     NonEmpty,
     PositiveFloat,
@@ -14,8 +14,6 @@ from recsys.config.sections.types import (
     QueriedSource,
     Section,
 )
-
-FeatureName = Annotated[str, StringConstraints(pattern=FEATURE_NAME_PATTERN)]
 
 
 class FeatureGroup(Section):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from recsys.config.sections.types import (
     COHORT_PATTERN,
+    FeatureName,
     NonEmpty,
     Options,
     Place,
@@ -144,6 +145,14 @@ class Scoring(Section):
     files and tasks."""
 
 
+class SimilarFeatures(Section):
+    """Which features `recsys similar features` compares."""
+
+    groups: Annotated[list[FeatureName], Field(min_length=1)] | None = None
+    """Only features of these groups, of items and of users, get neighbours and are neighbours.
+    null: all groups of the model."""
+
+
 class Similar(Section):
     """What `recsys similar` writes."""
 
@@ -153,3 +162,4 @@ class Similar(Section):
     """A table of items whose neighbours are wanted. null: all items of the model."""
     users: UserIds | None = None
     """A table of users whose neighbours are wanted. null: all users of the model."""
+    features: SimilarFeatures = SimilarFeatures()

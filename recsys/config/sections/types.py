@@ -96,6 +96,7 @@ def _no_home(path: str) -> str:
 
 # A path or a URI of whatever reads it.
 Place = Annotated[NonEmpty, AfterValidator(_no_home)]
+FeatureName = Annotated[str, Field(pattern=FEATURE_NAME_PATTERN)]
 StoredId = Annotated[str, Field(pattern=STORED_ID_PATTERN)]
 IdType = Literal["source", "string", "int", "long"]
 Options = dict[str, str | int | float | bool]
