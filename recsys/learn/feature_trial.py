@@ -181,7 +181,7 @@ class Trial:
         model = sides.represent(found.best)
         lengths = np.diff(found.validator.seen[0])
         cold_users = self._cold_users(sides, found.best, model)
-        return Judged(
+        judged = Judged(
             groups=groups,
             search=found,
             warm=found.validator.by_user(model),
@@ -190,6 +190,8 @@ class Trial:
             cold_users=cold_users,
             popularity=self._popularity() if cold_users else np.zeros(0),
         )
+        found.best = None  # the models of all trials would need much memory
+        return judged
 
     def _ways(
         self, kind: str, sides: Sides, learned: Embeddings, model: Embeddings

@@ -49,6 +49,8 @@ _RESULT_BYTES_PER_PAIR = 21
 # For each feature of a user or an item: as it is collected (group, value, id and weight as Python's
 # objects for a moment), and the matrices with their copies.
 _BYTES_PER_FEATURE = 250
+# For each pair in a trial of features: the pairs without those of held-out users and items.
+_BYTES_PER_TRIAL_PAIR = 24
 # Ids as they are collected, sorted, and written for the executors.
 _COPIES_OF_IDS = 3
 _SECONDS_PER_DAY = 86_400
@@ -329,8 +331,9 @@ def check_collectable(
         + (sizes.users + sizes.items + features.columns)
         * (no_components + 1)
         * _BYTES_PER_PARAMETER
-        # Users and items are made of the parameters after each epoch.
-        + ((sizes.users + sizes.items) * (no_components + 1) * 8 if features.rows else 0)
+        # Users and items are made of the parameters after each epoch, and the best are kept.
+        + ((sizes.users + sizes.items) * (no_components + 1) * 12 if features.rows else 0)
+        + (n_pairs * _BYTES_PER_TRIAL_PAIR if features.rows else 0)
         + features.rows * _BYTES_PER_FEATURE,
         heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
         max_share=max_share,
