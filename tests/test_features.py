@@ -19,9 +19,12 @@ from recsys.cli import main
 from recsys.config.configuration import Config
 from recsys.config.sections import EarlyStopping, Training
 from recsys.errors import ConfigError, InputError
+from recsys.kernel.fold_in import fold_in as fold_in_kernel
+from recsys.kernel.fold_in import with_features
+from recsys.kernel.topk import ItemMatrix, top_k
 from recsys.learn import fitting
 from recsys.learn.features import Described, Feature, Side, Sides, side
-from recsys.model.arrays import load_items, load_users
+from recsys.model.arrays import load_fold_in, load_items, load_users
 from recsys.score.local import LocalModel
 from tests.conftest import csv_input, small_ratings, table
 
@@ -507,3 +510,45 @@ def test_items_that_have_nothing_but_features_are_no_neighbours(
     included = {**features, "cold_items": "include"}
     wanted = run("similar-items", run_id="w", model_id=trained["model_id"], features=included)
     assert cold <= set(table(wanted, "similar_items")["item_id"])
+
+
+@pytest.mark.parametrize("fold_in", ["new", "all"])
+def test_who_is_described_and_likes_something_gets_a_list_of_both(
+    run: Run, source: dict[str, Any], tmp_path: Path, fold_in: str
+) -> None:
+    users = tmp_path / "who.json"
+    # Known to nobody, described alone, and in the training, all of whom like the same items.
+    asked = [{"id": who, "likes": ["i001", "i003"]} for who in ("stranger", "u030", "u001")]
+    users.write_text("\n".join(json.dumps(one) for one in asked) + "\n")
+    cohort = {
+        "users": {"format": "json", "path": str(users), "column": "id", "liked": "likes"},
+        "fold_in": fold_in,
+    }
+    features = tables(tmp_path)
+    manifest = run(input=source, training=TRAINING, cohort=cohort, features=features, **LIKED)
+    lists = table(manifest, "recommendations").sort_values(["user_id", "rank"])
+    own = dict(iter(lists.groupby("user_id")))
+    assert set(own["u030"]["source"]) == {"fold_in"}
+    folder = model_folder(manifest)
+    items, known = load_items(folder), load_users(folder)
+    fitted = load_fold_in(folder)
+    rows = [items.ids.to_pylist().index(item) for item in ("i001", "i003")]
+    ones = np.ones(2, np.float32)
+    indptr, liked = np.array([0, 2], np.int64), np.array(rows, np.int32)
+    vector = known.embeddings[known.ids.to_pylist().index("u030")]
+    folded = fold_in_kernel(fitted, items.embeddings, indptr, liked, ones)
+    both = with_features(folded, vector[None], indptr, ones)
+    matrix = ItemMatrix(
+        items.embeddings,
+        (items.biases * np.float32(fitted.bias_scale)).astype(np.float32),
+        allowed=items.trained,
+    )
+
+    def expected(vectors: Any) -> list[str]:
+        ranked = top_k(matrix, vectors, np.zeros(1, np.float32), 10, indptr, liked)
+        return [items.ids[row].as_py() for row in ranked.items.tolist()]
+
+    assert list(own["u030"]["item_id"]) == expected(both)
+    assert list(own["stranger"]["item_id"]) == expected(folded)
+    if fold_in == "all":  # what the model has learned of somebody has no part in it
+        assert set(own["u001"]["source"]) == {"fold_in"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
-from recsys.kernel.fold_in import FoldIn, fold_in, plain_mean
+from recsys.kernel.fold_in import FEATURES_COUNT, FoldIn, fold_in, plain_mean, with_features
 from recsys.kernel.topk import KernelError
 from recsys.learn.fold_in_candidates import Regression
 from recsys.learn.fold_in_map import fit
@@ -69,6 +69,19 @@ def test_an_item_given_twice_counts_twice() -> None:
     assert twice.tolist() == [[0.5, 0.5]]
     assert fold(plain_mean(2), [[2, 2, 2, 1]]).tolist() == [[2.25, 3.25]]
     assert fold(plain_mean(2), [[2, 1]], [3, 1]).tolist() == [[2.25, 3.25]]
+
+
+def test_features_count_as_some_items_and_less_beside_more_items() -> None:
+    indptr = np.array([0, 1, 4, 6], np.int64)
+    weights = np.array([7, 1, 1, 1, 1, 3], np.float32)
+    vectors = np.zeros((3, 2), np.float32)
+    features = np.array([[4, 8], [4, 8], [4, 8]], np.float32)
+    found = with_features(vectors, features, indptr, weights)
+    # One item, three, and two of which one has most of the weight: 4² / (1 + 9) = 1.6.
+    shares = FEATURES_COUNT / (FEATURES_COUNT + np.array([1, 3, 1.6]))
+    np.testing.assert_allclose(found, features * shares[:, None], rtol=1e-6)
+    alone = with_features(vectors[1:2], features[1:2], np.array([0, 3]), weights[1:4])
+    assert np.array_equal(alone, found[1:2])
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 2.0])
