@@ -93,8 +93,8 @@ def peak_bytes() -> int:
 
 def measure(folder: str, per_item: int, components: int, threads: int, epochs: int) -> None:
     """Train once; print each epoch's seconds of the processor and by how much the peak rose."""
-    training.has_openmp()  # loads LightFM
     labels = read_pairs(Path(folder))
+    features = some_features(labels.shape[1], per_item)
     settings = Training(no_components=components, epochs=epochs, early_stopping=None)
     ends = list[float]()
 
@@ -102,9 +102,8 @@ def measure(folder: str, per_item: int, components: int, threads: int, epochs: i
         ends.append(time.process_time())
         return False
 
-    before = peak_bytes()
-    features = some_features(labels.shape[1], per_item)
-    start = time.process_time()
+    training.has_openmp()  # loads LightFM; the matrices, which are small, loaded much of SciPy
+    before, start = peak_bytes(), time.process_time()
     training.train(labels, settings, threads=threads, features=features, stop=stop)
     seconds = np.diff([start, *ends]).tolist()
     print(json.dumps({"seconds": seconds, "bytes": peak_bytes() - before}))
