@@ -115,7 +115,8 @@ def sizes(prepared: PreparedFeatures | None) -> FeatureSizes:
     """Return how many features were prepared."""
     if prepared is None:
         return NO_FEATURES
-    tables = prepared.manifest.tables
+    manifest = prepared.manifest
+    tables = manifest.tables
 
     def rows(*written: WrittenTable | None) -> int:
         return sum(table.rows for table in written if table is not None)
@@ -123,4 +124,5 @@ def sizes(prepared: PreparedFeatures | None) -> FeatureSizes:
     return FeatureSizes(
         rows=rows(tables.items, tables.users),
         columns=rows(tables.item_values, tables.user_values),
+        ids=sum(one.ids for one in (manifest.items, manifest.users) if one is not None),
     )

@@ -49,6 +49,8 @@ _RESULT_BYTES_PER_PAIR = 21
 # For each feature of a user or an item: as it is collected (group, value, id and weight as Python's
 # objects for a moment), and the matrices with their copies.
 _BYTES_PER_FEATURE = 250
+# Embeddings by features, beside the trained ones, sorted, and written for the executors.
+_BYTES_PER_COLD_PARAMETER = 12
 # For each pair in a trial of features: the pairs without those of held-out users and items.
 _BYTES_PER_TRIAL_PAIR = 24
 # Ids as they are collected, sorted, and written for the executors.
@@ -84,10 +86,12 @@ class FeatureSizes:
     Attributes:
         rows: one for each feature of a user or an item.
         columns: different features.
+        ids: users and items that have some; those that are not trained get embeddings, too.
     """
 
     rows: int = 0
     columns: int = 0
+    ids: int = 0
 
 
 NO_FEATURES = FeatureSizes()
@@ -334,7 +338,8 @@ def check_collectable(
         # Users and items are made of the parameters after each epoch, and the best are kept.
         + ((sizes.users + sizes.items) * (no_components + 1) * 12 if features.rows else 0)
         + (n_pairs * _BYTES_PER_TRIAL_PAIR if features.rows else 0)
-        + features.rows * _BYTES_PER_FEATURE,
+        + features.rows * _BYTES_PER_FEATURE
+        + features.ids * (no_components + 1) * _BYTES_PER_COLD_PARAMETER,
         heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
         max_share=max_share,
         remedy="take a larger machine, lower spark.driver.memory or training.no_components"
