@@ -137,7 +137,9 @@ def similar(kind: str, model_id: str, **given: Any) -> None:
 )
 @click.option("--liked", metavar="ID,ID,...", help="Items that someone likes.")
 @click.option(
-    "--features", metavar="GROUP=VALUE,...", help="What describes someone, instead of --liked."
+    "--features",
+    metavar="GROUP=VALUE,...",
+    help="What describes someone, beside --liked or instead of it.",
 )
 @click.option("--k", type=click.IntRange(min=1), help="Length of the list; default: scoring.k.")
 @_with(_CONFIG_OPTIONS)

@@ -215,7 +215,7 @@ def test_harmful_groups_are_tried_alone_and_good_ones_together(
         judged = run(self, groups)
         name = ",".join(groups["items"])
         tried.append(name)
-        warm = np.full(100, ndcg[name])
+        warm = np.full(100, ndcg[name])  # no spread, so that every difference is clear
         return type(judged)(**{**vars(judged), "warm": warm, "short": np.ones(100, np.bool_)})
 
     monkeypatch.setattr(Trial, "run", given)
@@ -223,7 +223,8 @@ def test_harmful_groups_are_tried_alone_and_good_ones_together(
     assert tried == list(ndcg)
     assert made.groups == {"users": [], "items": ["genre", "noise1"]}
     assert made.trial is not None
-    assert "genre, noise1; noise0 left out" in made.trial["reason"]
+    assert "items.genre, items.noise1; items.noise0 left out" in made.trial["reason"]
+    assert FeatureTrials.model_validate(made.trial).chosen is not None
     # One alone is kept where two together are no better.
     ndcg["genre,noise1"] = 0.45
     assert measured(abouts).groups["items"] == ["genre"]
@@ -268,25 +269,89 @@ def test_too_few_users_to_measure_by_are_said(caplog: pytest.LogCaptureFixture) 
     made = fit_described(fans(12, 20), SETTINGS, Features(), abouts, threads=1)
     assert made.trial is not None
     assert "30 are the fewest to compare by" in made.trial["reason"]
-    assert "not learned inside" in caplog.text
+    assert "LightFM learns without them" in caplog.text
     assert made.items is not None
     assert made.items.way == "mapped"
 
 
 @pytest.mark.parametrize("refit", [True, False])
-def test_the_epochs_of_a_measured_model_are_those_of_its_trial(refit: bool) -> None:
-    abouts = Abouts(None, about(by_genre(80), 80))
+def test_a_measured_model_without_a_group_inside_is_the_one_without_features(refit: bool) -> None:
+    nonsense = about(by_genre(80, noise=2).only(["noise0", "noise1"]), 80)
     stopping = EarlyStopping(patience=4, refit=refit)
     settings = SETTINGS.model_copy(update={"early_stopping": stopping})
-    made = fit_described(fans(), settings, Features(), abouts, threads=1)
+    made = fit_described(fans(), settings, Features(), Abouts(None, nonsense), threads=1)
+    assert made.groups["items"] == []
+    plain = fit(fans(), settings, threads=1)
+    for name in ("user_embeddings", "item_embeddings", "user_biases", "item_biases"):
+        assert np.array_equal(
+            getattr(made.fitted.embeddings, name), getattr(plain.embeddings, name)
+        )
+    judged = [plain.report.pop("seconds"), made.fitted.report.pop("seconds")]
+    assert all(judged)
+    assert made.fitted.report == plain.report
+
+
+def test_groups_that_say_nothing_are_hardly_ever_kept() -> None:
+    nonsense = by_genre(60, noise=4).only([f"noise{g}" for g in range(4)])
+    kept = 0
+    for seed in range(6):
+        settings = SETTINGS.model_copy(
+            update={"seed": seed, "epochs": 4, "early_stopping": EarlyStopping(patience=4)}
+        )
+        known = Abouts(None, about(nonsense, 60))
+        made = fit_described(fans(160, 60, seed), settings, Features(), known, threads=1)
+        kept += bool(made.groups["items"])
+    assert kept <= 1
+
+
+def test_a_group_with_which_training_fails_is_left_out() -> None:
+    described = by_genre(80)
+    described.weights.data *= 1e7
+    made = measured(Abouts(None, about(described, 80)))
+    assert made.groups["items"] == []
     assert made.trial is not None
-    report = made.fitted.report
-    if refit:
-        chosen = [t for t in made.trial["trials"] if dict(t["groups"]) == dict(made.groups)]
-        assert report["kept_epoch"] == chosen[0]["kept_epoch"]
-        # A fifth of the pairs is held out, and the pairs of a tenth of the items.
-        assert report["refit_epochs"] > report["kept_epoch"] * 1.25
-    assert made.fitted.embeddings.item_embeddings.shape[0] == 80
+    record = FeatureTrials.model_validate(made.trial)
+    assert "diverged" in (record.trials[1].failed or "")
+    assert made.items is not None
+    assert made.items.way == "mapped"
+
+
+def test_where_nothing_can_be_held_out_nothing_is_learned_with() -> None:
+    """Each item has a single pair."""
+    users = np.arange(80)
+    labels = sp.coo_matrix((np.ones(80, np.float32), (users, users)), shape=(80, 80))
+    settings = SETTINGS.model_copy(update={"early_stopping": None})
+    made = fit_described(
+        labels, settings, Features(), Abouts(None, about(by_genre(80), 80)), threads=1
+    )
+    assert made.trial is not None
+    assert "hold some of them out" in made.trial["reason"]
+    assert made.items is not None
+
+
+@pytest.mark.parametrize("keep", ["measured", "none"])
+def test_features_of_what_nobody_likes_say_nothing(
+    keep: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = fans()
+    described = by_genre(80, extra=3)
+    disliked = labels.col >= 76
+    labels.data[disliked] = -1
+    columns = np.zeros(83, bool)
+    columns[76:] = True
+    some = Described(
+        described.ids,
+        described.features,
+        sp.csr_matrix(sp.diags(columns * 1.0) @ described.weights),
+    )
+    some.weights.eliminate_zeros()
+    settings = SETTINGS.model_copy(update={"loss": "logistic", "learning_rate": 0.1})
+    known = Abouts(None, about(some, 80))
+    made = fit_described(
+        labels, settings, Features.model_validate({"keep": keep}), known, threads=1
+    )
+    assert made.items is None
+    assert "features say nothing" in caplog.text
 
 
 def test_without_early_stopping_features_are_measured_all_the_same() -> None:

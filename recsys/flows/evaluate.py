@@ -19,6 +19,7 @@ from recsys.columns import (
 from recsys.config.configuration import digest
 from recsys.evaluate import held_out, report, results, splits
 from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
+from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
 from recsys.flows.train import (
@@ -92,7 +93,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
         described = prepare_features(job.spark, job.store, config, run, types, job.staging, found)
     train = parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD)
     interactions, made = learn(job, train, described)
-    fitted = made.fitted
+    fitted, described_by = made.fitted, features_report(config, described, made)
     with run.step("write model"):
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
@@ -115,7 +116,9 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             place,
             learned,
             parts.where(F.col(FOLD) != splits.TEST),
-            origin(job, name, prepared, interactions, fitted),
+            origin(job, name, prepared, interactions, fitted).model_copy(
+                update={"features": described_by}
+            ),
             rows_per_file=config.scoring.users_per_file,
         )
     model = written_model(job.store, place, learned, manifest)
@@ -127,6 +130,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             epochs=fitted.epochs,
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
+            features=None if described_by is None else described_by.trials,
         ),
     )
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from recsys.evaluate.manifest import EvaluationCounts, Metric
 from recsys.ingest.feature_manifest import FeaturesManifest
 from recsys.ingest.manifest import InteractionsManifest, PreparationCounts
+from recsys.model.features_report import FeatureTrials
 from recsys.model.manifest import EarlyStoppingReport, ModelManifest, NegativesReport
 from recsys.publishing.manifest import Verdict, VersionManifest
 from recsys.score.manifest import CandidateCounts, SimilarCounts, SimilarFeaturesCounts
@@ -48,6 +49,8 @@ class EvaluatedTraining(Part):
     """How the epoch was chosen; null without early stopping."""
     negatives: NegativesReport | None
     """For the logistic loss: what was learned from as negatives; null for other losses."""
+    features: FeatureTrials | None
+    """How it was measured which features LightFM learns with; null where it was not."""
 
 
 class Outcome(Part):

@@ -49,27 +49,27 @@ def recommend(
     Args:
         config: has the root, the titles and the length of a list.
         model: as `model_folder` takes it.
-        liked: item ids, separated by commas; None where features are given.
-        features: `group=value`, separated by commas; None where liked items are given.
+        liked: item ids, separated by commas; None without any.
+        features: `group=value`, separated by commas; None without any.
         k: length of the list; None for the configuration's.
 
     Raises:
-        ConfigError: both or neither are given, or one cannot be used.
+        ConfigError: neither is given, or one cannot be used.
     """
-    if (liked is None) == (features is None):
-        found_ = "neither" if liked is None else "both"
-        raise ConfigError(f"--liked and --features: found {found_}, expected one of them")
+    if liked is None and features is None:
+        raise ConfigError("--liked and --features: found neither, expected one of them, or both")
     given = {} if features is None else _split(features)
     folder = model_folder(model, config.root)
     local = LocalModel.load(folder, config.items.titles)
     length = k or config.scoring.k
-    if liked is not None:
-        what, ids = "liked items", [item.strip() for item in liked.split(",")]
-        unknown, found = local.unknown(ids), local.recommend(ids, length)
-    else:
-        what, names = "features", local.feature_names(given)
-        unknown = local.unknown_features(names)
-        found = local.recommend_described(dict.fromkeys(names, 1.0), length)
+    ids = [] if liked is None else [item.strip() for item in liked.split(",")]
+    names = local.feature_names(given) if given else []
+    unknown = [*local.unknown(ids), *(local.unknown_features(names) if names else [])]
+    known = dict.fromkeys(names, 1.0) if names else None
+    found = local.recommend(ids, length, features=known)
+    what = " and ".join(
+        text for text, option in (("liked items", liked), ("features", features)) if option
+    )
     notes = [f"the latest model is {folder.name}"] if model == LATEST else []
     if unknown:
         notes.append(f"not in the model: {', '.join(map(str, unknown))}")

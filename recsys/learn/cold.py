@@ -5,7 +5,7 @@ For others a map is fitted to the embeddings of those that were trained (`mapped
 `feature_map`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ class LearnedFeatures:
         features: in order of group and value.
         embeddings: `(n_features, n_components)` float32.
         biases: `(n_features,)` float32.
-        identity: whether an identity has a part in the sum of those that were trained.
+        identity: whether an identity has a part in the sums; the map does without.
         identities: how many have one.
         normalised: whether weights are scaled to a sum of 1.
         cold_ids: those that have features and were not trained, ascending.
@@ -77,8 +77,10 @@ def mapped(
     counts: NDArray[np.int64],
     seed: int,
     rows: NDArray[np.int64] | None = None,
-) -> LearnedFeatures:
+) -> LearnedFeatures | None:
     """Map features to the embeddings that were learned.
+
+    None where nobody has both features and interactions.
 
     Args:
         about: the users or items.
@@ -87,14 +89,14 @@ def mapped(
         counts: how many interactions each of these has.
         seed: of the folds by which the penalty is chosen.
         rows: of `about.ids`: those that were trained; None for all.
-
-    Raises:
-        TrainingError: none of those that were trained has a feature.
     """
     side = about.means(rows)
-    found = feature_map.fit(side.weights[:, side.n_identities :], embeddings, biases, counts, seed)
+    weights = side.weights[:, side.n_identities :]
+    if not ((np.diff(weights.indptr) > 0) & (counts > 0)).any():
+        return None
+    found = feature_map.fit(weights, embeddings, biases, counts, seed)
     made = _learned(MAPPED, side, found.embeddings, found.biases, False, True, found.explained)
-    return made
+    return replace(made, identities=0)  # the map does without
 
 
 def _learned(

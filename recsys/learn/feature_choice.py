@@ -2,21 +2,28 @@
 
 Features make a model worse as often as better: what a genre has to say is soon learned, and then
 stands in the way of what its items have not in common. So with `keep: measured` they have to earn
-their place (`feature_trial`). All groups are tried together. If they do harm, each is tried alone,
-and those that do well alone together. Groups do well if
+their place (`feature_trial`). All groups are tried together. If they do not do well, each is tried
+alone, and those that do well alone together. Groups do well if
 
 - nDCG of the users of the training falls by no more than `margin`, a share of that without
   features; and
-- it rises somewhere: for these users, for those of them with short histories, for items, or for
-  users, without interactions. It rises where the 95 % interval of the paired difference is above 0.
+- it clearly rises somewhere: for these users, for those of them with short histories, for items,
+  or for users, without interactions.
 
-What is not learned inside still describes: users and items without interactions get embeddings by
-a map (`feature_map`), which changes nobody else's.
+It clearly rises if the paired difference is above 0 by a one-sided test at 2.5 %, divided by the
+number of all comparisons that there may be (Bonferroni), so that groups that say nothing are not
+kept by chance. A part with few users decides nothing.
+
+The model is then trained as any other, so that without a group inside it is the model without
+features. What is not learned inside still describes: users and items without interactions get
+embeddings by a map (`feature_map`), which changes nobody else's.
 """
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -24,22 +31,25 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config.sections import EarlyStopping, Features, Training
+from recsys.errors import TrainingError
 from recsys.kernel.bootstrap import difference
 from recsys.learn import cold
 from recsys.learn.cold import MAPPED, TRAINED, LearnedFeatures, Way
-from recsys.learn.early_stopping import refit_epochs
 from recsys.learn.feature_trial import Judged, Trial
-from recsys.learn.features import Abouts
-from recsys.learn.fitting import Fitted, fit, log_search, refit
+from recsys.learn.features import Abouts, Sides
+from recsys.learn.fitting import Fitted, fit
 from recsys.learn.sample_weights import Labelled
+from recsys.runtime.signals import interruptible
 
 log = logging.getLogger(__name__)
 
 Groups = Mapping[str, list[str]]
 F64 = NDArray[np.float64]
 
+KINDS = ("users", "items")
 NO_GROUPS: Groups = {"users": [], "items": []}
-FEWEST = 30  # users; fewer would choose by chance
+FEWEST = 30  # users; fewer would decide by chance
+_PARTS = 4
 _RESAMPLES = 1000
 
 
@@ -49,8 +59,8 @@ class DescribedFit:
 
     Attributes:
         fitted: the model.
-        users, items: None where there are no features; of users also where popular items were
-            better for users without interactions.
+        users, items: None where there are no features, or none that says anything; of users also
+            where popular items were better for users without interactions.
         groups: those that LightFM has learned with, of `users` and of `items`.
         trial: what was compared, in plain JSON values; None where nothing was.
     """
@@ -60,6 +70,25 @@ class DescribedFit:
     items: LearnedFeatures | None
     groups: Groups
     trial: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What to train.
+
+    Attributes:
+        groups: to learn with.
+        ways: how those without interactions are represented; a kind that is missing is not.
+        trial: what was compared, in plain JSON values.
+    """
+
+    groups: Groups
+    ways: Mapping[str, Way]
+    trial: dict[str, Any] | None = None
+
+
+_MAPPED: Mapping[str, Way] = {"users": MAPPED, "items": MAPPED}
+_TRAINED: Mapping[str, Way] = {"users": TRAINED, "items": TRAINED}
 
 
 def fit_described(
@@ -86,79 +115,51 @@ def fit_described(
     Raises:
         TrainingError: as `fitting.fit`.
     """
-    pairs = Labelled(labels, ratings, ages)
     everything = abouts.groups()
-    ways: dict[str, Way] = {"users": MAPPED, "items": MAPPED}
-    chosen = _Choice(NO_GROUPS, ways, None, None)
+    chosen = _Choice(NO_GROUPS, _MAPPED)
     if features.keep == "all":
-        trained: dict[str, Way] = {"users": TRAINED, "items": TRAINED}
-        chosen = _Choice(everything, trained, None, None)
+        chosen = _Choice(everything, _TRAINED)
     elif features.keep == "measured" and any(everything.values()):
+        pairs = Labelled(labels, ratings, ages)
         chosen = _choose(pairs, settings, features.margin, abouts, threads)
     sides = abouts.sides(chosen.groups)
-    best, stopping = chosen.judged, settings.early_stopping
-    if best is None or (stopping is not None and not stopping.refit):
-        fitted = fit(labels, settings, threads=threads, ratings=ratings, ages=ages, features=sides)
-    elif stopping is None:
-        fitted = refit(pairs, settings, settings.epochs, threads, sides, {})
-    else:
-        report = best.search.report()
-        log_search(report, pairs, settings)
-        epochs = refit_epochs(best.search.epoch, 1 - (1 - chosen.share) * (1 - stopping.share))
-        report = {**report, "refit_epochs": epochs}
-        fitted = refit(pairs, settings, epochs, threads, sides, report)
-    return DescribedFit(
-        fitted,
-        _learned("users", chosen, pairs, fitted, abouts, settings.seed),
-        _learned("items", chosen, pairs, fitted, abouts, settings.seed),
-        chosen.groups,
-        chosen.trial,
-    )
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What to train.
-
-    Attributes:
-        groups: to learn with.
-        ways: how those without interactions are represented; a kind that is missing is not.
-        judged: the training that was the best; None where nothing was compared.
-        trial: what was compared, in plain JSON values.
-        share: the share of the pairs that was held out with users and items.
-    """
-
-    groups: Groups
-    ways: Mapping[str, Way]
-    judged: Judged | None
-    trial: dict[str, Any] | None
-    share: float = 0.0
+    fitted = fit(labels, settings, threads=threads, ratings=ratings, ages=ages, features=sides)
+    made = {
+        kind: interruptible(
+            partial(_learned, kind, chosen, sides, labels, fitted, abouts, settings.seed)
+        )
+        for kind in KINDS
+    }
+    return DescribedFit(fitted, made["users"], made["items"], chosen.groups, chosen.trial)
 
 
 def _learned(
-    kind: str, chosen: _Choice, pairs: Labelled, fitted: Fitted, abouts: Abouts, seed: int
+    kind: str,
+    chosen: _Choice,
+    sides: Sides,
+    labels: sp.coo_matrix,
+    fitted: Fitted,
+    abouts: Abouts,
+    seed: int,
 ) -> LearnedFeatures | None:
-    is_user = kind == "users"
-    about = abouts.users if is_user else abouts.items
-    way = chosen.ways.get(kind)
+    about, way = getattr(abouts, kind), chosen.ways.get(kind)
     if about is None or way is None:
         return None
-    made, learned = fitted.embeddings, fitted.learned
+    one, side = kind.removesuffix("s"), getattr(sides, kind)
+    made = fitted.learned if way == TRAINED else fitted.embeddings
+    vectors = getattr(made, f"{one}_embeddings"), getattr(made, f"{one}_biases")
     if way == TRAINED:
-        side = about.side(chosen.groups[kind])
-        assert side is not None  # noqa: S101 - it was trained
-        vectors = (
-            (learned.user_embeddings, learned.user_biases)
-            if is_user
-            else (learned.item_embeddings, learned.item_biases)
-        )
         return cold.trained(about, side, *vectors)
-    labels = pairs.labels
-    ends, n = (labels.row, labels.shape[0]) if is_user else (labels.col, labels.shape[1])
-    counts = np.bincount(ends[labels.data > 0], minlength=n)
-    if is_user:
-        return cold.mapped(about, made.user_embeddings, made.user_biases, counts, seed)
-    return cold.mapped(about, made.item_embeddings, made.item_biases, counts, seed)
+    column = labels.row if kind == "users" else labels.col
+    counts = np.bincount(column[labels.data > 0], minlength=len(about.ids))
+    found = cold.mapped(about, *vectors, counts, seed)
+    if found is None:
+        log.warning(
+            "features.%s: none of those who have features is in a positive pair of the training, "
+            "so features say nothing",
+            kind,
+        )
+    return found
 
 
 def _choose(
@@ -167,107 +168,127 @@ def _choose(
     """Compare trainings with and without groups of features."""
     stopping = settings.early_stopping or EarlyStopping(patience=settings.epochs)
     trial = Trial(pairs, abouts, settings, stopping, threads)
-    nothing = trial.run(NO_GROUPS)
+    try:
+        nothing = trial.run(NO_GROUPS)
+    except TrainingError as error:
+        return _unmeasured(str(error), margin)
     if len(nothing.warm) < FEWEST:
-        reason = (
+        return _unmeasured(
             f"{len(nothing.warm)} users have pairs that can be held out, and {FEWEST} are the "
-            "fewest to compare by"
+            "fewest to compare by",
+            margin,
         )
-        log.warning("features are not learned inside: %s; set features.keep", reason)
-        ways: dict[str, Way] = {"users": MAPPED, "items": MAPPED}
-        return _Choice(NO_GROUPS, ways, None, {"reason": reason, "margin": margin, "trials": []})
-    jury = _Jury(trial, nothing, margin, settings.seed)
-    best = jury.best(abouts.groups())
-    chosen = _Choice(
-        best.groups, _ways(best, jury), best, jury.report(best, trial), trial.parts.share
-    )
-    log.info("features: %s", chosen.trial and chosen.trial["reason"])
+    jury = _Jury(trial, nothing, margin, abouts.groups(), settings.seed)
+    best = jury.best()
+    chosen = _Choice(best.groups, jury.ways(best), jury.report(best))
+    log.info("features: %s", jury.reason(best))
     return chosen
 
 
-def _ways(best: Judged, jury: "_Jury") -> dict[str, Way]:
-    """Say how those without interactions are represented: by a map, unless another way is ahead."""
-    ways: dict[str, Way] = {}
-    for kind, found in (("users", best.cold_users), ("items", best.cold_items)):
-        ways[kind] = MAPPED
-        if TRAINED in found and jury.difference(found[TRAINED], found[MAPPED])["low"] > 0:
-            ways[kind] = TRAINED
-    users = best.cold_users.get(ways["users"])
-    if users is not None and len(users) and users.mean() < best.popularity.mean():
-        log.warning(
-            "features of users are not used for users without interactions: nDCG %.4f on held-out "
-            "users, and %.4f with popular items",
-            users.mean(),
-            best.popularity.mean(),
-        )
-        del ways["users"]
-    return ways
+def _unmeasured(reason: str, margin: float) -> _Choice:
+    log.warning("features cannot be measured, so LightFM learns without them: %s", reason)
+    return _Choice(NO_GROUPS, _MAPPED, {"reason": reason, "margin": margin, "trials": []})
 
 
 class _Jury:
     """Compares trainings with the one without features."""
 
-    def __init__(self, trial: Trial, nothing: Judged, margin: float, seed: int) -> None:
+    def __init__(
+        self, trial: Trial, nothing: Judged, margin: float, everything: Groups, seed: int
+    ) -> None:
         self._trial, self._nothing, self._margin, self._seed = trial, nothing, margin, seed
-        self._tried = [nothing]
+        self._everything = everything
+        self._records = [_record(nothing)]
+        n_groups = sum(map(len, everything.values()))
+        comparisons = _PARTS * (n_groups + 2)
+        self._errors = NormalDist().inv_cdf(1 - 0.025 / comparisons)
 
-    def best(self, everything: Groups) -> Judged:
+    def best(self) -> Judged:
         """Return the best training, after all that have to be tried."""
-        together = self._run(everything)
-        if self.does_well(together):
-            return together
-        each = [(kind, group) for kind, groups in everything.items() for group in groups]
-        if len(each) < 2:
-            return self._nothing
-        alone = {one: self._run({**NO_GROUPS, one[0]: [one[1]]}) for one in each}
-        good = [one for one in each if self.does_well(alone[one])]
-        if not good:
-            return self._nothing
+        together = self._well(self._everything)
+        each = [(kind, group) for kind, groups in self._everything.items() for group in groups]
+        if together is not None or len(each) < 2:
+            return together or self._nothing
+        alone = {one: self._well({**NO_GROUPS, one[0]: [one[1]]}) for one in each}
+        good = {one: judged for one, judged in alone.items() if judged is not None}
         if len(good) > 1:
-            chosen = {kind: [g for k, g in good if k == kind] for kind in NO_GROUPS}
-            together = self._run(chosen)
-            if self.does_well(together):
+            together = self._well({kind: [g for k, g in good if k == kind] for kind in KINDS})
+            if together is not None:
                 return together
-        return max((alone[one] for one in good), key=lambda judged: float(judged.warm.mean()))
+        return max(
+            good.values(), key=lambda judged: float(judged.warm.mean()), default=self._nothing
+        )
 
-    def _run(self, groups: Groups) -> Judged:
-        judged = self._trial.run(groups)
-        self._tried.append(judged)
-        found = self.difference(judged.warm, self._nothing.warm)
+    def _well(self, groups: Groups) -> Judged | None:
+        """Train with groups; return the training if they do well, else None."""
+        try:
+            judged = self._trial.run(groups)
+        except TrainingError as error:
+            log.warning("features: with %s inside the training failed: %s", _named(groups), error)
+            self._records.append({"groups": dict(groups), "failed": str(error)})
+            return None
+        compared = self._compared(judged)
+        self._records.append({**_record(judged), "compared": compared})
+        warm = compared["warm"]
         log.info(
             "features: validation nDCG %.4f with %s inside, %.4f without (%+.4f [%+.4f, %+.4f])",
-            found["ndcg"],
+            warm["ndcg"],
             _named(groups),
-            found["other"],
-            found["difference"],
-            found["low"],
-            found["high"],
+            warm["other"],
+            warm["difference"],
+            warm["low"],
+            warm["high"],
         )
-        return judged
+        harmless = warm["difference"] >= -self._margin * warm["other"]
+        helps = any(found is not None and found["clear"] for found in compared.values())
+        return judged if harmless and helps else None
 
-    def does_well(self, judged: Judged) -> bool:
-        """Whether groups harm nobody beyond the margin, and help somebody."""
-        compared = self.compared(judged)
-        harmless = compared["warm"]["difference"] >= -self._margin * compared["warm"]["other"]
-        helps = any(found is not None and found["low"] > 0 for found in compared.values())
-        return bool(harmless and helps)
+    def ways(self, judged: Judged) -> dict[str, Way]:
+        """Say how those without interactions are represented."""
+        ways: dict[str, Way] = {kind: self._way(judged, kind) for kind in KINDS}
+        users = judged.cold_users.get(ways["users"])
+        if users is None or len(users) < FEWEST or users.mean() >= judged.popularity.mean():
+            return ways
+        log.warning(
+            "features of users are not used for users without interactions: nDCG %.4f on held-out "
+            "users, and %.4f with popular items",
+            users.mean(),
+            judged.popularity.mean(),
+        )
+        del ways["users"]
+        return ways
 
-    def compared(self, judged: Judged) -> dict[str, Any]:
+    def _way(self, judged: Judged, kind: str) -> Way:
+        """Choose the map, unless all groups are inside and their embeddings are clearly better."""
+        found = judged.cold(kind)
+        if TRAINED not in found or judged.groups[kind] != self._everything[kind]:
+            return MAPPED
+        return TRAINED if self._is_clear(found[TRAINED], found[MAPPED]) else MAPPED
+
+    def _compared(self, judged: Judged) -> dict[str, Any]:
         """Return the differences to the training without features, in plain JSON values."""
         nothing, short = self._nothing, self._nothing.short
 
-        def cold(kind: str) -> dict[str, Any] | None:
-            mine, theirs = judged.best_way(kind), nothing.best_way(kind)
-            return None if mine is None or theirs is None else self.difference(mine, theirs)
+        def without_interactions(kind: str) -> dict[str, Any] | None:
+            mine = judged.cold(kind).get(self._way(judged, kind))
+            other = nothing.cold(kind).get(MAPPED)
+            return None if mine is None or other is None else self._difference(mine, other)
 
         return {
-            "warm": self.difference(judged.warm, nothing.warm),
-            "short": self.difference(judged.warm[short], nothing.warm[short]),
-            "cold_items": cold("items"),
-            "cold_users": cold("users"),
+            "warm": self._difference(judged.warm, nothing.warm),
+            "short": self._difference(judged.warm[short], nothing.warm[short]),
+            "cold_items": without_interactions("items"),
+            "cold_users": without_interactions("users"),
         }
 
-    def difference(self, mine: F64, other: F64) -> dict[str, Any]:
+    def _is_clear(self, mine: F64, other: F64) -> bool:
+        apart = mine - other
+        if len(apart) < FEWEST:
+            return False
+        error = float(apart.std(ddof=1)) / np.sqrt(len(apart))
+        return bool(apart.mean() > self._errors * error)
+
+    def _difference(self, mine: F64, other: F64) -> dict[str, Any]:
         """Return a mean difference with its 95 % interval, paired over users."""
         users = np.arange(len(mine))
         how = {"resamples": _RESAMPLES, "seed": self._seed}
@@ -279,44 +300,51 @@ class _Jury:
             "difference": float(found.value[0]),
             "low": float(found.low[0]),
             "high": float(found.high[0]),
+            "clear": self._is_clear(mine, other),
         }
 
-    def report(self, best: Judged, trial: Trial) -> dict[str, Any]:
-        """Say what was compared and chosen, in plain JSON values."""
-        everything = [group for groups in self._tried[1].groups.values() for group in groups]
-        inside = [group for groups in best.groups.values() for group in groups]
-        left_out = [group for group in everything if group not in inside]
+    def reason(self, best: Judged) -> str:
+        """Say what was decided."""
+        everything = self._everything.items()
+        left_out = {k: [g for g in groups if g not in best.groups[k]] for k, groups in everything}
         reason = f"LightFM learns with {_named(best.groups)}"
-        if left_out:
+        if any(left_out.values()):
             reason += (
-                f"; {', '.join(left_out)} left out, since lists of known users are worse by more "
-                f"than {self._margin:.0%} with them, or nothing is clearly better"
+                f"; {_named(left_out)} left out, since lists of known users are worse by more than "
+                f"{self._margin:.3g} of their nDCG, or nothing is clearly better"
             )
+        return reason
+
+    def report(self, best: Judged) -> dict[str, Any]:
+        """Say what was compared and chosen, in plain JSON values."""
         return {
-            "reason": reason,
+            "reason": self.reason(best),
             "margin": self._margin,
-            "held_out_users": len(trial.parts.cold_users),
-            "held_out_items": len(trial.parts.cold_items),
-            "trials": [self._record(judged) for judged in self._tried],
+            "chosen": dict(best.groups),
+            "held_out_users": len(self._trial.parts.cold_users),
+            "held_out_items": len(self._trial.parts.cold_items),
+            "trials": self._records,
         }
 
-    def _record(self, judged: Judged) -> dict[str, Any]:
-        def means(found: Mapping[Way, F64]) -> dict[str, float]:
-            return {way: float(values.mean()) for way, values in found.items() if len(values)}
 
-        users = means(judged.cold_users)
-        if users:
-            users["popularity"] = float(judged.popularity.mean())
-        return {
-            "groups": dict(judged.groups),
-            "kept_epoch": judged.search.epoch,
-            "ndcg": float(judged.warm.mean()),
-            "ndcg_of_cold_items": means(judged.cold_items),
-            "ndcg_of_cold_users": users,
-            "compared": None if judged is self._nothing else self.compared(judged),
-        }
+def _record(judged: Judged) -> dict[str, Any]:
+    """Say how good a training was, in plain JSON values."""
+
+    def means(found: Mapping[Way, F64]) -> dict[str, float]:
+        return {way: float(values.mean()) for way, values in found.items() if len(values)}
+
+    users = means(judged.cold_users)
+    if users:
+        users["popularity"] = float(judged.popularity.mean())
+    return {
+        "groups": dict(judged.groups),
+        "kept_epoch": judged.epoch,
+        "ndcg": float(judged.warm.mean()),
+        "ndcg_of_cold_items": means(judged.cold_items),
+        "ndcg_of_cold_users": users,
+    }
 
 
 def _named(groups: Groups) -> str:
-    names = [group for found in groups.values() for group in found]
+    names = [f"{kind}.{group}" for kind, found in groups.items() for group in found]
     return ", ".join(names) or "no features"

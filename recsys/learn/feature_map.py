@@ -16,6 +16,7 @@ with the smallest weighted squared error wins. This needs no training. Errors ar
 random directions, which keep squared lengths on average (Johnson & Lindenstrauss 1984).
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
+
+log = logging.getLogger(__name__)
 
 F64 = NDArray[np.float64]
 
@@ -139,7 +142,7 @@ def _solve(
     direction = rest / scale
     product = _dots(rest, direction)
     enough = tolerance * np.sqrt(_dots(right, right))
-    for _ in range(_STEPS):
+    for step in range(_STEPS):
         if (np.sqrt(_dots(rest, rest)) <= enough).all():
             break
         ahead = across @ (x @ direction) + penalty * direction
@@ -149,6 +152,8 @@ def _solve(
         towards = rest / scale
         before, product = product, _dots(rest, towards)
         direction = towards + _ratio(product, before) * direction
+        if step == _STEPS - 1:
+            log.warning("the map of features has not converged after %d steps", _STEPS)
     return found
 
 

@@ -5,7 +5,7 @@ others, `fitting.search` holds out pairs, the same for each training. So a train
 and one without them differ in the features alone, and are compared user by user:
 
 - users of the training, by the pairs that were held out (`warm`), and those of them with the
-  shortest histories (`short`);
+  shortest histories (`short`, at least a quarter);
 - items that were held out, ranked among themselves for the users who like them (`cold_items`);
 - users who were held out, by the items that they like (`cold_users`).
 """
@@ -24,11 +24,11 @@ from recsys.kernel.metrics import accuracy
 from recsys.kernel.topk import ItemMatrix, top_k
 from recsys.learn import cold
 from recsys.learn.cold import MAPPED, TRAINED, LearnedFeatures, Way
-from recsys.learn.early_stopping import Search
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import About, Abouts, Sides
 from recsys.learn.fitting import search
 from recsys.learn.sample_weights import Labelled
+from recsys.runtime.signals import interruptible
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -121,26 +121,25 @@ class Judged:
 
     Attributes:
         groups: those that were learned, of `users` and of `items`.
-        search: the training.
+        epoch: the best one.
         warm: `(n,)` of users of the training.
         short: `(n,)` which of them have short histories.
         cold_items: by the way in which held-out items were represented.
-        cold_users: by the way in which held-out users were; `popularity` is what they get else.
+        cold_users: by the way in which held-out users were.
         popularity: `(n,)` the nDCG of popular items for the held-out users.
     """
 
     groups: Mapping[str, list[str]]
-    search: Search
+    epoch: int
     warm: F64
     short: NDArray[np.bool_]
     cold_items: dict[Way, F64]
     cold_users: dict[Way, F64]
     popularity: F64
 
-    def best_way(self, kind: str) -> F64 | None:
-        """Return the nDCG of held-out `users` or `items` by the better way; None without any."""
-        found = self.cold_items if kind == "items" else self.cold_users
-        return max(found.values(), key=lambda values: float(values.mean()), default=None)
+    def cold(self, kind: str) -> dict[Way, F64]:
+        """Return the nDCG of held-out `users` or `items`."""
+        return self.cold_users if kind == "users" else self.cold_items
 
 
 class Trial:
@@ -167,6 +166,7 @@ class Trial:
         self._abouts, self._settings, self._stopping = abouts, settings, stopping
         self._threads = threads
         self._fans = _sample(self.parts.liked_items, stopping.max_users, settings.seed)
+        self._popularity = self._by_popularity()
 
     def run(self, groups: Mapping[str, list[str]]) -> Judged:
         """Train with these groups, and judge.
@@ -177,21 +177,24 @@ class Trial:
         parts = self.parts
         sides = self._abouts.sides(groups, parts.users, parts.items)
         found = search(parts.pairs, self._settings, self._stopping, self._threads, sides, keep=True)
-        assert found.best is not None  # noqa: S101 - there was at least one epoch
-        model = sides.represent(found.best)
+        learned = found.best
+        assert learned is not None  # noqa: S101 - there was at least one epoch
+        model = sides.represent(learned)
         lengths = np.diff(found.validator.seen[0])
-        cold_users = self._cold_users(sides, found.best, model)
-        judged = Judged(
-            groups=groups,
-            search=found,
-            warm=found.validator.by_user(model),
-            short=lengths <= np.quantile(lengths, _SHORT),
-            cold_items=self._cold_items(sides, found.best, model),
-            cold_users=cold_users,
-            popularity=self._popularity() if cold_users else np.zeros(0),
-        )
-        found.best = None  # the models of all trials would need much memory
-        return judged
+
+        def judged() -> Judged:
+            cold_users = self._cold_users(sides, learned, model)
+            return Judged(
+                groups=groups,
+                epoch=found.epoch,
+                warm=found.validator.by_user(model),
+                short=lengths <= np.quantile(lengths, _SHORT),
+                cold_items=self._cold_items(sides, learned, model),
+                cold_users=cold_users,
+                popularity=self._popularity if cold_users else np.zeros(0),
+            )
+
+        return interruptible(judged)
 
     def _ways(
         self, kind: str, sides: Sides, learned: Embeddings, model: Embeddings
@@ -205,16 +208,15 @@ class Trial:
         rows, ends = (
             (self.parts.users, labels.row) if one == "user" else (self.parts.items, labels.col)
         )
-        ways = {
-            MAPPED: cold.mapped(
-                about,
-                getattr(model, f"{one}_embeddings"),
-                getattr(model, f"{one}_biases"),
-                np.bincount(ends[labels.data > 0], minlength=len(rows)),
-                self._settings.seed,
-                rows,
-            )
-        }
+        mapped = cold.mapped(
+            about,
+            getattr(model, f"{one}_embeddings"),
+            getattr(model, f"{one}_biases"),
+            np.bincount(ends[labels.data > 0], minlength=len(rows)),
+            self._settings.seed,
+            rows,
+        )
+        ways = {} if mapped is None else {MAPPED: mapped}
         if side is not None:
             vectors = getattr(learned, f"{one}_embeddings"), getattr(learned, f"{one}_biases")
             ways[TRAINED] = cold.trained(about, side, *vectors)
@@ -247,10 +249,11 @@ class Trial:
             values = self._ndcg(
                 embeddings, model.item_embeddings, model.item_biases, wanted[tested]
             )
-            found[way] = np.where(there, values, self._popularity())
+            found[way] = np.where(there, values, self._popularity)
         return found
 
-    def _popularity(self) -> F64:
+    def _by_popularity(self) -> F64:
+        """Return the nDCG of popular items for the held-out users."""
         wanted, labels = self.parts.liked_by, self.parts.pairs.labels
         wanted = wanted[np.flatnonzero(np.diff(wanted.indptr))]
         counts = np.bincount(labels.col[labels.data > 0], minlength=labels.shape[1])

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from recsys.store.manifest import Part
 
 
@@ -18,9 +20,10 @@ class DescribedCounts(Part):
     untrained_features: int
     """Features that nobody in the training has; they were left out."""
     identity: bool
-    """Whether an identity has a part in the sum of those that were trained."""
+    """Whether an identity has a part in the sums. The map does without: `false` for `mapped`, also
+    where LightFM learned an identity of everybody."""
     identities: int
-    """How many have one; without `identity` those that have no feature."""
+    """How many have one; without `identity` those that have no feature; 0 for `mapped`."""
     cold: int
     """How many are in the model although it has not learned from them."""
     undescribed: int
@@ -51,6 +54,9 @@ class Compared(Part):
     """The lower end of its 95 % interval, from a paired bootstrap over users."""
     high: float
     """The upper end."""
+    clear: bool
+    """Whether the difference is above 0 by more than chance, with regard to the number of all
+    comparisons; with fewer than 30 users never."""
 
 
 class ComparedParts(Part):
@@ -59,7 +65,7 @@ class ComparedParts(Part):
     warm: Compared
     """Users of the training, by pairs that were held out."""
     short: Compared
-    """The quarter of them with the shortest histories."""
+    """The quarter of them with the shortest histories, and all with as short ones."""
     cold_items: Compared | None
     """Items that were held out, ranked among themselves for those who like them; null without
     features of items."""
@@ -81,16 +87,18 @@ class FeatureTraining(Part):
 
     groups: FeatureGroups
     """The groups that LightFM learned with."""
-    kept_epoch: int
-    """The best epoch."""
-    ndcg: float
-    """nDCG of the users of the training."""
-    ndcg_of_cold_items: dict[str, float]
+    kept_epoch: int | None = None
+    """The best epoch; null where the training failed."""
+    ndcg: float | None = None
+    """nDCG of the users of the training; null likewise."""
+    ndcg_of_cold_items: dict[str, float] = Field(default={})
     """nDCG of held-out items among themselves, by the way in which they were represented."""
-    ndcg_of_cold_users: dict[str, float]
+    ndcg_of_cold_users: dict[str, float] = Field(default={})
     """nDCG of held-out users, likewise, and with popular items."""
-    compared: ComparedParts | None
+    compared: ComparedParts | None = None
     """The differences to the training without features; null for that one."""
+    failed: str | None = None
+    """Why the training failed, such as that the model diverged; null where it did not."""
 
 
 class FeatureTrials(Part):
@@ -100,6 +108,8 @@ class FeatureTrials(Part):
     """What was decided."""
     margin: float
     """`features.margin`."""
+    chosen: FeatureGroups | None = None
+    """The groups that LightFM learns with; null where nothing could be measured."""
     held_out_users: int = 0
     """Users who were held out with all that they like."""
     held_out_items: int = 0

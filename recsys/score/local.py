@@ -111,7 +111,11 @@ class LocalModel:
         return [item for item in dict.fromkeys(self._liked(liked)) if item not in self._rows]
 
     def recommend(
-        self, liked: Iterable[object], k: int = 10, weights: Iterable[float] | None = None
+        self,
+        liked: Iterable[object],
+        k: int = 10,
+        weights: Iterable[float] | None = None,
+        features: Mapping[str, float] | None = None,
     ) -> pd.DataFrame:
         """Recommend items to someone who likes these, without these.
 
@@ -121,26 +125,31 @@ class LocalModel:
             k: length of the list; shorter where fewer items are left.
             weights: as many as `liked`, default ones. Of a repeated item the largest counts; an
                 item whose weight is not positive and finite is only left out.
+            features: what else is known: weights by names, `group=value`; names that the model
+                does not have count for nothing.
 
         Returns:
-            `rank` (1...) int32, `item_id`, `score` float32, `source`: `fold_in`, or `popular` where
-            nothing is known to be liked, and `features` where the item has nothing else; and
-            `title`, None where there is none.
+            `rank` (1...) int32, `item_id`, `score` float32, `source`: `fold_in`; where nothing is
+            known to be liked, `features`, or `popular` without any; and `features` where the item
+            has nothing else; and `title`, None where there is none.
 
         Raises:
-            ConfigError: an id cannot be one of the model's type, or the numbers of items and
-                weights differ.
+            ConfigError: an id cannot be one of the model's type, the numbers of items and weights
+                differ, the model has no features of users, or a weight of one is not positive.
             KernelError: k is below 1, or a score cannot be a float32.
         """
+        vector = None if features is None else self._features.sum(features, USERS)
         done = self._likes(self._liked(liked), weights)
         likes = {row: weight for row, weight in done.items() if weight is not None}
         choice = self._choice(k, list(done))
-        user = pd.DataFrame(
-            {"liked": [list(likes)], "weights": [list(likes.values())], "embedding": [None]}
-        )
-        source = FOLD_IN if likes else POPULAR
-        rank = self._lists.by_fold_in if likes else self._lists.by_popularity
-        return self._table(rank(user, choice), source)
+        embedding, bias = (None, 0.0) if vector is None else vector
+        given = {"liked": list(likes), "weights": list(likes.values())}
+        user = pd.DataFrame([{**given, "embedding": embedding, "bias": bias}])
+        if likes:
+            return self._table(self._lists.by_fold_in(user, choice), FOLD_IN)
+        if vector is not None:
+            return self._table(self._lists.by_model(user, choice), FEATURES)
+        return self._table(self._lists.by_popularity(user, choice), POPULAR)
 
     def item(self, item_id: object) -> Representation:
         """Return what the model knows of one of its items.
@@ -280,11 +289,7 @@ class LocalModel:
             ConfigError: the model has no features of users, or a weight is not positive.
             KernelError: k is below 1, or a score cannot be a float32.
         """
-        vector, choice = self._features.sum(features, USERS), self._choice(k, [])
-        if vector is None:
-            return self._table(self._lists.by_popularity(pd.DataFrame(), choice), POPULAR)
-        user = pd.DataFrame({"embedding": [vector[0]], "bias": [vector[1]]})
-        return self._table(self._lists.by_model(user, choice), FEATURES)
+        return self.recommend((), k, features=features)
 
     def _titles_of(self, items: NDArray[np.generic]) -> pd.Series:
         return pd.Series([self._titles.get(item) for item in items.tolist()], dtype=object)

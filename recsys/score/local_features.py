@@ -46,7 +46,11 @@ class LocalFeatures:
             self._loaded[kind] = load_features(self._folder, kind)
         found = self._loaded[kind]
         if found is None:
-            other = ", or say what the user likes" if kind == USERS else ""
+            other = (
+                ", or say what the user likes; if it was, popular items were better for new users"
+                if kind == USERS
+                else ""
+            )
             raise ConfigError(
                 f"model {self._folder.name} has no features of {kind}; train it with "
                 f"features.{kind}{other}"

@@ -89,8 +89,8 @@ class Features(Section):
     keep: Literal["measured", "all", "none"] = "measured"
     """Which groups LightFM learns with. `measured`: those that help and do no harm, found by
     trainings with and without them, which takes up to as many trainings more as there are groups,
-    and two. `all`: all. `none`: none. Groups that are not learned with still describe new items and
-    users: a map is fitted to the embeddings of the others."""
+    and three. `all`: all. `none`: none. Groups that are not learned with still describe new items
+    and users: a map is fitted to the embeddings of the others."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """For `measured`: which share of nDCG users with interactions may lose."""
     normalise: bool = False
