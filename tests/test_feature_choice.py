@@ -140,7 +140,6 @@ def test_users_and_items_are_held_out_with_all_their_pairs() -> None:
     assert np.array_equal(kept, dense[np.ix_(parts.users, parts.items)])
     assert np.array_equal(parts.liked_items.toarray(), dense[np.ix_(parts.users, parts.cold_items)])
     assert np.array_equal(parts.liked_by.toarray(), dense[np.ix_(parts.cold_users, parts.items)])
-    assert parts.share == pytest.approx(1 - kept.sum() / dense.sum())
 
 
 def test_only_what_has_features_and_interactions_is_held_out() -> None:
@@ -326,6 +325,17 @@ def test_where_nothing_can_be_held_out_nothing_is_learned_with() -> None:
     )
     assert made.trial is not None
     assert "hold some of them out" in made.trial["reason"]
+    assert made.items is not None
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_a_handful_of_pairs_is_trained_on_without_measuring(n: int) -> None:
+    labels = sp.coo_matrix(np.ones((n, n), np.float32))
+    settings = SETTINGS.model_copy(update={"early_stopping": None, "epochs": 1})
+    known = Abouts(about(by_genre(n, extra=1), n), about(by_genre(n, extra=1), n))
+    made = fit_described(labels, settings, Features(), known, threads=1)
+    assert made.trial is not None
+    assert made.trial["trials"] == []
     assert made.items is not None
 
 

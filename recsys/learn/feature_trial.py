@@ -48,7 +48,6 @@ class Parts:
         cold_users, cold_items: rows of those that are held out, ascending.
         liked_items: `(len(users), len(cold_items))` CSR, who likes what was held out.
         liked_by: `(len(cold_users), len(items))` CSR, what those who were held out like.
-        share: the share of the pairs that is held out with users and items.
     """
 
     pairs: Labelled
@@ -58,7 +57,6 @@ class Parts:
     cold_items: Rows
     liked_items: sp.csr_matrix
     liked_by: sp.csr_matrix
-    share: float
 
     @classmethod
     def of(cls, pairs: Labelled, abouts: Abouts, seed: int) -> "Parts":
@@ -88,7 +86,6 @@ class Parts:
             cold_items,
             _likes(labels, liked & ~is_cold_user & is_cold_item, users, cold_items),
             _likes(labels, liked & is_cold_user & ~is_cold_item, cold_users, items),
-            1 - float(stay.mean()),
         )
 
 
@@ -256,6 +253,8 @@ class Trial:
         """Return the nDCG of popular items for the held-out users."""
         wanted, labels = self.parts.liked_by, self.parts.pairs.labels
         wanted = wanted[np.flatnonzero(np.diff(wanted.indptr))]
+        if not wanted.shape[0]:
+            return np.zeros(0)
         counts = np.bincount(labels.col[labels.data > 0], minlength=labels.shape[1])
         nothing = np.zeros((wanted.shape[0], 1), np.float32)
         items = np.zeros((labels.shape[1], 1), np.float32)
