@@ -140,7 +140,7 @@ def rewrite(copy: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"schema_version": 99}, "it has schema_version 99, and this version of recsys reads 2"),
+        ({"schema_version": 99}, "it has schema_version 99, and this version of recsys reads 3"),
         ({"model_id": "another"}, "its manifest.json is that of model another"),
         ({"n_items": None}, "manifest.json cannot be used: n_items: Field required"),
         ({"n_items": 7}, "items has no dense item_index up to 6"),
