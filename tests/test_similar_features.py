@@ -50,9 +50,11 @@ def features_in(folder: Path) -> dict[str, Any]:
     """Describe items and users as a configuration does."""
     (folder / "items.csv").write_text(OF_ITEMS)
     (folder / "users.csv").write_text(OF_USERS)
-    read, once = {"options": {"header": True}}, {"min_count": 1}
+    read, once = {"options": {"header": True}}, {"min_count": 1, "weight": 1.0}
     groups = {"brand": once, "tag": once, "rare": {"column": "tag", "min_count": 99}}
     return {
+        "keep": "all",
+        "normalise": True,
         "items": {"shop": {**read, "path": str(folder / "items.csv"), "groups": groups}},
         "users": {
             "crm": {**read, "path": str(folder / "users.csv"), "groups": {"region": once}},
