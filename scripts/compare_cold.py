@@ -30,7 +30,6 @@ import click
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import scipy.sparse as sp
 from compare_ours import fit_with_features
 from compare_split import F32, read_pairs, split, with_abouts
@@ -124,14 +123,6 @@ def ranked(users: F32, items: F32, biases: F32, seen: sp.csr_matrix | None = Non
     return top_k(made, np.ascontiguousarray(users), np.zeros(len(users), np.float32), K, *pairs)
 
 
-def vectors(features: LearnedFeatures, ids: pa.Array) -> tuple[F32, F32, NDArray[np.bool_]]:
-    """Return what features say of ids, and of which they say anything."""
-    at = pc.index_in(ids, value_set=features.cold_ids)
-    there = np.asarray(at.is_valid().to_numpy(zero_copy_only=False))
-    rows = at.fill_null(0).to_numpy(zero_copy_only=False)
-    return features.cold_embeddings[rows], features.cold_biases[rows], there
-
-
 def popularity_of_features(about: About, counts: F64, ids: pa.Array) -> F32:
     """Return the mean popularity of each id's features among the items of the training."""
     known, new = about.described.rows_of(about.ids) > 0, about.described.rows_of(ids) > 0
@@ -145,7 +136,7 @@ def among_themselves(
 ) -> dict[str, F64]:
     """Return nDCG@10 of each user's list of the new items, by how they are ranked."""
     ids = pa.array(found.new_items, about.ids.type)
-    embeddings, biases, there = vectors(items, ids)
+    embeddings, biases, there = items.vectors_of(ids)
     liked = found.liked[:, there]
     liked.sort_indices()
     fans = np.flatnonzero(np.diff(liked.indptr))
@@ -170,7 +161,7 @@ def in_the_catalogue(
     found: Split, model: Embeddings, about: About, items: LearnedFeatures
 ) -> list[dict[str, Any]]:
     """Return what new items get and cost among all items, for each way to let them in."""
-    embeddings, biases, there = vectors(items, pa.array(found.new_items, about.ids.type))
+    embeddings, biases, there = items.vectors_of(pa.array(found.new_items, about.ids.type))
     new, n = int(there.sum()), len(model.item_biases)
     liked, wanted = found.liked[:, there], found.data.wanted
     tested = np.flatnonzero(np.diff(liked.indptr) + np.diff(wanted.indptr))
@@ -227,7 +218,7 @@ def new_users(found: Split, made: DescribedFit) -> dict[str, F64] | None:
     if made.users is None:
         return {"popular items, as validation chose": popular, "popular items": popular}
     ids = pa.array(found.new_users[tested], about.ids.type)
-    embeddings, _, there = vectors(made.users, ids)
+    embeddings, _, there = made.users.vectors_of(ids)
     mine = ndcg(ranked(embeddings, model.item_embeddings, model.item_biases), wanted)
     return {
         f"features ({made.users.way})": np.where(there, mine, popular),

@@ -5,11 +5,12 @@ For others a map is fitted to the embeddings of those that were trained (`mapped
 `feature_map`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.learn import feature_map
@@ -54,6 +55,21 @@ class LearnedFeatures:
     undescribed: int
     explained: float | None = None
 
+    def vectors_of(
+        self, ids: pa.Array
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the embeddings and biases of some ids, and which of them have any.
+
+        The others, who are not in `cold_ids`, have zeros.
+        """
+        at = pc.index_in(ids, value_set=self.cold_ids)
+        there = np.asarray(at.is_valid().to_numpy(zero_copy_only=False))
+        rows = at.to_numpy(zero_copy_only=False)[there].astype(np.int64)
+        embeddings = np.zeros((len(ids), self.embeddings.shape[1]), np.float32)
+        biases = np.zeros(len(ids), np.float32)
+        embeddings[there], biases[there] = self.cold_embeddings[rows], self.cold_biases[rows]
+        return embeddings, biases, there
+
 
 def trained(
     about: About, side: Side, embeddings: NDArray[np.float32], biases: NDArray[np.float32]
@@ -92,11 +108,10 @@ def mapped(
     """
     side = about.means(rows)
     weights = side.weights[:, side.n_identities :]
-    if not ((np.diff(weights.indptr) > 0) & (counts > 0)).any():
+    if not feature_map.usable(weights, counts).any():
         return None
     found = feature_map.fit(weights, embeddings, biases, counts, seed)
-    made = _learned(MAPPED, side, found.embeddings, found.biases, False, True, found.explained)
-    return replace(made, identities=0)  # the map does without
+    return _learned(MAPPED, side, found.embeddings, found.biases, False, True, found.explained)
 
 
 def _learned(
@@ -115,7 +130,7 @@ def _learned(
         embeddings=embeddings,
         biases=biases,
         identity=identity,
-        identities=side.n_identities,
+        identities=side.n_identities if way == TRAINED else 0,  # the map does without
         normalised=normalised,
         cold_ids=side.cold_ids,
         cold_embeddings=cold @ embeddings,

@@ -74,7 +74,7 @@ def fit(
     Raises:
         TrainingError: no row has both features and interactions.
     """
-    used = (np.diff(features.indptr) > 0) & (counts > 0)
+    used = usable(features, counts)
     if not used.any():
         raise TrainingError(
             "features: expected some that have features and interactions, found none; check the "
@@ -104,14 +104,20 @@ def fit(
     )
 
 
+def usable(features: sp.csr_matrix, counts: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return which rows a map can be fitted to: `(n,)`, those with features and interactions."""
+    return np.asarray((np.diff(features.indptr) > 0) & (counts > 0))
+
+
 def _errors(x: sp.csr_matrix, y: F64, reliable: F64, out: NDArray[np.bool_]) -> F64:
     """Return the weighted squared error of rows, predicted from the others, for each penalty."""
-    mean, centred = _centred(y[~out], reliable[~out])
-    wanted = y[out] - mean
+    others, known = x[~out], reliable[~out]
+    mean, centred = _centred(y[~out], known)
+    own, wanted = x[out], y[out] - mean
     errors, found = np.zeros(len(PENALTIES)), None
     for n in reversed(range(len(PENALTIES))):  # a large penalty is solved quickly, others from it
-        found = _solve(x[~out], centred, reliable[~out], PENALTIES[n], _ROUGH, found)
-        errors[n] = reliable[out] @ np.square(wanted - x[out] @ found).sum(axis=1)
+        found = _solve(others, centred, known, PENALTIES[n], _ROUGH, found)
+        errors[n] = reliable[out] @ np.square(wanted - own @ found).sum(axis=1)
     return errors
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -228,7 +227,7 @@ class Trial:
         users = model.user_embeddings[self._fans]
         found = {}
         for way, features in self._ways("items", sides, learned, model).items():
-            embeddings, biases, there = _vectors(features, ids)
+            embeddings, biases, there = features.vectors_of(ids)
             # Those that are not described in this way come last.
             biases[~there] = np.min(biases, initial=0.0) - 1e6
             found[way] = self._ndcg(users, embeddings, biases, wanted)
@@ -242,7 +241,7 @@ class Trial:
         ids = about.ids.take(pa.array(self.parts.cold_users[tested]))
         found = {}
         for way, features in self._ways("users", sides, learned, model).items():
-            embeddings, _, there = _vectors(features, ids)
+            embeddings, _, there = features.vectors_of(ids)
             values = self._ndcg(
                 embeddings, model.item_embeddings, model.item_biases, wanted[tested]
             )
@@ -281,16 +280,3 @@ def _sample(likes: sp.csr_matrix, most: int, seed: int) -> Rows:
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     return rows
-
-
-def _vectors(
-    features: LearnedFeatures, ids: pa.Array
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the embeddings and biases of ids that were held out, zeros where there are none."""
-    at = pc.index_in(ids, value_set=features.cold_ids)
-    there = np.asarray(at.is_valid().to_numpy(zero_copy_only=False))
-    rows = at.to_numpy(zero_copy_only=False)[there].astype(np.int64)
-    embeddings = np.zeros((len(ids), features.embeddings.shape[1]), np.float32)
-    biases = np.zeros(len(ids), np.float32)
-    embeddings[there], biases[there] = features.cold_embeddings[rows], features.cold_biases[rows]
-    return embeddings, biases, there
