@@ -75,6 +75,7 @@ NUMBER = "number"
 USER_INDEX = "user_index"
 ITEM_INDEX = "item_index"
 EMBEDDING = "embedding"
+HISTORY = "history"
 BIAS = "bias"
 SEEN = "seen"
 
@@ -133,7 +134,7 @@ FEATURE_REJECTS_SCHEMA = (
 )
 ITEMS_SCHEMA = (
     "item_index int, item_id {item}, positives int, trained boolean, bias float, "
-    "embedding array<float>"
+    "embedding array<float>, history array<float>"
 )
 USERS_SCHEMA = (
     "user_index int, user_id {user}, trained boolean, bias float, embedding array<float>, "
@@ -146,7 +147,8 @@ LIKES_TYPE = "array<struct<item_id:string,weight:double>>"
 REQUESTS_SCHEMA = f"requested string, user_id {{user}}, times_requested bigint, liked {LIKES_TYPE}"
 CANDIDATE_ROWS_SCHEMA = "requested string, user_id {user}, item_index int"
 FOLD_IN_SCHEMA = (
-    "kind string, matrix array<float>, intercept array<float>, bias_scale double, shrinkage double"
+    "kind string, matrix array<float>, intercept array<float>, bias_scale double, "
+    "shrinkage double, second string, gram array<float>, confidence double, scale double"
 )
 ROUTED_SCHEMA = (
     "user_id {user}, source string, known boolean, also_seen array<int>, liked array<int>, "

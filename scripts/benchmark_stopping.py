@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import click
 import numpy as np
 from compare_lists import measured
-from compare_ours import fit, of_model, weighing
+from compare_ours import of_model, weighing
 from compare_split import Data, read_split
 
 from recsys.config.reading import load_config
 from recsys.config.sections import Training
 from recsys.errors import ConfigError, RecsysError
-from recsys.learn import training
+from recsys.learn import fitting, training
 from recsys.learn.early_stopping import refit_epochs
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.sample_weights import sample_weights
@@ -67,7 +67,10 @@ def stopped(data: Data, settings: Training, threads: int) -> Stopped:
     # Timed without the second training, which would make the share of evaluating smaller.
     alone = settings.early_stopping.model_copy(update={"refit": False})
     start = time.perf_counter()
-    report = fit(data, settings.model_copy(update={"early_stopping": alone}), threads).report
+    alone_settings = settings.model_copy(update={"early_stopping": alone})
+    report = fitting.fit(
+        data.labels, alone_settings, threads=threads, **weighing(data, settings)
+    ).report
     seconds = time.perf_counter() - start
     kept = refit_epochs(int(report["kept_epoch"]), alone.share)
     curve = list[float]()

@@ -39,6 +39,7 @@ from recsys.config.reading import load_config
 from recsys.config.sections import Features, Training
 from recsys.errors import RecsysError
 from recsys.kernel.bootstrap import difference
+from recsys.learn.assembly import Assembled
 from recsys.runtime import memory
 
 WITHOUT_FEATURES, WITH_FEATURES = "recsys, as configured", "recsys, with features"
@@ -61,15 +62,15 @@ def contenders(
         def make(seed: int) -> Lists:
             seeded = settings.model_copy(update={"seed": seed})
             if features is None:
-                fitted = fit(data, seeded, threads)
+                fitted, made = fit(data, seeded, threads)
             else:
                 described = fit_with_features(data, seeded, features, threads)
-                fitted = described.fitted
+                fitted, made = described.fitted, described.made
                 if described.trial is not None:
                     click.echo(f"  seed {seed}: {described.trial['reason']}", err=True)
             if settings.early_stopping is not None:
-                click.echo(f"  seed {seed}: epoch {fitted.epochs}", err=True)
-            return of_model(fitted.embeddings)
+                click.echo(f"  seed {seed}: epoch {fitted.epochs}, {_assembled(made)}", err=True)
+            return of_model(made.embeddings)
 
         return make
 
@@ -175,6 +176,19 @@ def compare(
             ahead = _ahead(ndcg[name], ndcg[WITHOUT_FEATURES])
             click.echo(f"  its nDCG minus that without features: {ahead}")
     return records
+
+
+def _assembled(made: Assembled) -> str:
+    """Say how a model was put together."""
+    known, second = made.report["known_users"], made.report["second_view"]
+    items = made.embeddings.item_embeddings
+    beside = "no second view" if second is None else f"{second['kind']} of rank {second['rank']}"
+    if second is not None:
+        beside += f" (LightFM's share {second['share']:g})"
+    return (
+        f"{known['share_of_trained']:g} of the trained user vectors, {beside}; {items.shape[1]} "
+        f"components, item matrix {items.nbytes / 2**20:.1f} MiB"
+    )
 
 
 def _ahead(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:

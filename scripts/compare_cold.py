@@ -211,7 +211,7 @@ def new_users(found: Split, made: DescribedFit) -> dict[str, F64] | None:
     if about is None or not len(found.new_users):
         return None
     tested = np.flatnonzero(np.diff(found.likes.indptr))
-    wanted, model = found.likes[tested], made.fitted.embeddings
+    wanted, model = found.likes[tested], made.made.embeddings
     counts = np.asarray(found.data.labels.sum(axis=0), np.float32).ravel()
     nothing = np.zeros((len(tested), 1), np.float32)
     popular = ndcg(ranked(nothing, np.zeros((len(counts), 1), np.float32), counts), wanted)
@@ -285,7 +285,7 @@ def compare(
             click.echo(f"seed {seed}: {made.trial['reason']}")
         about = found.data.abouts.items
         if made.items is not None and about is not None:
-            what = found, made.fitted.embeddings, about, made.items
+            what = found, made.made.embeddings, about, made.items
             items.append(among_themselves(*what, seed))
             catalogue += [{"seed": seed, **row} for row in in_the_catalogue(*what)]
         of_users = new_users(found, made)

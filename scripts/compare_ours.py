@@ -8,7 +8,8 @@ from compare_lists import Lists, factors
 from compare_split import Data
 
 from recsys.config.sections import EarlyStopping, Features, SampleWeights, Training
-from recsys.learn import fitting
+from recsys.learn import assembly, fitting
+from recsys.learn.assembly import Assembled
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.feature_choice import DescribedFit, fit_described
 
@@ -22,9 +23,9 @@ def weighing(data: Data, settings: Training) -> dict[str, Any]:
     }
 
 
-def fit(data: Data, settings: Training, threads: int) -> fitting.Fitted:
+def fit(data: Data, settings: Training, threads: int) -> tuple[fitting.Fitted, Assembled]:
     """Train as the job does, without features."""
-    return fitting.fit(data.labels, settings, threads=threads, **weighing(data, settings))
+    return assembly.fit(data.labels, settings, threads=threads, **weighing(data, settings))
 
 
 def fit_with_features(
@@ -51,7 +52,11 @@ def choose(data: Data, base: Training, threads: int) -> Training:
     """Choose on the validation part: regularisation and users' weights, then ratings'."""
     stopping = base.early_stopping or EarlyStopping()
     search = base.model_copy(
-        update={"early_stopping": stopping.model_copy(update={"refit": False})}
+        update={
+            "early_stopping": stopping.model_copy(update={"refit": False}),
+            "user_vectors": "trained",
+            "second_view": "none",
+        }
     )
     best, value = search, -1.0
 
@@ -60,7 +65,7 @@ def choose(data: Data, base: Training, threads: int) -> Training:
         tried = search.model_copy(
             update={"item_alpha": alpha, "user_alpha": alpha, "sample_weights": weights}
         )
-        found = float(fit(data, tried, threads).report["ndcg"])
+        found = float(fit(data, tried, threads)[0].report["ndcg"])
         click.echo(
             f"  alpha {alpha:g}, rating {weights.rating}, exponent {weights.user_exponent:g}: "
             f"validation nDCG {found:.4f}",
@@ -77,4 +82,10 @@ def choose(data: Data, base: Training, threads: int) -> Training:
         for rating in ("linear", "none"):
             weights = kept.sample_weights.model_copy(update={"rating": rating})
             consider(kept.item_alpha, weights)
-    return best.model_copy(update={"early_stopping": stopping})
+    return best.model_copy(
+        update={
+            "early_stopping": stopping,
+            "user_vectors": base.user_vectors,
+            "second_view": base.second_view,
+        }
+    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys.ingest.manifest import InputState, PreparationCounts
+from recsys.model.assembly_report import AssemblyReport, KnownUsersReport
 from recsys.model.manifest import EarlyStoppingReport, PairRules, TrainedModel, TrainingReport
 from recsys.publishing.manifest import (
     PublishedLists,
@@ -72,6 +73,12 @@ def trained_model(
             negatives=None,
             weightless_pairs=0,
             mean_user_bias=0.0,
+            assembly=AssemblyReport(
+                lightfm_components=8,
+                known_users=KnownUsersReport(share_of_trained=1.0, map=None, bias_scale=1.0),
+                second_view=None,
+                compared={},
+            ),
             threads=1,
             openmp=True,
             seed=42,

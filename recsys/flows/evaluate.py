@@ -1,6 +1,6 @@
 """Hold pairs out, train on the rest, and measure the lists beside popularity."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -98,11 +98,14 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
-        fold_in = plain_mean(config.training.no_components)
+        # Every user who is evaluated was trained, so the map is not used, but it has to fit.
+        fold_in = replace(
+            plain_mean(made.made.first.item_embeddings.shape[1]), second=made.made.second
+        )
         # Without those who have nothing but features: a split holds pairs out, not items.
         learned = Learned.of(
             interactions,
-            fitted.embeddings,
+            made.made.embeddings,
             fold_in,
             types,
             user_features=made.users,
@@ -116,7 +119,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             place,
             learned,
             parts.where(F.col(FOLD) != splits.TEST),
-            origin(job, name, prepared, interactions, fitted).model_copy(
+            origin(job, name, prepared, interactions, made).model_copy(
                 update={"features": described_by}
             ),
             rows_per_file=config.scoring.users_per_file,

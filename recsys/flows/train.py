@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from pyspark.sql import DataFrame
 
 from recsys.config.configuration import Config, digest
@@ -19,12 +18,13 @@ from recsys.ingest.features import (
 )
 from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
-from recsys.learn import fold_in_map
+from recsys.learn.assembly import fold_in_of, likes_of
 from recsys.learn.described import abouts, sizes
 from recsys.learn.feature_choice import DescribedFit, fit_described
 from recsys.learn.fitting import Fitted
 from recsys.learn.matrices import Interactions, collect
 from recsys.learn.training import has_openmp
+from recsys.model.assembly_report import AssemblyReport
 from recsys.model.learned import Learned
 from recsys.model.manifest import (
     EarlyStoppingReport,
@@ -38,7 +38,6 @@ from recsys.model.tables import Model, load_model, write_model, written_model
 from recsys.runtime import memory
 from recsys.runtime.run import Run, versions
 from recsys.runtime.session import driver_cores
-from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
 from recsys.store.manifest import MANIFEST
 
@@ -61,25 +60,14 @@ def train(job: Job) -> Model:
         described = prepare_features(job.spark, store, config, run, types, job.staging, found)
     stop_point("prepared")
     interactions, made = learn(job, prepared.pairs, described)
-    fitted = made.fitted
     stop_point("trained")
     with run.step("fold-in"):
-        embeddings = fitted.embeddings
-        liked = (interactions.labels > 0).tocsr()
-        fold_in, report = interruptible(
-            lambda: fold_in_map.fit(
-                embeddings.user_embeddings,
-                embeddings.item_embeddings,
-                embeddings.item_biases,
-                liked.indptr.astype(np.int64),
-                liked.indices.astype(np.int32),
-                seed=config.training.seed,
-            )
-        )
+        likes = likes_of(interactions.labels)
+        fold_in, report = fold_in_of(made.made, likes, config.training.seed)
     with run.step("write model"):
         learned = Learned.of(
             interactions,
-            embeddings,
+            made.made.embeddings,
             fold_in,
             types,
             user_features=made.users,
@@ -91,7 +79,7 @@ def train(job: Job) -> Model:
             f"{job.staging}/model",
             learned,
             prepared.pairs,
-            origin(job, model_id, prepared, interactions, fitted).model_copy(
+            origin(job, model_id, prepared, interactions, made).model_copy(
                 update={
                     "fold_in": FoldInReport(**report),
                     "features": features_report(config, described, made),
@@ -130,8 +118,15 @@ def learn(
             threads=threads(job),
             ratings=interactions.ratings,
             ages=interactions.ages,
+            bytes_allowed=_spare(job),
         )
     return interactions, made
+
+
+def _spare(job: Job) -> int:
+    """Return how many bytes a second view may take; the rest is for the pairs and the model."""
+    heap = memory.heap_bytes(job.spark)
+    return memory.allowed_bytes(heap, job.config.memory.max_share) // 2
 
 
 def threads(job: Job) -> int:
@@ -173,9 +168,10 @@ def origin(
     model_id: str,
     prepared: Prepared,
     interactions: Interactions,
-    fitted: Fitted,
+    made: DescribedFit,
 ) -> ModelOrigin:
     """Say where a model comes from."""
+    fitted, biases = made.fitted, made.made.embeddings.user_biases
     config, run = job.config, job.run
     return ModelOrigin(
         model_id=model_id,
@@ -200,7 +196,8 @@ def origin(
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
             weightless_pairs=interactions.weightless_pairs,
-            mean_user_bias=float(fitted.embeddings.user_biases.mean(dtype=np.float64)),
+            mean_user_bias=float(biases.mean(dtype="float64")),
+            assembly=AssemblyReport(**made.made.report),
             threads=threads(job),
             openmp=has_openmp(),
             seed=config.training.seed,

@@ -9,6 +9,9 @@ If something else is known of the user, a vector made from features, the two are
 
     vector = (n * vector + FEATURES_COUNT * vector_of_features) / (n + FEATURES_COUNT)
 
+If the model has a second view of the items, its part of the vector follows in further columns (see
+`recsys.kernel.second_view`), and the formula above is about the columns before.
+
 `recsys.learn.fold_in_map.fit` chooses the parameters when the model is trained. All sums are added
 one product at a time in float64, in the order of the items' rows, and rounded once to float32. So a
 user's vector has the same bits in any batch, and for any order of the user's items.
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.kernel.second_view import SecondView
 from recsys.kernel.topk import KernelError
 
 _BATCH = 1024
@@ -47,6 +51,12 @@ class FoldIn:
     intercept: NDArray[np.float32]
     bias_scale: float
     shrinkage: float
+    second: SecondView | None = None
+
+    @property
+    def width(self) -> int:
+        """The size of the vectors that are made, and of the item embeddings."""
+        return len(self.intercept) + (0 if self.second is None else self.second.width)
 
     def __post_init__(self) -> None:
         """Refuse a map that cannot be applied.
@@ -103,18 +113,23 @@ def fold_in(
             or a user's vector is not finite. `row` is the first user with such an entry or vector.
     """
     width = len(fitted.intercept)
-    if item_embeddings.ndim != 2 or item_embeddings.shape[1] != width:
+    if item_embeddings.ndim != 2 or item_embeddings.shape[1] != fitted.width:
         raise KernelError(
-            f"expected item embeddings of shape (n_items, {width}), found {item_embeddings.shape}"
+            f"expected item embeddings of shape (n_items, {fitted.width}), "
+            f"found {item_embeddings.shape}"
         )
     rows = check_histories(len(item_embeddings), indptr, items, weights)
     n = len(indptr) - 1
-    vectors = np.empty((n, width), np.float32)
+    vectors = np.empty((n, fitted.width), np.float32)
+    if fitted.second is not None:
+        factors = item_embeddings[:, width:]
+        vectors[:, width:] = fitted.second.vectors(factors, indptr, items, weights)
+    own_embeddings = item_embeddings[:, :width]
     for start in range(0, n, _BATCH):  # in batches, to need little memory for float64
         stop = min(start + _BATCH, n)
         part = slice(int(indptr[start]), int(indptr[stop]))
         means, counts = mean_embeddings(
-            item_embeddings,
+            own_embeddings,
             rows[part] - start,
             items[part],
             None if weights is None else weights[part],
@@ -125,7 +140,7 @@ def fold_in(
         for column in range(width):  # not `@`: BLAS chooses its order of summation by the shape
             total = total + means[:, column, None] * fitted.matrix[column].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            vectors[start:stop] = total * shrunk[:, None] + fitted.intercept
+            vectors[start:stop, :width] = total * shrunk[:, None] + fitted.intercept
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         raise KernelError("expected a finite vector of every user", int(np.argmin(finite)))

@@ -106,9 +106,36 @@ class Validator:
 
     def by_user(self, model: Embeddings) -> NDArray[np.float64]:
         """Return the nDCG@k of each user's list by a model."""
-        items = ItemMatrix(model.item_embeddings, model.item_biases)
-        embeddings, biases = model.user_embeddings[self.users], model.user_biases[self.users]
-        return self.of_lists(top_k(items, embeddings, biases, self.k, *self.seen))
+        vectors = model.user_embeddings[self.users]
+        return self.of_vectors(vectors, model.item_embeddings, model.item_biases)
+
+    def of_vectors(
+        self,
+        users: NDArray[np.float32],
+        items: NDArray[np.float32],
+        biases: NDArray[np.float32],
+        rows: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the nDCG@k of each user's list by vectors.
+
+        Args:
+            users: `(n, d)` float32, one for each of `self.users`, or of those in `rows`.
+            items: `(n_items, d)` float32.
+            biases: `(n_items,)` float32, of the items. Those of users change no list.
+            rows: positions in `self.users`, ascending; None: all.
+        """
+        rows = np.arange(len(self.users)) if rows is None else rows
+        matrix = ItemMatrix(np.ascontiguousarray(items), biases)
+        indptr, seen = self.seen
+        lengths = np.diff(indptr)[rows]
+        own = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        at = np.repeat(indptr[rows] - own[:-1], lengths) + np.arange(own[-1])
+        nothing = np.zeros(len(users), np.float32)
+        ranked = top_k(matrix, np.ascontiguousarray(users), nothing, self.k, own, seen[at])
+        wanted = self._wanted[rows]
+        return accuracy(ranked.indptr, ranked.items, wanted.indptr, wanted.indices, [self.k])[
+            self.k
+        ]["ndcg"]
 
     def popularity_ndcg(self) -> float:
         """Return the mean nDCG@k of the same users' lists of the most popular items."""
@@ -146,7 +173,8 @@ class Search:
     Attributes:
         validator: judges models.
         epoch: the best epoch so far, counted from 1; 0 before the first one that was judged.
-        best: the model of that epoch, if it is kept without a second training, else None.
+        best: what was learned until that epoch; None before the first one that was judged.
+        labels: the pairs that are trained on.
         epochs: the epochs that were judged.
         curve: their nDCG.
         seconds: the time that judging took.
@@ -158,6 +186,7 @@ class Search:
         settings: EarlyStopping,
         last_epoch: int,
         represent: Callable[[Embeddings], Embeddings] = lambda learned: learned,
+        labels: sp.coo_matrix | None = None,
     ) -> None:
         """Begin before the first epoch.
 
@@ -166,8 +195,9 @@ class Search:
             settings: when to stop.
             last_epoch: how many epochs there may be.
             represent: makes the users and items that are judged of what was learned.
+            labels: the pairs that are trained on.
         """
-        self._represent = represent
+        self.represent, self.labels = represent, labels
         self.validator, self._settings, self._last = validator, settings, last_epoch
         self._now = 0
         self._highest, self._ndcg = -1.0, 0.0
@@ -187,16 +217,20 @@ class Search:
         if self._now % self._settings.every and self._now < self._last:
             return False
         start = time.perf_counter()
-        value = self.validator.ndcg(self._represent(current))
+        value = self.validator.ndcg(self.represent(current))
         self.epochs.append(self._now)
         self.curve.append(value)
         smooth = float(np.mean(self.curve[-self._settings.smoothing :]))
         if smooth > self._highest:
             self.epoch, self._highest, self._ndcg = self._now, smooth, value
-            if not self._settings.refit:
-                self.best = current.copy()
+            self.best = current.copy()
         self.seconds += time.perf_counter() - start
         return self._now - self.epoch >= self._settings.patience
+
+    def model(self) -> Embeddings:
+        """Return the users and items of the best epoch; there has to be one."""
+        assert self.best is not None  # noqa: S101 - an epoch was judged
+        return self.represent(self.best)
 
     def report(self) -> dict[str, Any]:
         """Return the curve and the best epoch, in plain JSON values."""

@@ -172,7 +172,7 @@ class Trial:
         """
         parts = self.parts
         sides = self._abouts.sides(groups, parts.users, parts.items)
-        found = search(parts.pairs, self._settings, self._stopping, self._threads, sides, keep=True)
+        found = search(parts.pairs, self._settings, self._stopping, self._threads, sides)
         learned = found.best
         assert learned is not None  # noqa: S101 - there was at least one epoch
         model = sides.represent(learned)

@@ -13,7 +13,7 @@ these steps. (Pairs whose weight is 0 were left out before, by `matrices.without
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class Fitted:
         report: of early stopping, in plain JSON values; empty without early stopping.
         negatives: what the model learned from as negatives, in plain JSON values; see
             `negatives.report`.
+        found: the search for the best epoch, with that epoch's model; None without early stopping.
     """
 
     learned: Embeddings
@@ -59,6 +60,7 @@ class Fitted:
     epochs: int
     report: dict[str, Any]
     negatives: dict[str, int] | None
+    found: Search | None = None
 
 
 def fit(
@@ -69,6 +71,7 @@ def fit(
     ratings: NDArray[np.float32] | None = None,
     ages: NDArray[np.float32] | None = None,
     features: Sides = IDENTITIES,
+    part_seed: int | None = None,
 ) -> Fitted:
     """Train for the number of epochs that does best on pairs held out for it.
 
@@ -85,6 +88,7 @@ def fit(
         ratings: `(n_pairs,)` for `sample_weights.rating`.
         ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         features: of the users and items.
+        part_seed: decides what is held out; None: `settings.seed`.
 
     Raises:
         TrainingError: it cannot run as configured, the model diverged, or nothing can be held out.
@@ -92,13 +96,14 @@ def fit(
     pairs = Labelled(labels, ratings, ages)
     if settings.early_stopping is None:
         return refit(pairs, settings, settings.epochs, threads, features, {})
-    found = search(pairs, settings, settings.early_stopping, threads, features)
+    seed = settings.seed if part_seed is None else part_seed
+    found = search(pairs, settings, settings.early_stopping, threads, features, part_seed=seed)
     report = found.report()
     log_search(report, pairs, settings)
     if settings.early_stopping.refit:
         epochs = refit_epochs(found.epoch, settings.early_stopping.share)
         report = {**report, "refit_epochs": epochs}
-        return refit(pairs, settings, epochs, threads, features, report)
+        return replace(refit(pairs, settings, epochs, threads, features, report), found=found)
     assert found.best is not None  # noqa: S101 - there was at least one epoch
     return Fitted(
         found.best,
@@ -106,6 +111,7 @@ def fit(
         found.epoch,
         {**report, "refit_epochs": None},
         negatives.report(labels, settings),
+        found,
     )
 
 
@@ -146,7 +152,7 @@ def search(
     threads: int,
     features: Sides,
     *,
-    keep: bool = False,
+    part_seed: int | None = None,
 ) -> Search:
     """Train without the held-out pairs and judge the epochs by them.
 
@@ -160,26 +166,26 @@ def search(
         stopping: what is held out, and when to stop.
         threads: CPU threads for the epochs.
         features: of the users and items.
-        keep: whether to keep the best epoch's model, as is done without `stopping.refit`.
+        part_seed: decides what is held out; None: `settings.seed`.
+
+    Returns:
+        The search, with the best epoch's model.
 
     Raises:
         TrainingError: nothing can be held out, or as `training.train`.
     """
-    held_out = hold_out(pairs.labels, stopping, settings.seed)
+    seed = settings.seed if part_seed is None else part_seed
+    held_out = hold_out(pairs.labels, stopping, seed)
     kept = ~held_out
     kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
     trained = np.bincount(pairs.labels.col[kept], minlength=pairs.labels.shape[1]) > 0
     judged = held_out & trained[pairs.labels.col]
     if not judged.any():
         raise nothing_held_out()
-    validator = Validator(pairs.labels, judged, stopping, settings.seed)
-    watching = Search(
-        validator,
-        stopping.model_copy(update={"refit": False}) if keep else stopping,
-        settings.epochs,
-        features.represent,
-    )
-    _train(pairs.only(kept), settings, threads, features, watching)
+    validator = Validator(pairs.labels, judged, stopping, seed)
+    part = pairs.only(kept)
+    watching = Search(validator, stopping, settings.epochs, features.represent, part.labels)
+    _train(part, settings, threads, features, watching)
     return watching
 
 

@@ -3,7 +3,6 @@
 import datetime as dt
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +26,7 @@ from recsys.errors import InputError, MemoryLimitError
 from recsys.ingest.ids import id_bytes, index_frame, index_ids
 from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.sample_weights import Labelled
-from recsys.runtime.memory import check_fits, check_result
+from recsys.runtime.memory import check_fits, check_result, heap_bytes
 from recsys.store.tables import Scratch
 
 log = logging.getLogger(__name__)
@@ -155,9 +154,7 @@ def collect(
             f"window, or check input.columns{zeros if weights.by_rating else ''}"
         )
     n_drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
-    check_collectable(
-        spark, sizes, settings.no_components, max_share, n_drawn=n_drawn, features=features
-    )
+    check_collectable(spark, sizes, settings.widest, max_share, n_drawn=n_drawn, features=features)
     columns = [USER_INDEX, ITEM_INDEX, LABEL]
     if weights.by_rating:
         columns.append(RATING)
@@ -295,7 +292,7 @@ def check_collectable(
     Args:
         spark: the session.
         sizes: what is to be collected.
-        no_components: the size of the embeddings to be trained.
+        no_components: the largest size that the embeddings may have.
         max_share: the share of the driver's memory that may be used.
         n_drawn: how many negatives are going to be drawn for each epoch.
         features: how many there are beside the pairs.
@@ -325,7 +322,6 @@ def check_collectable(
             n_bytes,
             "raise it, or raise the minimum numbers of interactions in filters",
         )
-    jvm: Any = spark.sparkContext._jvm
     check_fits(
         what=f"{n_pairs:,} interactions{drawn} of {sizes.users:,} users and {sizes.items:,} items "
         f"with {no_components} components{described}",
@@ -340,9 +336,10 @@ def check_collectable(
         + (n_pairs * _BYTES_PER_TRIAL_PAIR if features.rows else 0)
         + features.rows * _BYTES_PER_FEATURE
         + features.ids * (no_components + 1) * _BYTES_PER_COLD_PARAMETER,
-        heap=int(jvm.java.lang.Runtime.getRuntime().maxMemory()),
+        heap=heap_bytes(spark),
         max_share=max_share,
-        remedy="take a larger machine, lower spark.driver.memory or training.no_components"
+        remedy="take a larger machine, lower spark.driver.memory, training.no_components or "
+        f"training.second_view_rank"
         f"{' or training.negatives_per_positive' if n_drawn else ''}, or raise the minimum numbers "
         "of interactions in filters",
     )

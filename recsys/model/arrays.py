@@ -4,7 +4,8 @@ A model is a directory of Parquet tables and a manifest, all written through Spa
 `recsys.model.tables`):
 
 - `items`: `item_index`, `item_id`, `positives` (how many users liked it), `trained` (whether the
-  model has learned from it), `bias`, `embedding`
+  model has learned from it), `bias`, `embedding`, `history` (what the item adds to the second part
+  of a user's vector; null without a second view, or if that makes it from `embedding`)
 - `users`: `user_index`, `user_id`, `trained`, `bias`, `embedding`, `seen` (indices of the items
   that the user has interacted with, ascending)
 - `item_features`, `user_features`, where there are any: `name`, `group`, `value` (as found), `ids`
@@ -28,6 +29,7 @@ from recsys.columns import (
     BIAS,
     EMBEDDING,
     GROUP,
+    HISTORY,
     ITEM,
     ITEM_INDEX,
     NAME,
@@ -40,12 +42,13 @@ from recsys.columns import (
 from recsys.errors import ModelError
 from recsys.kernel.fold_in import FoldIn
 from recsys.model.features_report import DescribedCounts
+from recsys.model.fold_in_table import FOLD_IN_TABLE, fold_in_from_table
 from recsys.model.manifest import ModelManifest, read_model_manifest
 from recsys.store.checksums import compare_files, local_files
 from recsys.store.files import require_local
 from recsys.store.manifest import MANIFEST, File
 
-ITEMS, USERS, FOLD_IN_TABLE = "items", "users", "fold_in"
+ITEMS, USERS = "items", "users"
 ITEM_FEATURES, USER_FEATURES = "item_features", "user_features"
 FEATURES = {ITEMS: ITEM_FEATURES, USERS: USER_FEATURES}
 _NAMES = {ITEMS: (ITEM_INDEX, ITEM), USERS: (USER_INDEX, USER)}
@@ -61,6 +64,8 @@ class Vectors:
         biases: `(n,)` float32.
         trained: `(n,)` bool; the others have nothing but features.
         positives: `(n,)` int32, how many users liked each item; None for users.
+        history: `(n, r)` float32, what each item adds to the second part of a user's vector; None
+            for users, and for models without such a part.
     """
 
     ids: pa.Array
@@ -68,6 +73,7 @@ class Vectors:
     biases: NDArray[np.float32]
     trained: NDArray[np.bool_]
     positives: NDArray[np.int32] | None = None
+    history: NDArray[np.float32] | None = None
 
 
 def ids_for_pandas(ids: pa.Array) -> NDArray[np.generic]:
@@ -86,6 +92,9 @@ def vectors_to_table(vectors: Vectors, kind: str) -> pa.Table:
     columns[TRAINED] = pa.array(vectors.trained)
     columns[BIAS] = pa.array(vectors.biases)
     columns[EMBEDDING] = embedding_column(vectors.embeddings)
+    if kind == ITEMS:
+        history, empty = vectors.history, pa.nulls(n, pa.list_(pa.float32()))
+        columns[HISTORY] = empty if history is None else embedding_column(history)
     return pa.table(columns)
 
 
@@ -95,43 +104,6 @@ def embedding_column(embeddings: NDArray[np.float32]) -> pa.Array:
     offsets = np.arange(0, (n + 1) * width, width, dtype=np.int64)
     lists = pa.LargeListArray.from_arrays(offsets, pa.array(embeddings.reshape(-1)))
     return lists.cast(pa.list_(pa.float32()))
-
-
-def fold_in_to_table(fold_in: FoldIn) -> pa.Table:
-    """Return a fold-in map as a table of one row (FOLD_IN_SCHEMA)."""
-    numbers = pa.list_(pa.float32())
-    return pa.table(
-        {
-            "kind": pa.array([fold_in.kind]),
-            "matrix": pa.array([fold_in.matrix.reshape(-1)], numbers),
-            "intercept": pa.array([fold_in.intercept], numbers),
-            "bias_scale": pa.array([float(fold_in.bias_scale)]),
-            "shrinkage": pa.array([float(fold_in.shrinkage)]),
-        }
-    )
-
-
-def fold_in_from_table(table: pa.Table, manifest: ModelManifest) -> FoldIn:
-    """Turn a table of one row into a fold-in map.
-
-    Raises:
-        ModelError: its shape is not the manifest's, or a value is not finite.
-    """
-    width = manifest.no_components
-    try:
-        row = table.to_pylist()[0]
-        return FoldIn(
-            kind=row["kind"],
-            matrix=np.array(row["matrix"], np.float32).reshape(width, width),
-            intercept=np.array(row["intercept"], np.float32),
-            bias_scale=row["bias_scale"],
-            shrinkage=row["shrinkage"],
-        )
-    except (IndexError, ValueError) as error:
-        raise ModelError(
-            f"model {manifest.model_id} is damaged: {FOLD_IN_TABLE} is no map of size {width} "
-            f"({error}); train again"
-        ) from error
 
 
 def vectors_from_table(table: pa.Table, manifest: ModelManifest, kind: str) -> Vectors:
@@ -149,27 +121,50 @@ def vectors_from_table(table: pa.Table, manifest: ModelManifest, kind: str) -> V
         )
     ids = table.column(id_name).combine_chunks()
     positives = table.column(POSITIVES).to_numpy() if kind == ITEMS else None
+    history = _history(table, manifest) if kind == ITEMS else None
     return Vectors(
         ids,
         *_learned(table, manifest, kind),
         table.column(TRAINED).to_numpy(zero_copy_only=False),
         positives,
+        history,
     )
+
+
+def _history(table: pa.Table, manifest: ModelManifest) -> NDArray[np.float32] | None:
+    """Return what items add to the second part of a user's vector, if they do."""
+    second = manifest.training.assembly.second_view
+    if second is None or second.kind != "ease":
+        return None
+    return _numbers(table, manifest, ITEMS, HISTORY, second.rank)
+
+
+def _numbers(
+    table: pa.Table, manifest: ModelManifest, name: str, column: str, width: int
+) -> NDArray[np.float32]:
+    """Return a column of lists of the same length, `(n, width)`."""
+    damaged = f"model {manifest.model_id} is damaged: {name} has"
+    lists = table.column(column).combine_chunks()
+    if lists.null_count or not (np.diff(lists.offsets.to_numpy()) == width).all():
+        raise ModelError(f"{damaged} a column {column} that is not of size {width}")
+    found = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), width)
+    if not np.isfinite(found).all():
+        raise ModelError(f"{damaged} values that are not finite")
+    made: NDArray[np.float32] = found.astype(np.float32)
+    return made
 
 
 def _learned(
     table: pa.Table, manifest: ModelManifest, name: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the embeddings, `(n, n_components)`, and biases, `(n,)`, of a table of a model."""
-    damaged, width = f"model {manifest.model_id} is damaged: {name} has", manifest.no_components
-    lists = table.column(EMBEDDING).combine_chunks()
-    if not (np.diff(lists.offsets.to_numpy()) == width).all():
-        raise ModelError(f"{damaged} embeddings that are not of size {width}")
-    embeddings = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), width)
+    embeddings = _numbers(table, manifest, name, EMBEDDING, manifest.no_components)
     biases = table.column(BIAS).to_numpy()
-    if not (np.isfinite(embeddings).all() and np.isfinite(biases).all()):
-        raise ModelError(f"{damaged} values that are not finite")
-    return embeddings.astype(np.float32), biases.astype(np.float32)
+    if not np.isfinite(biases).all():
+        raise ModelError(
+            f"model {manifest.model_id} is damaged: {name} has values that are not finite"
+        )
+    return embeddings, biases.astype(np.float32)
 
 
 def load_items(folder: str | Path) -> Vectors:
@@ -182,15 +177,19 @@ def load_items(folder: str | Path) -> Vectors:
     return _load_local(folder, ITEMS)
 
 
-def load_fold_in(folder: str | Path) -> FoldIn:
+def load_fold_in(folder: str | Path, items: Vectors) -> FoldIn:
     """Load a model's fold-in map from a local directory with pyarrow alone.
+
+    Args:
+        folder: the model's.
+        items: what `load_items` returned.
 
     Raises:
         ConfigError: it is no local path.
         ModelError: the table does not fit the manifest.
     """
     manifest, table = _load_table(folder, FOLD_IN_TABLE, None)
-    return fold_in_from_table(table, manifest)
+    return fold_in_from_table(table, manifest, items.history)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a training gives a model: its items and users, with those that have nothing but features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from recsys.columns import IdTypes
 from recsys.kernel.fold_in import FoldIn
+from recsys.kernel.second_view import SecondView
 from recsys.learn.cold import LearnedFeatures
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
@@ -70,10 +71,13 @@ class Learned:
             embeddings.item_biases,
             np.ones(labels.shape[1], np.bool_),
             positives.astype(np.int32),
+            None if fold_in.second is None else fold_in.second.history,
         )
         if cold:
             users = _with_cold(users, user_features)
             items = _with_cold(items, item_features)
+        if items.history is not None:  # of cold items, too
+            fold_in = replace(fold_in, second=SecondView(history=items.history))
         return cls(users, items, fold_in, id_types, user_features, item_features)
 
 
@@ -85,11 +89,15 @@ def _with_cold(trained: Vectors, features: LearnedFeatures | None) -> Vectors:
     order = pc.sort_indices(ids)
     at = order.to_numpy()
     new = np.zeros(len(features.cold_ids), np.int32)
-    positives = trained.positives
+    positives, history = trained.positives, trained.history
+    if history is not None:  # nobody has them, so nothing is known of what they add
+        nothing = np.zeros((len(new), history.shape[1]), np.float32)
+        history = np.concatenate([history, nothing])[at]
     return Vectors(
         ids.take(order),
         np.concatenate([trained.embeddings, features.cold_embeddings])[at],
         np.concatenate([trained.biases, features.cold_biases])[at],
         np.concatenate([trained.trained, new.astype(np.bool_)])[at],
         None if positives is None else np.concatenate([positives, new])[at],
+        history,
     )

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from recsys.columns import IdTypes
 from recsys.errors import ModelError
 from recsys.ingest.manifest import InputState, PreparationCounts
+from recsys.model.assembly_report import AssemblyReport, MapRecord
 from recsys.model.features_report import DescribedCounts, FeaturesReport
 from recsys.store.manifest import MANIFEST, ManifestError, Part, SealedManifest, WrittenTable
 
@@ -61,6 +62,8 @@ class TrainingReport(Part):
     """Labelled pairs that were left out because their sample weight is 0."""
     mean_user_bias: float
     """Mean of the users' biases; it stands in for that of a folded-in user in a probability."""
+    assembly: AssemblyReport
+    """How the model was put together from what was trained."""
     threads: int
     """CPU threads."""
     openmp: bool
@@ -69,22 +72,7 @@ class TrainingReport(Part):
     """Seed of the training."""
 
 
-class FoldInChoice(Part):
-    """A map that was tried for folding in users."""
-
-    kind: str
-    """`mean`, `ridge` or `whitening`."""
-    regularisation: float
-    """Strength of the regularisation."""
-    intercept: bool
-    """Whether the map has an intercept."""
-    bias_scale: float
-    """What the items' biases are multiplied by."""
-    shrinkage: float
-    """How much short histories are shrunk."""
-
-
-class FoldInTrial(FoldInChoice):
+class FoldInTrial(MapRecord):
     """A map that was tried, with its result."""
 
     round: int
@@ -98,7 +86,7 @@ class FoldInReport(Part):
 
     held_out_users: int
     """Users on whom the maps were compared; 0 where there were too few."""
-    chosen: FoldInChoice
+    chosen: MapRecord
     """The map that the model has."""
     reason: str
     """Why it was chosen."""
@@ -106,7 +94,7 @@ class FoldInReport(Part):
     """nDCG@10 of the chosen map."""
     plain_ndcg: float | None = None
     """nDCG@10 of the plain mean."""
-    best: FoldInChoice | None = None
+    best: MapRecord | None = None
     """The map with the highest nDCG@10."""
     difference: float | None = None
     """Mean difference between the best map and the plain mean, paired over users."""
@@ -189,7 +177,9 @@ class ModelOrigin(TrainedModel):
 class ModelManifest(ModelOrigin, SealedManifest):
     """What is said of a model."""
 
-    SCHEMA_VERSION: ClassVar[int] = 3  # 2 had features without `way`, 1 tables without `trained`
+    SCHEMA_VERSION: ClassVar[int] = (
+        4  # 3 had no `assembly`, 2 had features without `way`, 1 tables without `trained`
+    )
 
     id_types: IdTypes
     """Types of the ids."""
@@ -198,7 +188,7 @@ class ModelManifest(ModelOrigin, SealedManifest):
     n_items: int
     """Items of the model, likewise."""
     no_components: int
-    """Size of the embeddings."""
+    """Size of the embeddings, with those of a second view."""
     tables: ModelTables
     """The files that were written."""
 

@@ -31,7 +31,6 @@ from recsys.kernel.fold_in import FoldIn
 from recsys.learn.cold import LearnedFeatures
 from recsys.model.arrays import (
     FEATURES,
-    FOLD_IN_TABLE,
     ITEM_FEATURES,
     ITEMS,
     USER_FEATURES,
@@ -40,11 +39,10 @@ from recsys.model.arrays import (
     Vectors,
     embedding_column,
     features_from_table,
-    fold_in_from_table,
-    fold_in_to_table,
     vectors_from_table,
     vectors_to_table,
 )
+from recsys.model.fold_in_table import FOLD_IN_TABLE, fold_in_from_table, fold_in_to_table
 from recsys.model.learned import Learned
 from recsys.model.manifest import ModelManifest, ModelOrigin, ModelTables, read_model_manifest
 from recsys.runtime.memory import check_result
@@ -177,7 +175,7 @@ def load_model(store: Store, uri: str) -> Model:
     check_vectors(items, manifest, ITEMS)
     vectors = vectors_from_table(items.orderBy(ITEM_INDEX).toArrow(), manifest, ITEMS)
     row = store.read_table(f"{uri}/{FOLD_IN_TABLE}", FOLD_IN_SCHEMA).toArrow()
-    return _model(store, uri, manifest, vectors, fold_in_from_table(row, manifest))
+    return _model(store, uri, manifest, vectors, fold_in_from_table(row, manifest, vectors.history))
 
 
 def check_vectors(table: DataFrame, manifest: ModelManifest, kind: str) -> None:

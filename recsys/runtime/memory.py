@@ -65,6 +65,28 @@ def _cgroup_files(name: str) -> Iterator[str]:
                 break
 
 
+def limit_bytes() -> int:
+    """Return how much memory there is: the machine's, or the control group's limit."""
+    machine, group = machine_bytes(), cgroup_bytes()
+    return machine if group is None else min(machine, group)
+
+
+def allowed_bytes(heap: int, max_share: float) -> int:
+    """Return how much memory this process may use.
+
+    Args:
+        heap: bytes that the JVM may take beside this process.
+        max_share: the share of the rest that may be used.
+    """
+    return int(max(0, limit_bytes() - heap) * max_share)
+
+
+def heap_bytes(spark: SparkSession) -> int:
+    """Return how much memory the JVM may take."""
+    jvm: Any = spark.sparkContext._jvm
+    return int(jvm.java.lang.Runtime.getRuntime().maxMemory())
+
+
 def check_fits(*, what: str, needed: int, heap: int, max_share: float, remedy: str) -> None:
     """Refuse an amount that would not fit into the driver's memory.
 
@@ -78,9 +100,8 @@ def check_fits(*, what: str, needed: int, heap: int, max_share: float, remedy: s
     Raises:
         MemoryLimitError: it does not fit; the message has the numbers.
     """
-    machine, group = machine_bytes(), cgroup_bytes()
-    limit = machine if group is None else min(machine, group)
-    allowed = int(max(0, limit - heap) * max_share)
+    limit, machine = limit_bytes(), machine_bytes()
+    allowed = allowed_bytes(heap, max_share)
     if needed > allowed:
         name = "machine's memory" if limit == machine else "control group's limit"
         raise MemoryLimitError(

@@ -81,7 +81,8 @@ class LocalModel:
         folder = require_local(
             path, "path"
         ).resolve()  # a model is called like its directory, not like a link to it
-        items, fold_in = load_items(folder), load_fold_in(folder)
+        items = load_items(folder)
+        fold_in = load_fold_in(folder, items)
         cold_items = configured_cold_items(folder)
         without = cold_items == "exclude"
         model = BroadcastModel(

@@ -20,6 +20,7 @@ from recsys.config.sections.ingest import (
 from recsys.config.sections.learn import (
     RANKING_LOSSES,
     EarlyStopping,
+    Member,
     Memory,
     SampleWeights,
     Training,
@@ -82,6 +83,7 @@ __all__ = [
     "InputIdTypes",
     "ItemList",
     "Items",
+    "Member",
     "Memory",
     "Options",
     "Place",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recsys.config.sections.types import (
+    FeatureName,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -93,6 +94,17 @@ class EarlyStopping(Section):
     which has not seen the held-out pairs."""
 
 
+class Member(Section):
+    """One of several trainings, and what is different in it. null: as in `training`."""
+
+    seed: Seed | None = None
+    """The seed of this training."""
+    loss: Literal["warp", "bpr", "warp-kos"] | None = None
+    """Its loss."""
+    no_components: PositiveInt | None = None
+    """The size of its embeddings."""
+
+
 class Training(Section):
     """The hyperparameters of LightFM, under its own names, and how it is run."""
 
@@ -137,6 +149,23 @@ class Training(Section):
     """For `warp-kos`: the number of sampled positives."""
     sample_weights: SampleWeights = SampleWeights()
     early_stopping: EarlyStopping | None = EarlyStopping()
+    user_vectors: Literal["auto", "trained", "folded_in"] = "auto"
+    """The vectors of users who were trained. `trained`: those that LightFM trained. `folded_in`:
+    those that the fold-in map makes from the users' items, as for new users. `auto`: these, or a
+    mixture, as the held-out pairs of early stopping say. It makes no difference to the time that
+    lists take. With `loss` `logistic`, `auto` is `trained`."""
+    members: dict[FeatureName, Member] = Field(default={})
+    """Several trainings instead of one, by names that you choose, such as `a: {seed: 1}` and
+    `b: {seed: 2}`. Their embeddings are put side by side, so that a score is the sum of theirs.
+    Lists get better, and training and scoring take as many times as long."""
+    second_view: Literal["auto", "none", "ease", "als"] = "auto"
+    """Factors of a second, linear model of the items beside LightFM's. `ease`: EASE in a low-rank
+    form. `als`: implicit-feedback ALS, for data where wide factors pay. `auto`: what is better on
+    the held-out pairs of early stopping, or none if nothing is clearly better. The item matrix gets
+    as much wider. With `loss` `logistic`, or without early stopping, `auto` is `none`."""
+    second_view_rank: PositiveInt = 512
+    """The largest number of these factors. ALS is tried with 128 and with this number, EASE with at
+    most 128. More of them take more time and memory, where lists are made as well."""
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
     seed give the same model, bit for bit. More threads are faster, and the
@@ -147,8 +176,54 @@ class Training(Section):
     """The job stops when an embedding is longer than this, because the model has diverged. Good
     models stay below 15, diverged ones reach thousands."""
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether a score is a logit, which must not be mixed with others."""
+        return self.loss == "logistic"
+
+    @property
+    def widest(self) -> int:
+        """The largest number of components that the model may have."""
+        own = sum(one.no_components for one in self.each())
+        second = self.second_view != "none" and self.early_stopping is not None
+        if self.gives_probabilities or not second:
+            return own
+        return own + (
+            min(self.second_view_rank, 128) if self.second_view == "ease" else self.second_view_rank
+        )
+
+    def each(self) -> list["Training"]:
+        """Return the settings of each training that there is to do."""
+        if not self.members:
+            return [self]
+        alone = self.model_copy(update={"members": {}})
+        chosen = (one for _, one in sorted(self.members.items()))
+        return [alone.model_copy(update=one.model_dump(exclude_none=True)) for one in chosen]
+
     def contradictions(self) -> Iterator[str]:
-        """Refuse weights that the loss does not take."""
+        """Refuse weights that the loss does not take, and choices that nothing can decide."""
+        if self.gives_probabilities:
+            for name, wrong in (
+                ("user_vectors", self.user_vectors == "folded_in"),
+                ("members", bool(self.members)),
+                ("second_view", self.second_view in ("ease", "als")),
+            ):
+                if wrong:
+                    yield (
+                        f"{name}: found {getattr(self, name)!r} with loss logistic, whose scores "
+                        "are probabilities and cannot be mixed with others; leave it out, or "
+                        "choose training.loss warp, bpr or warp-kos"
+                    )
+        if self.second_view in ("ease", "als") and self.early_stopping is None:
+            yield (
+                f"second_view: found {self.second_view} without early_stopping, expected held-out "
+                "pairs to choose its weight by; set early_stopping, or second_view to none"
+            )
+        if self.user_vectors == "folded_in" and self.early_stopping is None:
+            yield (
+                "user_vectors: found folded_in without early_stopping, expected held-out pairs to "
+                "choose the map by; set early_stopping, or user_vectors to trained"
+            )
         if self.loss == "warp-kos" and not self.sample_weights.without_effect:
             yield (
                 "sample_weights: LightFM's warp-kos takes no sample weights; set rating to none, "

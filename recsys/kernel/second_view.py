@@ -1,0 +1,131 @@
+"""The second part of a user's vector, which a linear model of items makes of the history.
+
+NumPy alone. A model may have factors of a second model beside LightFM's (see
+`recsys.learn.second_view`). They are the last columns of its item embeddings. A user's part is made
+from the items that the user likes, for users of the training and for new users alike. There are two
+kinds:
+
+- `ease`: each item adds a vector of its own, `history[i]`, so
+
+      vector = sum over the items of weight_i * history[i]
+
+- `als`: the vector solves a ridge regression on the items' factors y (Hu, Koren & Volinsky 2008,
+  "Collaborative Filtering for Implicit Feedback Datasets", equation 4), where the whole catalogue
+  counts once and the user's items `1 + confidence` times. With G = inverse(Y'Y + penalty I), Y_u
+  the factors of the user's items and S = confidence * diag(weights),
+
+      vector = scale * G Y_u' inverse(I + S Y_u G Y_u') (weights)
+
+  (the push-through identity), so that a system of the size of the history is solved, not one of
+  the size of the factors; for histories longer than that it is the other way round.
+
+Weights have a mean of 1, so that only their ratios matter. Both are linear in the items: a score is
+a sum of what each item of the history adds. Each user is computed apart from the others, with the
+items in ascending order, so that a vector has the same bits in any batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.kernel.topk import KernelError
+
+_F32 = NDArray[np.float32]
+_F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SecondView:
+    """How the second part of a user's vector is made.
+
+    Attributes:
+        history: of `ease`: `(n_items, r)` float32, what each item adds; None for `als`.
+        gram: of `als`: `(r, r)` float32, G; None for `ease`.
+        confidence: of `als`: by how much more a user's items count; 0 for `ease`.
+        scale: of `als`: factor of the vector; 1 for `ease`.
+    """
+
+    history: _F32 | None = None
+    gram: _F32 | None = None
+    confidence: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be applied.
+
+        Raises:
+            KernelError: not exactly one of the arrays, or a number that is not finite.
+        """
+        given = [array for array in (self.history, self.gram) if array is not None]
+        if len(given) != 1:
+            raise KernelError(
+                f"second view: expected one of history and gram, found {len(given)} of them"
+            )
+        finite = np.isfinite(given[0]).all() and np.isfinite([self.confidence, self.scale]).all()
+        if given[0].ndim != 2 or not finite:
+            raise KernelError("second view: expected a finite matrix and finite numbers")
+
+    @property
+    def width(self) -> int:
+        """The number of factors."""
+        array = self.gram if self.history is None else self.history
+        assert array is not None  # noqa: S101 - checked above
+        return int(array.shape[1])
+
+    def vectors(
+        self,
+        factors: _F32,
+        indptr: NDArray[np.int64],
+        items: NDArray[np.int32],
+        weights: _F32 | None = None,
+    ) -> _F32:
+        """Return each user's part, `(n, r)` float32; zeros for a user without items.
+
+        Args:
+            factors: `(n_items, r)` float32, the items' own.
+            indptr: `(n + 1,)`; user i likes `items[indptr[i]:indptr[i + 1]]`.
+            items: `(total,)` rows of `factors`, in any order.
+            weights: `(total,)` positive, or None for ones.
+        """
+        n = len(indptr) - 1
+        made = np.zeros((n, self.width), np.float32)
+        for user in range(n):
+            part = slice(int(indptr[user]), int(indptr[user + 1]))
+            if part.start < part.stop:
+                own = None if weights is None else weights[part].astype(np.float64)
+                made[user] = self._vector(factors, *_ordered(items[part], own))
+        return made
+
+    def _vector(self, factors: _F32, items: NDArray[np.int32], weights: _F64) -> _F64:
+        if self.history is not None:
+            return _added(self.history[items].astype(np.float64), weights)
+        assert self.gram is not None  # noqa: S101 - one of both is there
+        gram, own = self.gram.astype(np.float64), factors[items].astype(np.float64)
+        share = self.confidence * weights
+        mapped = own @ gram  # rows of Y_u G, which is symmetric
+        if len(items) <= len(gram):
+            system = share[:, None] * (mapped @ own.T)
+            system[np.diag_indices(len(items))] += 1.0
+            vector: NDArray[np.floating] = np.linalg.solve(system, weights) @ mapped
+        else:
+            system = mapped.T @ (share[:, None] * own)
+            system[np.diag_indices(len(gram))] += 1.0
+            vector = np.linalg.solve(system, mapped.T @ weights)
+        scaled: _F64 = np.asarray(self.scale * vector, np.float64)
+        return scaled
+
+
+def _ordered(items: NDArray[np.int32], weights: _F64 | None) -> tuple[NDArray[np.int32], _F64]:
+    """Sort a user's items, and scale the weights to a mean of 1; equal weights become ones."""
+    if weights is None or np.ptp(weights) == 0:
+        return np.sort(items), np.ones(len(items))
+    order = np.lexsort((weights, items))
+    ordered = weights[order]
+    return items[order], ordered / ordered.mean()
+
+
+def _added(rows: _F64, weights: _F64) -> _F64:
+    """Add weighted rows one after the other: `cumsum` has a fixed order, `sum` and `@` have not."""
+    total: _F64 = np.cumsum(rows * weights[:, None], axis=0)[-1]
+    return total

@@ -1,0 +1,254 @@
+"""A second view of the items: factors of a closed-form linear model beside LightFM's.
+
+LightFM learns pairs by sampling. A linear model of items sees all of them at once, and the two err
+differently, so their weighted sum is often better than each. The factors are `ease.factorise`'s or
+`als.factorise`'s. Both give an item matrix, and a user's factors by a map from the user's items
+(`kernel.second_view`), so new users have them, too. What is tried is judged on the validation part,
+and kept only where it is clearly better there.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys.config.sections import Training
+from recsys.kernel.second_view import SecondView
+from recsys.learn import als, ease
+from recsys.learn.early_stopping import Validator
+from recsys.learn.embeddings import Embeddings
+from recsys.learn.side_by_side import factor, spread
+
+log = logging.getLogger(__name__)
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Kind = Literal["ease", "als"]
+
+_RIDGES = (100.0, 500.0)
+_SHARES = (0.3, 0.5, 0.7, 0.85)  # of LightFM
+_NARROW = 64  # factors of EASE that are tried beside those below
+_RANK = 128
+# In trials, more than two sweeps raised nDCG by less than 2 %, and other settings of ALS did worse
+# wherever wide factors are of use.
+_CONFIDENCE, _PENALTY, _SWEEPS = 10.0, 10.0, 3
+_CLEAR = 1.96  # standard errors by which a second view must be ahead
+
+
+@dataclass(frozen=True)
+class Second:
+    """A second view, as it was chosen.
+
+    Attributes:
+        kind: `ease` or `als`.
+        rank: the number of factors.
+        share: how much LightFM counts, see `side_by_side`.
+        ridge: of EASE.
+        way: how EASE gets the inverse.
+    """
+
+    kind: Kind
+    rank: int
+    share: float
+    ridge: float = 0.0
+    way: ease.Way = "items"
+
+    def as_record(self) -> dict[str, Any]:
+        """Return what was chosen as plain JSON values."""
+        found: dict[str, Any] = {"kind": self.kind, "rank": self.rank, "share": self.share}
+        if self.kind == "ease":
+            return {**found, "ridge": self.ridge, "way": self.way}
+        return {**found, "confidence": _CONFIDENCE, "penalty": _PENALTY, "sweeps": _SWEEPS}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a second view has learned.
+
+    Attributes:
+        users: `(n_users, rank)` float32.
+        items: `(n_items, rank)` float32.
+        view: makes the factors of other users.
+    """
+
+    users: F32
+    items: F32
+    view: SecondView
+
+    def head(self, rank: int) -> "Factors":
+        """Return the first factors of EASE alone."""
+        assert self.view.history is not None  # noqa: S101 - of EASE
+        view = SecondView(history=np.ascontiguousarray(self.view.history[:, :rank]))
+        return Factors(self.users[:, :rank], self.items[:, :rank], view)
+
+    def scaled(self, scale: float) -> "Factors":
+        """Return the same with users that are multiplied by a number."""
+        view, number = self.view, np.float32(scale)
+        if view.history is None:
+            view = replace(view, scale=view.scale * scale)
+        else:
+            view = replace(view, history=number * view.history)
+        return Factors(number * self.users, self.items, view)
+
+
+def learn(likes: sp.csr_matrix, chosen: Second, seed: int) -> Factors:
+    """Learn the factors from positive pairs, `(n_users, n_items)` CSR of ones."""
+    if chosen.kind == "als":
+        users, items = als.factorise(likes, chosen.rank, _CONFIDENCE, _PENALTY, _SWEEPS, seed)
+        gram = als.gram(items, _PENALTY)
+        return Factors(users, items, SecondView(None, gram, _CONFIDENCE, 1 + _CONFIDENCE))
+    history, items = ease.factorise(likes, chosen.ridge, chosen.rank, chosen.way, seed)
+    view = SecondView(history=np.ascontiguousarray(history))
+    return Factors(likes @ history, np.ascontiguousarray(items), view)
+
+
+def beside(
+    model: Embeddings, factors: Factors, share: float, seed: int
+) -> tuple[Embeddings, SecondView]:
+    """Put the factors beside a model; the scale of the scores is the model's.
+
+    Args:
+        model: of LightFM.
+        factors: of the second view.
+        share: how much the model counts.
+        seed: of the sample of users that tells the spread of scores.
+
+    Returns:
+        The wider embeddings, and what makes the second part of other users.
+    """
+    first = spread(model.user_embeddings, model.item_embeddings, model.item_biases, seed=seed)
+    second = spread(factors.users, factors.items, seed=seed)
+    scaled = factors.scaled(factor(share, first, second))
+    made = Embeddings(
+        user_embeddings=np.hstack([model.user_embeddings, scaled.users]),
+        user_biases=model.user_biases,
+        item_embeddings=np.hstack([model.item_embeddings, scaled.items]),
+        item_biases=model.item_biases,
+    )
+    return made, scaled.view
+
+
+class Trial:
+    """Second views of one model, judged on a validation part."""
+
+    def __init__(
+        self,
+        model: Embeddings,
+        likes: sp.csr_matrix,
+        validator: Validator,
+        settings: Training,
+        bytes_allowed: int,
+    ) -> None:
+        """Begin without any second view.
+
+        Args:
+            model: trained without the validation part, with the vectors that serve known users.
+            likes: the positive pairs that it was trained with.
+            validator: has the part.
+            settings: which kinds to try, and the largest rank.
+            bytes_allowed: memory that EASE's inverse may take.
+        """
+        self._model, self._likes, self._validator = model, likes, validator
+        self._settings = settings
+        self._way = ease.way(likes.shape[0], likes.shape[1], bytes_allowed)
+        self._alone = validator.by_user(model)
+        self._tried: list[dict[str, Any]] = []
+        self._best: tuple[Second, F64] | None = None
+
+    def run(self) -> tuple[Second | None, dict[str, Any]]:
+        """Try what `training.second_view` says, and choose.
+
+        Returns:
+            The choice, None where nothing is clearly better than the model alone, and what was
+            compared, in plain JSON values.
+        """
+        kind, most = self._settings.second_view, self._settings.second_view_rank
+        strength = 0.0
+        if kind != "als":
+            strength = max(self._ease(ridge, min(_RANK, most)) for ridge in _RIDGES)
+        # Where EASE does better than LightFM, ALS was never of use. Long histories make it slow.
+        if kind == "als" or (kind == "auto" and strength < float(self._alone.mean())):
+            found = self._als(min(_RANK, most))
+            if most > _RANK and (kind == "als" or found > strength):
+                self._als(most)
+        return self._chosen()
+
+    def _ease(self, ridge: float, rank: int) -> float:
+        """Try EASE with one penalty; return the nDCG of its factors without LightFM."""
+        second = Second("ease", rank, 1.0, ridge, self._way)
+        factors = learn(self._likes, second, self._settings.seed)
+        narrow = [self._judge(replace(second, rank=_NARROW), factors)] if rank > _NARROW else []
+        return max([*narrow, self._judge(second, factors)])
+
+    def _als(self, rank: int) -> float:
+        second = Second("als", rank, 1.0)
+        return self._judge(second, learn(self._likes, second, self._settings.seed))
+
+    def _judge(self, second: Second, factors: Factors) -> float:
+        """Compare the factors beside the model with each share; return their nDCG alone."""
+        if factors.items.shape[1] > second.rank:
+            factors = factors.head(second.rank)
+        second = replace(second, rank=factors.items.shape[1])
+        nothing = np.zeros(len(factors.items), np.float32)
+        users = factors.users[self._validator.users]
+        alone = float(self._validator.of_vectors(users, factors.items, nothing).mean())
+        record = {**second.as_record(), "alone_ndcg": alone, "ndcg": {}}
+        for share in _SHARES:
+            wide, _ = beside(self._model, factors, share, self._settings.seed)
+            values = self._validator.by_user(wide)
+            record["ndcg"][f"{share:g}"] = float(values.mean())
+            self._take(replace(second, share=share), values)
+        del record["share"]
+        self._tried.append(record)
+        best = max(record["ndcg"].values())
+        log.info(
+            "second view %s of rank %d: validation nDCG %.4f beside LightFM, %.4f alone",
+            second.kind,
+            second.rank,
+            best,
+            alone,
+        )
+        return alone
+
+    def _take(self, second: Second, values: F64) -> None:
+        """Take up a second view if it is better; a wider one only if it is clearly better."""
+        if self._best is None:
+            self._best = second, values
+            return
+        wider = second.rank > self._best[0].rank
+        ahead, error = _difference(values, self._best[1])
+        if ahead > (error if wider else 0.0):
+            self._best = second, values
+
+    def _chosen(self) -> tuple[Second | None, dict[str, Any]]:
+        assert self._best is not None  # noqa: S101 - something was tried
+        second, values = self._best
+        ahead, error = _difference(values, self._alone)
+        forced = self._settings.second_view != "auto"
+        clear = forced or ahead > _CLEAR * error
+        report = {
+            "without_ndcg": float(self._alone.mean()),
+            "best": second.as_record(),
+            "best_ndcg": float(values.mean()),
+            "difference": ahead,
+            "standard_error": error if np.isfinite(error) else None,
+            "tried": self._tried,
+        }
+        log.info(
+            "second view: %s, validation nDCG %+.4f (standard error %.4f)",
+            f"{second.kind} of rank {second.rank}" if clear else "left out, not clearly better",
+            ahead,
+            error,
+        )
+        return (second if clear else None), report
+
+
+def _difference(mine: F64, other: F64) -> tuple[float, float]:
+    """Return the mean of a paired difference, and its standard error."""
+    apart = mine - other
+    if len(apart) < 2:
+        return float(apart.mean()), float("inf")
+    return float(apart.mean()), float(apart.std(ddof=1) / np.sqrt(len(apart)))

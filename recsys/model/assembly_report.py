@@ -1,0 +1,65 @@
+"""How a model was put together, as its manifest says."""
+
+from typing import Any
+
+from recsys.store.manifest import Part
+
+
+class MapRecord(Part):
+    """A map from a user's items to a vector."""
+
+    kind: str
+    """`mean`, `ridge` or `whitening`."""
+    regularisation: float
+    """Strength of the regularisation."""
+    intercept: bool
+    """Whether the map has an intercept."""
+    bias_scale: float
+    """What the items' biases are multiplied by."""
+    shrinkage: float
+    """How much short histories are shrunk."""
+
+
+class KnownUsersReport(Part):
+    """How users of the training are represented."""
+
+    share_of_trained: float
+    """How much the trained vector counts, from 0 to 1; the rest is the folded-in one."""
+    map: MapRecord | None
+    """The map that makes the folded-in vector; null where the trained vector alone counts."""
+    bias_scale: float
+    """What the trained biases of the items were multiplied by."""
+
+
+class SecondViewReport(Part):
+    """The second view beside LightFM's."""
+
+    kind: str
+    """`ease` or `als`."""
+    rank: int
+    """The number of factors."""
+    share: float
+    """How much LightFM counts, from 0 to 1, when the scores of both have the same spread."""
+    ridge: float | None = None
+    """Of EASE: the penalty."""
+    way: str | None = None
+    """Of EASE: how the inverse was found: `items`, `users` or `truncated`."""
+    confidence: float | None = None
+    """Of ALS: by how much more a pair counts than none."""
+    penalty: float | None = None
+    """Of ALS: the penalty."""
+    sweeps: int | None = None
+    """Of ALS: how often users and items were solved."""
+
+
+class AssemblyReport(Part):
+    """How a model was put together from what was trained."""
+
+    lightfm_components: int
+    """The first components, which LightFM has trained; of several trainings all together."""
+    known_users: KnownUsersReport
+    """How users of the training are represented."""
+    second_view: SecondViewReport | None
+    """What makes the components after those; null without a second view."""
+    compared: dict[str, Any]
+    """What was compared on the held-out pairs; empty where nothing was."""
