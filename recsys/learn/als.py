@@ -44,6 +44,18 @@ def factorise(
     return solve(items, matrix, confidence, penalty), items
 
 
+def operations(matrix: sp.csr_matrix, rank: int, sweeps: int) -> float:
+    """Return about how many multiplications `factorise` takes."""
+
+    def half(lengths: NDArray[np.int64]) -> float:
+        smaller = np.minimum(lengths, rank).astype(np.float64)
+        systems = 2 * smaller * lengths * rank + smaller**3
+        return float(systems.sum()) + 4.0 * float(np.count_nonzero(lengths)) * rank * rank
+
+    users, items = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=matrix.shape[1])
+    return sweeps * (half(users) + half(items)) + half(users)
+
+
 def gram(factors: F32, penalty: float) -> F32:
     """Return `inverse(Y'Y + penalty I)` of factors Y, `(rank, rank)` float32."""
     square = (factors.T @ factors).astype(np.float64)

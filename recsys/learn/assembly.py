@@ -9,6 +9,8 @@ to the models that were trained on all pairs. The result is one vector and one b
 and item, as if LightFM had trained them.
 """
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,14 +24,18 @@ from recsys.config.sections import Training
 from recsys.kernel.fold_in import FoldIn
 from recsys.kernel.second_view import SecondView
 from recsys.learn import fitting, fold_in_map, known_users, second_view
-from recsys.learn.early_stopping import Validator
+from recsys.learn.budget import Budget
+from recsys.learn.early_stopping import Search, Validator
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import IDENTITIES, Sides
 from recsys.learn.fitting import Fitted
 from recsys.learn.known_users import Known
+from recsys.learn.sample_weights import Labelled
 from recsys.learn.second_view import Second
 from recsys.learn.side_by_side import join
 from recsys.runtime.signals import interruptible
+
+log = logging.getLogger(__name__)
 
 FEWEST = 30  # users of the validation part; fewer would decide by chance
 BYTES_ALLOWED = 4 * 2**30  # for callers that know nothing of the machine
@@ -58,11 +64,13 @@ class Recipe:
         known: how users of the training are represented.
         second: None without a second view.
         report: what was compared, in plain JSON values.
+        seconds: how long it takes to apply it, about.
     """
 
     known: Known = field(default_factory=Known)
     second: Second | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,7 @@ def fit(
     ages: NDArray[np.float32] | None = None,
     features: Sides = IDENTITIES,
     bytes_allowed: int = BYTES_ALLOWED,
+    budget: Budget | None = None,
 ) -> tuple[Fitted, Assembled]:
     """Do all trainings, and put the model together.
 
@@ -109,6 +118,7 @@ def fit(
         ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         features: of the users and items.
         bytes_allowed: memory that the inverse of a second view may take.
+        budget: the time for all of it; None: as long as it takes.
 
     Returns:
         The first training, and the model.
@@ -116,38 +126,65 @@ def fit(
     Raises:
         TrainingError: as `fitting.fit`.
     """
-    trainings = [
-        fitting.fit(
-            labels,
-            one,
-            threads=threads,
-            ratings=ratings,
-            ages=ages,
-            features=features,
-            part_seed=settings.seed,
+    pairs, each = Labelled(labels, ratings, ages), settings.each()
+    budget = Budget() if budget is None else budget
+    found: list[Search | None] = []
+    for one in each:
+        found.append(
+            fitting.find(
+                pairs,
+                one,
+                threads,
+                features,
+                settings.seed,
+                budget,
+                kept_back=budget.reserve + _seconds(found, each),
+                shared_by=len(each) - len(found),
+            )
         )
-        for one in settings.each()
-    ]
     recipe = Recipe()
-    founds = [one.found for one in trainings if one.found is not None]
-    if founds:
-        models = [found.model() for found in founds]
-        part = Part(models, likes_of(founds[0].labels), founds[0].validator)
-        recipe = interruptible(partial(choose, part, settings, bytes_allowed))
+    searches = [one for one in found if one is not None]
+    if searches:
+        models = [one.model() for one in searches]
+        part = Part(models, likes_of(searches[0].labels), searches[0].validator)
+        recipe = interruptible(
+            partial(choose, part, settings, bytes_allowed, budget, _seconds(found, each))
+        )
+    trainings: list[Fitted] = []
+    for one, search in zip(each, found, strict=True):
+        n = len(trainings) + 1
+        later = recipe.seconds + _seconds(found[n:], each[n:])
+        trainings.append(fitting.finish(pairs, one, search, threads, features, budget, later))
     models = [one.embeddings for one in trainings]
     likes = likes_of(labels)
     made = interruptible(partial(assemble, models, likes, recipe, settings.seed))
-    return trainings[0], made
+    if budget.given_up:
+        log.warning("training.max_minutes: given up: %s", "; ".join(budget.given_up))
+    return trainings[0], replace(made, report={**made.report, "budget": budget.report()})
 
 
-def choose(part: Part, settings: Training, bytes_allowed: int) -> Recipe:
+def _seconds(found: Sequence[Search | None], each: Sequence[Training]) -> float:
+    """Return how long the second trainings will take."""
+    return sum(map(fitting.seconds_to_finish, found, each))
+
+
+def choose(
+    part: Part,
+    settings: Training,
+    bytes_allowed: int,
+    budget: Budget | None = None,
+    kept_back: float = 0.0,
+) -> Recipe:
     """Choose on the validation part.
 
     Args:
         part: what was trained without it.
         settings: which choices there are.
         bytes_allowed: memory that the inverse of a second view may take.
+        budget: the time that is left; None: as much as it takes.
+        kept_back: seconds that have to be left after it.
     """
+    budget, started = budget or Budget(), time.monotonic()
     if settings.gives_probabilities:
         return Recipe()
     few = len(part.validator.users) < FEWEST
@@ -159,12 +196,16 @@ def choose(part: Part, settings: Training, bytes_allowed: int) -> Recipe:
         known, report["user_vectors"] = known_users.choose(
             model, part.likes, part.validator, mixing=mixing
         )
+    seconds = time.monotonic() - started  # the map is fitted again, on all pairs
     second = None
     if settings.second_view != "none" and not few:
         served = known_users.represent(model, part.likes, known)
-        trial = second_view.Trial(served, part.likes, part.validator, settings, bytes_allowed)
+        trial = second_view.Trial(
+            served, part.likes, part.validator, settings, bytes_allowed, budget, kept_back + seconds
+        )
         second, report["second_view"] = trial.run()
-    return Recipe(known, second, report)
+        seconds += trial.seconds(second)
+    return Recipe(known, second, report, seconds)
 
 
 def assemble(

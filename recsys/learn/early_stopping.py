@@ -16,6 +16,7 @@ from recsys.config.sections import EarlyStopping
 from recsys.errors import TrainingError
 from recsys.kernel.metrics import accuracy
 from recsys.kernel.topk import ItemMatrix, Ranked, top_k
+from recsys.learn.budget import Budget, Pace
 from recsys.learn.embeddings import Embeddings
 
 
@@ -175,6 +176,8 @@ class Search:
         epoch: the best epoch so far, counted from 1; 0 before the first one that was judged.
         best: what was learned until that epoch; None before the first one that was judged.
         labels: the pairs that are trained on.
+        pace: how long an epoch takes, and whether time has ended the search.
+        growth: how many times as many pairs there are as are trained on.
         epochs: the epochs that were judged.
         curve: their nDCG.
         seconds: the time that judging took.
@@ -187,6 +190,7 @@ class Search:
         last_epoch: int,
         represent: Callable[[Embeddings], Embeddings] = lambda learned: learned,
         labels: sp.coo_matrix | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Begin before the first epoch.
 
@@ -196,7 +200,10 @@ class Search:
             last_epoch: how many epochs there may be.
             represent: makes the users and items that are judged of what was learned.
             labels: the pairs that are trained on.
+            pace: says whether there is time for another epoch; None: there is.
         """
+        self.growth = 1.0
+        self.pace = pace or Pace(Budget(), last_epoch, 0.0)
         self.represent, self.labels = represent, labels
         self.validator, self._settings, self._last = validator, settings, last_epoch
         self._now = 0
@@ -214,7 +221,8 @@ class Search:
         `smoothing` values.
         """
         self._now += 1
-        if self._now % self._settings.every and self._now < self._last:
+        out_of_time = self.pace()
+        if self._now % self._settings.every and self._now < self._last and not out_of_time:
             return False
         start = time.perf_counter()
         value = self.validator.ndcg(self.represent(current))
@@ -225,7 +233,7 @@ class Search:
             self.epoch, self._highest, self._ndcg = self._now, smooth, value
             self.best = current.copy()
         self.seconds += time.perf_counter() - start
-        return self._now - self.epoch >= self._settings.patience
+        return out_of_time or self._now - self.epoch >= self._settings.patience
 
     def model(self) -> Embeddings:
         """Return the users and items of the best epoch; there has to be one."""

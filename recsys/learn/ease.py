@@ -48,6 +48,17 @@ def way(n_users: int, n_items: int, bytes_allowed: int) -> Way:
     return "items" if n_items <= n_users else "users"
 
 
+def operations(n_users: int, n_items: int, rank: int, how: Way) -> float:
+    """Return about how many multiplications `factorise` takes."""
+    width = min(rank + _MORE, n_items)
+    side = {"items": n_items, "users": n_users, "truncated": _TRUNCATED}[how]
+    products = 2.0 * (_ROUNDS + 1) * 2 * side * side * width
+    if how == "truncated":
+        products = 2.0 * (_ROUNDS + 1) * 4 * n_items * side * width
+    dense = 2.0 * side**3 + (2.0 * side * side * n_items if how == "users" else 0.0)
+    return products + dense + 4.0 * (_ROUNDS + 1) * n_items * width * width
+
+
 def factorise(
     matrix: sp.csr_matrix, ridge: float, rank: int, how: Way, seed: int
 ) -> tuple[F32, F32]:

@@ -23,6 +23,7 @@ from recsys.config.sections import EarlyStopping, Features, Training
 from recsys.errors import TrainingError
 from recsys.learn import assembly, cold
 from recsys.learn.assembly import BYTES_ALLOWED, Assembled
+from recsys.learn.budget import Budget
 from recsys.learn.cold import MAPPED, TRAINED, LearnedFeatures, Way
 from recsys.learn.feature_jury import FEWEST, KINDS, NO_GROUPS, Groups, Jury
 from recsys.learn.feature_trial import Trial
@@ -100,13 +101,15 @@ def fit_described(
     Raises:
         TrainingError: as `fitting.fit`.
     """
+    minutes = settings.max_minutes
+    budget = Budget(None if minutes is None else 60 * minutes)
     everything = abouts.groups()
     chosen = _Choice(NO_GROUPS, _MAPPED)
     if features.keep == "all":
         chosen = _Choice(everything, _TRAINED)
     elif features.keep == "measured" and any(everything.values()):
         pairs = Labelled(labels, ratings, ages)
-        chosen = _choose(pairs, settings, features.margin, abouts, threads)
+        chosen = _choose(pairs, settings, features.margin, abouts, threads, budget)
     sides = abouts.sides(chosen.groups)
     fitted, made = assembly.fit(
         labels,
@@ -116,6 +119,7 @@ def fit_described(
         ages=ages,
         features=sides,
         bytes_allowed=bytes_allowed,
+        budget=budget,
     )
     if not made.as_trained:
         # The embeddings of features add up to what LightFM has trained, and to nothing else.
@@ -162,10 +166,20 @@ def _learned(
 
 
 def _choose(
-    pairs: Labelled, settings: Training, margin: float, abouts: Abouts, threads: int
+    pairs: Labelled,
+    settings: Training,
+    margin: float,
+    abouts: Abouts,
+    threads: int,
+    budget: Budget,
 ) -> _Choice:
     """Compare trainings with and without groups of features."""
     stopping = settings.early_stopping or EarlyStopping(patience=settings.epochs)
+    n_trainings = sum(map(len, abouts.groups().values())) + 3
+    if budget.seconds is not None:
+        # It would take several trainings, and it is not known how long one is.
+        budget.give_up(f"measuring features, up to {n_trainings} trainings")
+        return _unmeasured("training.max_minutes leaves no time for trials", margin)
     trial = Trial(pairs, abouts, settings, stopping, threads)
     try:
         nothing = trial.run(NO_GROUPS)

@@ -13,6 +13,7 @@ these steps. (Pairs whose weight is 0 were left out before, by `matrices.without
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from recsys.config.sections import EarlyStopping, Training
 from recsys.learn import negatives
+from recsys.learn.budget import NO_REFIT, Budget, Pace
 from recsys.learn.early_stopping import (
     Search,
     Validator,
@@ -71,15 +73,10 @@ def fit(
     ratings: NDArray[np.float32] | None = None,
     ages: NDArray[np.float32] | None = None,
     features: Sides = IDENTITIES,
-    part_seed: int | None = None,
 ) -> Fitted:
     """Train for the number of epochs that does best on pairs held out for it.
 
-    Without `early_stopping` that is `settings.epochs`. With it, a first model is trained without a
-    part of the pairs, until its nDCG on that part has not risen for `patience` epochs (see
-    `early_stopping.Search`). With `refit` a second model is trained on all pairs, for
-    `refit_epochs`. Without `refit` the model is the first one's state after its best epoch, which
-    has not seen the held-out pairs.
+    It is `find`, and then `finish`.
 
     Args:
         labels: `(n_users, n_items)` COO, float32, 1 or -1, sorted by user and item.
@@ -88,29 +85,118 @@ def fit(
         ratings: `(n_pairs,)` for `sample_weights.rating`.
         ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         features: of the users and items.
-        part_seed: decides what is held out; None: `settings.seed`.
 
     Raises:
         TrainingError: it cannot run as configured, the model diverged, or nothing can be held out.
     """
-    pairs = Labelled(labels, ratings, ages)
-    if settings.early_stopping is None:
-        return refit(pairs, settings, settings.epochs, threads, features, {})
-    seed = settings.seed if part_seed is None else part_seed
-    found = search(pairs, settings, settings.early_stopping, threads, features, part_seed=seed)
+    pairs, budget = Labelled(labels, ratings, ages), Budget()
+    found = find(pairs, settings, threads, features, settings.seed, budget)
+    return finish(pairs, settings, found, threads, features, budget)
+
+
+def find(
+    pairs: Labelled,
+    settings: Training,
+    threads: int,
+    features: Sides,
+    part_seed: int,
+    budget: Budget,
+    *,
+    kept_back: float | None = None,
+    shared_by: int = 1,
+) -> Search | None:
+    """Find the best epoch by a training without a part of the pairs; see `early_stopping.Search`.
+
+    Args:
+        pairs: all that there are.
+        settings: hyperparameters.
+        threads: CPU threads for the epochs.
+        features: of the users and items.
+        part_seed: decides what is held out.
+        budget: ends the search where the time is needed for what follows.
+        kept_back: seconds that have to be left; None: the budget's reserve.
+        shared_by: among how many searches what is left is to be shared.
+
+    Returns:
+        The search, with the best epoch's model; None without early stopping.
+
+    Raises:
+        TrainingError: nothing can be held out, or as `training.train`.
+    """
+    stopping = settings.early_stopping
+    if stopping is None:
+        return None
+    again = _again(stopping) if stopping.refit else 0.0
+    kept_back = budget.reserve if kept_back is None else kept_back
+    pace = Pace(budget, settings.epochs, kept_back, again=again, shared_by=shared_by)
+    found = search(pairs, settings, stopping, threads, features, part_seed=part_seed, pace=pace)
+    log_search(found.report(), pairs, settings)
+    return found
+
+
+def seconds_to_finish(found: Search | None, settings: Training) -> float:
+    """Return how long the second training will take, by what an epoch of the search took."""
+    stopping = settings.early_stopping
+    if found is None or stopping is None or not (stopping.refit and found.pace.refits):
+        return 0.0
+    epochs = refit_epochs(found.epoch, stopping.share)
+    return epochs * found.pace.per_epoch * found.growth
+
+
+def _again(stopping: EarlyStopping) -> float:
+    """Return what an epoch of the search costs in the second training: more pairs, more epochs."""
+    return 1 / (1 - stopping.share) ** 2
+
+
+def finish(
+    pairs: Labelled,
+    settings: Training,
+    found: Search | None,
+    threads: int,
+    features: Sides,
+    budget: Budget,
+    kept_back: float | None = None,
+) -> Fitted:
+    """Train on all pairs for as many epochs as were best and a share more.
+
+    Without early stopping it is `settings.epochs`. Without `early_stopping.refit`, or where there
+    is no time for at least half of the epochs, the model is that of the search's best epoch, which
+    has not seen the held-out pairs.
+
+    Args:
+        pairs: all that there are.
+        settings: hyperparameters.
+        found: what `find` returned.
+        threads: CPU threads for the epochs.
+        features: of the users and items.
+        budget: ends the training.
+        kept_back: seconds that have to be left; None: the budget's reserve.
+
+    Raises:
+        TrainingError: as `training.train`.
+    """
+    kept_back = budget.reserve if kept_back is None else kept_back
+    stopping = settings.early_stopping
+    if found is None or stopping is None:
+        pace = Pace(budget, settings.epochs, kept_back)
+        return refit(pairs, settings, settings.epochs, threads, features, {}, pace)
     report = found.report()
-    log_search(report, pairs, settings)
-    if settings.early_stopping.refit:
-        epochs = refit_epochs(found.epoch, settings.early_stopping.share)
+    epochs = refit_epochs(found.epoch, stopping.share)
+    seconds = seconds_to_finish(found, settings)
+    enough = found.pace.refits and seconds / 2 <= budget.left() - kept_back
+    if stopping.refit and enough:
         report = {**report, "refit_epochs": epochs}
-        return replace(refit(pairs, settings, epochs, threads, features, report), found=found)
+        pace = Pace(budget, epochs, kept_back)
+        return replace(refit(pairs, settings, epochs, threads, features, report, pace), found=found)
+    if stopping.refit:
+        budget.give_up(NO_REFIT)
     assert found.best is not None  # noqa: S101 - there was at least one epoch
     return Fitted(
         found.best,
         features.represent(found.best),
         found.epoch,
         {**report, "refit_epochs": None},
-        negatives.report(labels, settings),
+        negatives.report(pairs.labels, settings),
         found,
     )
 
@@ -122,10 +208,12 @@ def refit(
     threads: int,
     features: Sides,
     report: dict[str, Any],
+    pace: Pace,
 ) -> Fitted:
     """Train on all pairs for a given number of epochs; `report` says where the number is from."""
     settings = settings.model_copy(update={"epochs": epochs})
-    learned = _train(pairs, settings, threads, features)
+    learned = _train(pairs, settings, threads, features, lambda current: pace())
+    epochs = min(epochs, pace.epoch) if pace.stopped else epochs
     embeddings = features.represent(learned)
     used_negatives = negatives.report(pairs.labels, settings)
     return Fitted(learned, embeddings, epochs, report, used_negatives)
@@ -136,12 +224,12 @@ def _train(
     settings: Training,
     threads: int,
     features: Sides,
-    search: Search | None = None,
+    stop: Callable[[Embeddings], bool],
 ) -> Embeddings:
     """Weigh the pairs and train on them."""
     weights = pairs.weights(settings.sample_weights)
     return train(
-        pairs.labels, settings, threads=threads, weights=weights, features=features, stop=search
+        pairs.labels, settings, threads=threads, weights=weights, features=features, stop=stop
     )
 
 
@@ -153,6 +241,7 @@ def search(
     features: Sides,
     *,
     part_seed: int | None = None,
+    pace: Pace | None = None,
 ) -> Search:
     """Train without the held-out pairs and judge the epochs by them.
 
@@ -167,6 +256,7 @@ def search(
         threads: CPU threads for the epochs.
         features: of the users and items.
         part_seed: decides what is held out; None: `settings.seed`.
+        pace: says whether there is time for another epoch; None: there is.
 
     Returns:
         The search, with the best epoch's model.
@@ -175,6 +265,8 @@ def search(
         TrainingError: nothing can be held out, or as `training.train`.
     """
     seed = settings.seed if part_seed is None else part_seed
+    everything = len(pairs.labels.data)
+    pairs = _sample(pairs, stopping.max_pairs, seed)
     held_out = hold_out(pairs.labels, stopping, seed)
     kept = ~held_out
     kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
@@ -184,9 +276,27 @@ def search(
         raise nothing_held_out()
     validator = Validator(pairs.labels, judged, stopping, seed)
     part = pairs.only(kept)
-    watching = Search(validator, stopping, settings.epochs, features.represent, part.labels)
+    pace = pace or Pace(Budget(), settings.epochs, 0.0)
+    watching = Search(validator, stopping, settings.epochs, features.represent, part.labels, pace)
+    watching.growth = everything / len(part.labels.data)
     _train(part, settings, threads, features, watching)
     return watching
+
+
+def _sample(pairs: Labelled, most: int | None, seed: int) -> Labelled:
+    """Return the pairs of some users, drawn by the seed, of whom no more than `most` pairs come."""
+    if most is None or len(pairs.labels.data) <= most:
+        return pairs
+    lengths = np.bincount(pairs.labels.row, minlength=pairs.labels.shape[0])
+    drawn = np.random.default_rng(seed).permutation(len(lengths))
+    chosen = np.zeros(len(lengths), np.bool_)
+    chosen[drawn[np.cumsum(lengths[drawn]) <= most]] = True
+    log.info(
+        "the best epoch is searched for on %s of %s users: training.early_stopping.max_pairs",
+        f"{int(chosen.sum()):,}",
+        f"{len(chosen):,}",
+    )
+    return pairs.only(chosen[pairs.labels.row])
 
 
 def log_search(report: dict[str, Any], pairs: Labelled, settings: Training) -> None:

@@ -8,6 +8,7 @@ and kept only where it is clearly better there.
 """
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from recsys.config.sections import Training
 from recsys.kernel.second_view import SecondView
 from recsys.learn import als, ease
+from recsys.learn.budget import Budget
 from recsys.learn.early_stopping import Validator
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.side_by_side import factor, spread
@@ -141,6 +143,8 @@ class Trial:
         validator: Validator,
         settings: Training,
         bytes_allowed: int,
+        budget: Budget,
+        kept_back: float,
     ) -> None:
         """Begin without any second view.
 
@@ -150,7 +154,11 @@ class Trial:
             validator: has the part.
             settings: which kinds to try, and the largest rank.
             bytes_allowed: memory that EASE's inverse may take.
+            budget: what does not fit into it is not tried.
+            kept_back: seconds that have to be left.
         """
+        self._budget, self._kept_back = budget, kept_back
+        self._seconds: dict[tuple[Kind, int], float] = {}
         self._model, self._likes, self._validator = model, likes, validator
         self._settings = settings
         self._way = ease.way(likes.shape[0], likes.shape[1], bytes_allowed)
@@ -167,8 +175,8 @@ class Trial:
         """
         kind, most = self._settings.second_view, self._settings.second_view_rank
         strength = 0.0
-        if kind != "als":
-            strength = max(self._ease(ridge, min(_RANK, most)) for ridge in _RIDGES)
+        for ridge in _RIDGES if kind != "als" else ():
+            strength = max(strength, self._ease(ridge, min(_RANK, most)))
         # Where EASE does better than LightFM, ALS was never of use. Long histories make it slow.
         if kind == "als" or (kind == "auto" and strength < float(self._alone.mean())):
             found = self._als(min(_RANK, most))
@@ -179,13 +187,40 @@ class Trial:
     def _ease(self, ridge: float, rank: int) -> float:
         """Try EASE with one penalty; return the nDCG of its factors without LightFM."""
         second = Second("ease", rank, 1.0, ridge, self._way)
-        factors = learn(self._likes, second, self._settings.seed)
+        factors = self._learn(second)
+        if factors is None:
+            return 0.0
         narrow = [self._judge(replace(second, rank=_NARROW), factors)] if rank > _NARROW else []
         return max([*narrow, self._judge(second, factors)])
 
     def _als(self, rank: int) -> float:
         second = Second("als", rank, 1.0)
-        return self._judge(second, learn(self._likes, second, self._settings.seed))
+        factors = self._learn(second)
+        return 0.0 if factors is None else self._judge(second, factors)
+
+    def _learn(self, second: Second) -> Factors | None:
+        """Learn factors; None if there is no time for it now, and for doing it again at the end."""
+        what = f"the second view {second.kind} of rank {second.rank}"
+        shape = self._likes.shape
+        if second.kind == "als":
+            operations = als.operations(self._likes, second.rank, _SWEEPS)
+        else:
+            operations = ease.operations(shape[0], shape[1], second.rank, second.way)
+        if not self._budget.affords(2.5 * operations, what, self._kept_back):
+            return None
+        start = time.monotonic()
+        factors = learn(self._likes, second, self._settings.seed)
+        self._seconds[second.kind, second.rank] = time.monotonic() - start
+        return factors
+
+    def seconds(self, second: Second | None) -> float:
+        """Return about how long a second view takes on all pairs."""
+        if second is None:
+            return 0.0
+        rank = (
+            second.rank if second.kind == "als" else max(r for k, r in self._seconds if k == "ease")
+        )
+        return 1.3 * self._seconds[second.kind, rank]
 
     def _judge(self, second: Second, factors: Factors) -> float:
         """Compare the factors beside the model with each share; return their nDCG alone."""
@@ -224,7 +259,8 @@ class Trial:
             self._best = second, values
 
     def _chosen(self) -> tuple[Second | None, dict[str, Any]]:
-        assert self._best is not None  # noqa: S101 - something was tried
+        if self._best is None:  # there was no time
+            return None, {"without_ndcg": float(self._alone.mean()), "tried": []}
         second, values = self._best
         ahead, error = _difference(values, self._alone)
         forced = self._settings.second_view != "auto"

@@ -52,6 +52,17 @@ class SecondViewReport(Part):
     """Of ALS: how often users and items were solved."""
 
 
+class BudgetReport(Part):
+    """The time that a training had."""
+
+    seconds: float
+    """All of it."""
+    used: float
+    """What was used."""
+    given_up: list[str]
+    """What was left out or cut short, in words."""
+
+
 class AssemblyReport(Part):
     """How a model was put together from what was trained."""
 
@@ -61,5 +72,7 @@ class AssemblyReport(Part):
     """How users of the training are represented."""
     second_view: SecondViewReport | None
     """What makes the components after those; null without a second view."""
+    budget: BudgetReport | None = None
+    """The time that the training had, and what was given up for it; null without a limit."""
     compared: dict[str, Any]
     """What was compared on the held-out pairs; empty where nothing was."""

@@ -88,6 +88,9 @@ class EarlyStopping(Section):
     max_users: PositiveInt = 5000
     """The largest number of users whose lists are judged, drawn by the seed. With few users the
     curve is rough, and the kept epoch may not be the best."""
+    max_pairs: PositiveInt | None = 10_000_000
+    """The largest number of pairs to look for the best epoch on. Where there are more, whole users
+    are drawn by the seed, so that large data is not trained on twice. null: all pairs."""
     refit: bool = True
     """Train again on all pairs, for as many epochs as were best and some more, because there are
     more pairs (a quarter more epochs for a share of 0.2). false: keep the model of the best epoch,
@@ -166,6 +169,11 @@ class Training(Section):
     second_view_rank: PositiveInt = 512
     """The largest number of these factors. ALS is tried with 128 and with this number, EASE with at
     most 128. More of them take more time and memory, where lists are made as well."""
+    max_minutes: PositiveFloat | None = None
+    """The time for the whole training: search, second view, training on all pairs, fold-in. The job
+    plans after two epochs, gives up what does not fit, and says what that was. It takes at most one
+    epoch longer. The same input may then give another model, as the machine's speed decides. null:
+    as long as it takes."""
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
     seed give the same model, bit for bit. More threads are faster, and the
