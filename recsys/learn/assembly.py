@@ -83,6 +83,7 @@ class Assembled:
         bias_scale: what the trained biases of the items were multiplied by.
         second: makes the second part of other users; None without a second view.
         report: how it was put together, in plain JSON values.
+        recipe: how it was put together.
     """
 
     embeddings: Embeddings
@@ -90,6 +91,7 @@ class Assembled:
     bias_scale: float = 1.0
     second: SecondView | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
 
     @property
     def as_trained(self) -> bool:
@@ -231,7 +233,7 @@ def assemble(
         "second_view": None if recipe.second is None else recipe.second.as_record(),
         "compared": recipe.report,
     }
-    return Assembled(made, first, recipe.known.bias_scale, view, report)
+    return Assembled(made, first, recipe.known.bias_scale, view, report, recipe)
 
 
 def fold_in_of(made: Assembled, likes: sp.csr_matrix, seed: int) -> tuple[FoldIn, dict[str, Any]]:
