@@ -7,11 +7,11 @@ Items that only kept-out users have are left out altogether: this is about new u
 
 Both models: LightFM, WARP, 64 components, learning rate 0.03, up to 30 epochs, max_sampled 30: of
 the few settings tried, the one under which the retrained model did best on both data sets at 30
-epochs. A weak retrained model would flatter every ratio. The first model is put together as the job does,
-with a second view if that helps on its validation part, and the retrained one in the same way, for
-as many epochs. Intervals are percentiles of a paired bootstrap over
-users; somebody kept out under several seeds is drawn as a whole. With more than one thread LightFM
-does not repeat itself, so the last digits differ from run to run.
+epochs. A weak retrained model would flatter every ratio. The first model is put together as the job
+does, with a second view if that helps on its validation part, and the retrained one in the same
+way, for as many epochs. Intervals are percentiles of a paired bootstrap over users; somebody kept
+out under several seeds is drawn as a whole. With more than one thread LightFM does not repeat
+itself, so the last digits differ from run to run.
 """
 
 import json

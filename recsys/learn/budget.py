@@ -120,18 +120,19 @@ class Pace:
                 none.
             shared_by: among how many trainings what is left is to be shared.
         """
-        self._budget, self._epochs, self._kept_back = budget, epochs, kept_back
-        self._again, self._shared_by, self._begun = again, shared_by, time.monotonic()
+        self._budget, self._epochs, self._again = budget, epochs, again
+        self._begun, self._mine = time.monotonic(), (budget.left() - kept_back) / shared_by
         self.epoch, self.per_epoch = 0, 0.0
         self.refits, self.stopped = again > 0, False
 
     def __call__(self) -> bool:
         """Take the end of an epoch; return whether to stop."""
         self.epoch += 1
-        self.per_epoch = (time.monotonic() - self._begun) / self.epoch
+        used = time.monotonic() - self._begun
+        self.per_epoch = used / self.epoch
         if self._budget.seconds is None:
             return False
-        left = (self._budget.left() - self._kept_back) / self._shared_by
+        left = self._mine - used
         if self.refits and self.epoch <= 2:
             possible = self.epoch + left / (self.per_epoch * (1 + self._again))
             if possible < min(_FEWEST_EPOCHS, self._epochs):
