@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 from compare_lists import K, Lists, factors
 from compare_split import F32, Data
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from recsys.config.sections import EarlyStopping
 from recsys.kernel.topk import Ranked
 from recsys.learn.early_stopping import Validator, hold_out
+from recsys.learn.ease import gram, inverse
 
 EASE_ITEMS = 20_000  # its inverse is dense
 EASE_TUNED_ITEMS = 4_000  # above, one inverse is enough
@@ -31,13 +31,12 @@ def ease_weights(matrix: sp.csr_matrix, ridge: float) -> F32:
     Returns:
         `(n_items, n_items)`, zeros on the diagonal; scores are X @ B.
     """
-    gram = (matrix.T @ matrix).toarray().astype(np.float64)
-    diagonal = np.diag_indices(len(gram))
-    gram[diagonal] += ridge
-    factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True)
-    inverse = scipy.linalg.cho_solve(factor, np.eye(len(gram)))
-    weights: F32 = (inverse / -np.diag(inverse)).astype(np.float32)
-    weights[diagonal] = 0
+    lower = inverse(gram(matrix.T.tocsr()), ridge)
+    scale = -np.diag(lower)
+    weights: F32 = np.tril(lower)
+    weights += np.tril(lower, -1).T
+    weights /= scale
+    np.fill_diagonal(weights, 0)
     return weights
 
 

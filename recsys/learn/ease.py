@@ -76,15 +76,15 @@ def factorise(
     """
     precision = {"items": _by_items, "users": _by_users, "truncated": _truncated}[how]
     product, diagonal = precision(matrix, ridge, seed)
-    inverse = (1 / diagonal)[:, None].astype(np.float32)
+    reciprocal = (1 / diagonal)[:, None].astype(np.float32)
     transposed = matrix.T.tocsr()
 
     def weighed(vectors: F32) -> F32:  # B v
-        return vectors - product(vectors * inverse)
+        return vectors - product(vectors * reciprocal)
 
     def squared(vectors: F32) -> F32:  # (X B)' (X B) v
         predicted = transposed @ (matrix @ weighed(vectors))
-        found: F32 = predicted - product(predicted) * inverse
+        found: F32 = predicted - product(predicted) * reciprocal
         return found
 
     own = _principal(squared, matrix.shape, rank, seed)
@@ -112,7 +112,7 @@ Precision = tuple[Callable[[F32], F32], F32]
 
 def _by_items(matrix: sp.csr_matrix, ridge: float, seed: int) -> Precision:
     """Return P as a product, and its diagonal."""
-    lower = _inverse(_gram(matrix.T.tocsr()), ridge)
+    lower = inverse(gram(matrix.T.tocsr()), ridge)
 
     def product(vectors: F32) -> F32:
         made: F32 = sl.blas.ssymm(1.0, lower, vectors, lower=1)
@@ -123,7 +123,7 @@ def _by_items(matrix: sp.csr_matrix, ridge: float, seed: int) -> Precision:
 
 def _by_users(matrix: sp.csr_matrix, ridge: float, seed: int) -> Precision:
     """Return the same by `P = (I - X' inverse(X X' + ridge I) X) / ridge`."""
-    lower = _inverse(_gram(matrix), ridge)
+    lower = inverse(gram(matrix), ridge)
     columns = matrix.tocsc()
     explained = np.empty(matrix.shape[1], np.float32)
     for start in range(0, len(explained), _ROWS):
@@ -156,7 +156,7 @@ def _truncated(matrix: sp.csr_matrix, ridge: float, seed: int) -> Precision:
     return product, np.maximum(1 - explained, np.finfo(np.float32).eps) * scale
 
 
-def _gram(matrix: sp.csr_matrix) -> F32:
+def gram(matrix: sp.csr_matrix) -> F32:
     """Return `matrix @ matrix.T` as a dense array; block by block, as a sparse one is larger."""
     transposed = matrix.T.tocsr()
     made = np.empty((matrix.shape[0], matrix.shape[0]), np.float32, order="F")
@@ -166,13 +166,17 @@ def _gram(matrix: sp.csr_matrix) -> F32:
     return made
 
 
-def _inverse(gram: F32, ridge: float) -> F32:
-    """Return the lower triangle of `inverse(gram + ridge I)`, in place of `gram`."""
-    gram[np.diag_indices(len(gram))] += np.float32(ridge)
-    factor, failed = sl.lapack.spotrf(gram, lower=1, overwrite_a=1)
+def inverse(square: F32, ridge: float) -> F32:
+    """Return the lower triangle of `inverse(square + ridge I)`, in place of `square`.
+
+    Raises:
+        LinAlgError: the ridge is too small for float32.
+    """
+    square[np.diag_indices(len(square))] += np.float32(ridge)
+    factor, failed = sl.lapack.spotrf(square, lower=1, overwrite_a=1)
     if not failed:
-        inverse, failed = sl.lapack.spotri(factor, lower=1, overwrite_c=1)
+        found, failed = sl.lapack.spotri(factor, lower=1, overwrite_c=1)
     if failed:
         raise np.linalg.LinAlgError(f"X'X + {ridge:g} I is not positive definite: raise the ridge")
-    made: F32 = inverse
+    made: F32 = found
     return made
