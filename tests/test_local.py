@@ -144,10 +144,18 @@ def test_absent_titles_harm_no_batch_job_and_change_no_id(
     assert denied.fingerprint() != plain.fingerprint()
 
 
+BESIDE = {"early_stopping": {"every": 1}, "second_view_rank": 6, "no_components": 4}
+
+
+@pytest.mark.parametrize("second_view", ["none", "ease", "als"])
 def test_the_list_is_the_batch_jobs_bit_for_bit(
-    run: Run, ratings_csv: Callable[..., str], tmp_path: Path
+    run: Run, ratings_csv: Callable[..., str], tmp_path: Path, second_view: str
 ) -> None:
-    trained = run("train", run_id="t", input=csv_input(ratings_csv(small_ratings())))
+    training = {} if second_view == "none" else {**BESIDE, "second_view": second_view}
+    ratings = ratings_csv(small_ratings(users=80))
+    trained = run("train", run_id="t", input=csv_input(ratings), training=training)
+    width = load_items(model_folder(trained)).embeddings.shape[1]
+    assert width == (4 if second_view == "none" else 10)
     local = LocalModel.load(model_folder(trained))
     cases = {
         "a": (["i003", "i010", "i005"], [1.0, 1.0, 1.0]),
@@ -172,6 +180,7 @@ def test_the_list_is_the_batch_jobs_bit_for_bit(
         model_id=trained["model_id"],
         cohort={"users": cohort},
         scoring={"k": 40},
+        gates={"min_to_popularity": None},
     )
     published = table(scored, "recommendations").sort_values(["user_id", "rank"])
     columns = ["rank", "item_id", "score", "source"]

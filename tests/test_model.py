@@ -77,6 +77,13 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
         "epochs": 2,
         "threads": 1,
         "openmp": True,
+        "assembly": {
+            "lightfm_components": 4,
+            "known_users": {"share_of_trained": 1.0, "map": None, "bias_scale": 1.0},
+            "second_view": None,
+            "budget": None,
+            "compared": {},
+        },
         "seed": 42,
         "early_stopping": None,
         "negatives": None,
@@ -140,11 +147,11 @@ def rewrite(copy: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"schema_version": 99}, "it has schema_version 99, and this version of recsys reads 3"),
+        ({"schema_version": 99}, "it has schema_version 99, and this version of recsys reads 4"),
         ({"model_id": "another"}, "its manifest.json is that of model another"),
         ({"n_items": None}, "manifest.json cannot be used: n_items: Field required"),
         ({"n_items": 7}, "items has no dense item_index up to 6"),
-        ({"no_components": 5}, "embeddings that are not of size 5"),
+        ({"no_components": 5}, "embedding that is not of size 5"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(

@@ -177,19 +177,21 @@ def load_items(folder: str | Path) -> Vectors:
     return _load_local(folder, ITEMS)
 
 
-def load_fold_in(folder: str | Path, items: Vectors) -> FoldIn:
+def load_fold_in(folder: str | Path, items: Vectors | None = None) -> FoldIn:
     """Load a model's fold-in map from a local directory with pyarrow alone.
 
     Args:
         folder: the model's.
-        items: what `load_items` returned.
+        items: what `load_items` returned; None: it is read.
 
     Raises:
         ConfigError: it is no local path.
         ModelError: the table does not fit the manifest.
     """
     manifest, table = _load_table(folder, FOLD_IN_TABLE, None)
-    return fold_in_from_table(table, manifest, items.history)
+    if items is None and manifest.training.assembly.second_view is not None:
+        items = load_items(folder)
+    return fold_in_from_table(table, manifest, None if items is None else items.history)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class AssemblyReport(Part):
     lightfm_components: int
     """The first components, which LightFM has trained; of several trainings all together."""
     known_users: KnownUsersReport
-    """How users of the training are represented."""
+    """What their vectors are."""
     second_view: SecondViewReport | None
     """What makes the components after those; null without a second view."""
     budget: BudgetReport | None = None
