@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recsys.kernel import nominate, published
+from recsys.kernel import nominate, published, worker
+from recsys.kernel.fold_in import plain_mean
 from recsys.kernel.packed import row_norms
 from recsys.kernel.topk import ItemMatrix
 from tests.test_topk import check, model
@@ -130,3 +131,20 @@ def test_the_size_that_is_announced_is_that_of_the_arrays(d: int) -> None:
     assert blocks is not None
     arrays = [blocks.blocks] + ([blocks.packed.codes] if blocks.packed else [])
     assert nominate.bytes_of(14_000, d) == sum(array.nbytes for array in arrays)
+
+
+def test_the_size_of_a_broadcast_is_said_in_one_line() -> None:
+    items, item_biases, _, _ = model(44, 1, 10_000, 1024)
+    told = worker.sizes(
+        worker.BroadcastModel(
+            key="m",
+            ids=np.arange(10_000),
+            embeddings=items,
+            biases=item_biases,
+            positives=np.zeros(10_000, np.int32),
+            allowed=None,
+            fold_in=plain_mean(1024),
+        )
+    )
+    assert "10,000 items x 1,024, embeddings 39.1 MiB, biases 0.0 MiB, ids 0.1 MiB" in told
+    assert "40.0 MiB for the kernel" in told
