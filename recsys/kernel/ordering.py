@@ -43,7 +43,7 @@ def places_in_list(counts: I64) -> I64:
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _positions(keys: NDArray[np.uint64], bits: int) -> I64:
+def _positions(keys: NDArray[np.integer], bits: int) -> I64:
     keys.sort()
     return (keys & np.uint64((1 << bits) - 1)).astype(np.int64)
 
