@@ -148,3 +148,13 @@ def test_the_size_of_a_broadcast_is_said_in_one_line() -> None:
     )
     assert "10,000 items x 1,024, embeddings 39.1 MiB, biases 0.0 MiB, ids 0.1 MiB" in told
     assert "40.0 MiB for the kernel" in told
+
+
+def test_the_cut_at_the_kth_nominee_keeps_what_rounding_may_have_moved() -> None:
+    """The same terms in other orders: one score, but products that differ in their last bits."""
+    rng = np.random.default_rng(45)
+    terms = rng.standard_normal(200)
+    items = np.stack([rng.permutation(terms) for _ in range(600)]).astype(np.float32)
+    zero = np.zeros(600, np.float32)
+    found = check(items, zero, np.ones((2, 200), np.float32), zero[:2], 20)
+    assert found.items[:20].tolist() == list(range(20))
