@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from recsys.kernel import margin as margins
 from recsys.kernel import nominate, packed, topk
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, top_k
 
@@ -601,7 +602,7 @@ def test_the_margin_covers_the_float32_product_in_any_order(seed: int, scale: fl
     y = normal(rng, 50, d) * np.exp(3 * normal(rng, 50, d)) / np.float32(scale)
     exact = x.astype(np.float64) @ y.T.astype(np.float64)
     norms = packed.row_norms(x)
-    margin = nominate.error_margin(d, norms, np.zeros(4), float(packed.row_norms(y).max()))
+    margin = margins.error_margin(d, norms, np.zeros(4), float(packed.row_norms(y).max()))
     backwards = np.zeros((4, 50), np.float32)
     for j in reversed(range(d)):
         backwards += x[:, j, None] * y[:, j]

@@ -8,7 +8,8 @@ covers the rounding to float32. Items within the margin are scored again in the 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.kernel.topk import _check_vectors, _published
+from recsys.kernel.published import in_order
+from recsys.kernel.topk import _check_vectors
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -85,7 +86,7 @@ def _ranks(
         rivals = np.flatnonzero((scores >= low[i]) & (scores <= high[i]))
         item = int(wanted[i])
         pairs = np.append(rivals, item)
-        exact = _published(
+        exact = in_order(
             user[None], np.array([bias]), vectors, np.zeros(len(pairs), np.int64), pairs
         )
         ahead = (exact[:-1] > exact[-1]) | ((exact[:-1] == exact[-1]) & (rivals < item))

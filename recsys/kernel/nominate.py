@@ -2,24 +2,27 @@
 
 Float32 products only choose items here; they never rank them. The promise to `topk` is one-sided:
 every item that belongs in a user's list is nominated, and some others may be nominated too. The
-proofs are in `error_margin`, for the rounding of the product, and in `packed`, for the pruning.
+proofs are in `margin`, for the rounding of the product, and in `packed`, for the pruning.
 
 How the scan works
 ------------------
 Users come as rows ``(u, 1)``, items as rows ``(v, b)``: their product is the score without the
 user's bias, which does not change the order. Items lie in descending order of their norm, so that
 high scores tend to come early, in blocks of ``steps * LANES`` items. A batch of at most `BATCH`
-users is scored with one block at a time, in a buffer ``(steps, n, LANES)`` of a few MB that stays
+users is scored with one block at a time, in a buffer ``(n, steps, LANES)`` of a few MB that stays
 in the cache:
 
 1. Compute the product of the batch with the block, and set it to -inf where the user has seen the
    item.
-2. Compute the maximum over the steps, (n, LANES): one for each group of `steps` items. A block is
-   laid out by step and lane so that this loop runs over whole contiguous planes.
+2. Compute the maximum over the steps, (n, LANES): one for each group of `steps` items. In
+   memory the steps come first if vectors are narrow: this is fastest over planes (n, LANES). Wide
+   vectors are multiplied fastest in one product for all steps.
 3. Update `best`, the running maximum over the blocks. Its lanes are maxima over disjoint sets of
    items, so at least k unseen items reach the k-th largest lane: this is the threshold.
 4. Find the groups whose maximum reaches the threshold less the margin, and in these groups the
    items that reach it. They are nominated.
+5. At the end, the k-th best product of the nominees themselves is a better threshold, as these are
+   k unseen items as well. Those below it, less the margin, are dropped.
 
 As soon as few enough items pass, wide vectors go through the packed product (two blocks for the
 time of one, see `packed`), and only the items that pass it are scored in float32. Each batch
@@ -35,6 +38,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.kernel.margin import error_margin
+from recsys.kernel.ordering import by_user_and_score, contains, places_in_list, where
 from recsys.kernel.packed import PackedItems, PackedUsers, high_half, low_half, row_norms
 
 F32 = NDArray[np.float32]
@@ -47,47 +52,16 @@ BATCH = 512  # users scored together: fewer make the product slower, more only t
 LANES = 128  # items side by side in a block, and groups kept for each user
 STEPS = 16  # about how many items share a group maximum
 HELD = 4  # blocks scored before the first threshold is taken
+WIDE = 160  # from this width on, a block is one product, and not one for each step
+DENSE = 20  # look at all items where more than one in so many groups passes
 PACK_WIDTH = 32  # for narrower vectors the packed product saves no time
+PACK_WIDEST = 320  # for wider ones nearly everything passes it, and it would only take memory
 PACK_START = 0.01  # pack if a smaller share than this is expected to pass the low half
 PACK_STOP = 0.02  # stop packing if a larger share than this passes both halves
 
 _PAIRS_AT_ONCE = 2048  # so that their vectors stay in the cache
 _MAX = np.finfo(np.float32).max
-_UNIT32 = 2.0**-24  # unit roundoff
-_UNIT64 = 2.0**-53
-_NORMAL32 = 2.0**-126  # smallest normal float32
 _SAFE_SCORE = 2.0**126  # below this no partial sum of a float32 product overflows
-
-
-def error_margin(n_terms: int, user_norms: F64, user_biases: F64, item_norm: float) -> F64:
-    """How far below the k-th best product an item of the true list can lie: (n,) one per user.
-
-    With n = `n_terms`, x = (u, 1), y = (v, b) and M = |x| max|y| (Euclidean norms):
-
-    * Product. In any order of summation, with or without FMA, the float32 inner product s obeys
-      ``|s - x.y| <= gamma_n sum |x_j y_j| <= gamma_n M``, ``gamma_n = n e / (1 - n e)``, e = 2**-24
-      (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1, (3.5); then
-      Cauchy-Schwarz). Underflow is outside that model: each product and each addition may lose
-      another 2**-126 max(1, |x|) max(1, |y|), also on a CPU that flushes subnormals to zero. B is
-      the sum of both.
-    * Published score. f, the float64 sum of the n products and the user's bias, obeys
-      ``|f - (x.y + bias)| <= C = gamma'_(n+1) (M + |bias|)`` with e' = 2**-53; rounding it to
-      float32 gives F with ``|F - f| <= D``, e (M + |bias|) but for a factor near 1, plus 2**-126.
-    * k unseen items have s >= t, hence F >= t - B + bias - C - D. The F of an item in the true list
-      is at least the smallest of theirs (at least: ties stay in), hence its own
-      ``s >= F - bias - B - C - D >= t - 2 (B + C + D)``.
-
-    The factor 1.01 covers the factors near 1 and the rounding of this computation.
-    """
-    product = _gamma(n_terms, _UNIT32) * user_norms * item_norm
-    underflow = 2 * n_terms * _NORMAL32 * (1.0 + user_norms) * (1.0 + item_norm)
-    total = user_norms * item_norm + np.abs(user_biases)
-    published = (_gamma(n_terms + 1, _UNIT64) + _UNIT32) * total + _NORMAL32
-    return np.asarray(1.01 * 2.0 * (product + underflow + published))
-
-
-def _gamma(n: int, unit: float) -> float:
-    return n * unit / (1.0 - n * unit)
 
 
 def _n_classes(k: int) -> int:
@@ -100,41 +74,53 @@ def nominee_limit(k: int) -> int:
     return 1024 + 4 * k
 
 
+def _shape(m: int) -> tuple[int, int]:
+    """How many blocks m items have, and how many steps a block has."""
+    steps = -(-m // (LANES * max(1, round(m / (LANES * STEPS)))))
+    return -(-m // (steps * LANES)), steps
+
+
+def bytes_of(n_items: int, n_components: int) -> int:
+    """The bytes that `ItemBlocks` takes: the vectors once, and half as much if they are packed."""
+    (n_blocks, steps), width = _shape(max(1, n_items)), n_components + 1
+    packed = PACK_WIDTH <= width <= PACK_WIDEST and n_blocks > HELD + 1
+    pairs = (n_blocks - HELD + 1) // 2 if packed else 0
+    return 4 * (n_blocks + pairs) * steps * LANES * width
+
+
 @dataclass(frozen=True)
 class Nominees:
-    """Pairs of a user and an item that may belong in the user's list.
+    """Items that may belong in the lists of users.
 
-    users, items: (pairs,) positions in the batch and in the catalogue. undecided: (n,) True for
-    users for whom the scan gave up, because of too many ties or of scores beyond float32. They have
-    no pairs here.
+    items: (pairs,) positions in the catalogue, user by user; counts: (n,) how many each user has.
+    undecided: (n,) True for users for whom the scan gave up, because of too many ties or of scores
+    beyond float32. They have no pairs here.
     """
 
-    users: I64
     items: I64
+    counts: I64
     undecided: Bool
 
 
 class ItemBlocks:
     """The items in the layout of the scan, prepared once and then only read.
 
-    vectors: (m, width) float32, C order, finite, m > 0; the last column is the item bias. They
-    should be in descending order of their norms: every order gives the same lists, this one fast.
+    vectors: (m, width) float32, finite, m > 0; the last column is the item bias. They are copied,
+    once. They should be in descending order of their norms: every order gives the same lists, this
+    one fast.
     """
 
     def __init__(self, vectors: F32) -> None:
         m, width = vectors.shape
-        self.vectors = vectors
         self.max_norm = float(row_norms(vectors).max())
-        self.steps: int = -(-m // (LANES * max(1, round(m / (LANES * STEPS)))))
+        self.n_blocks, self.steps = _shape(m)
         self.block: int = self.steps * LANES
-        self.n_blocks: int = -(-m // self.block)
-        filled = np.zeros((self.n_blocks, self.block, width), np.float32)
-        filled.reshape(-1, width)[:m] = vectors
-        planes = filled.reshape(self.n_blocks, self.steps, LANES, width)
-        self.blocks: F32 = np.ascontiguousarray(planes.transpose(0, 1, 3, 2))
+        self.blocks: F32 = np.zeros((self.n_blocks, self.block, width), np.float32)
+        self.vectors: F32 = self.blocks.reshape(-1, width)[:m]
+        self.vectors[:] = vectors
         self.packed: PackedItems | None = None
-        if width >= PACK_WIDTH and self.n_blocks > HELD + 1:
-            self.packed = PackedItems.pack(filled, first=HELD)
+        if PACK_WIDTH <= width <= PACK_WIDEST and self.n_blocks > HELD + 1:
+            self.packed = PackedItems.pack(self.blocks, first=HELD)
         self.rounds = self.packed.pairs if self.packed else [(b,) for b in range(self.n_blocks)]
 
     def can_scan(self, k: int) -> bool:
@@ -181,20 +167,21 @@ class _Scan:
         self.users: F32 = np.where(self.undecided[:, None], np.float32(0), users)
         self.limit = nominee_limit(k)
         self.counts = np.zeros(n, np.int64)
+        self.wide = width >= WIDE
+        self.strides = (items.steps, 1) if self.wide else (1, n)  # of users and steps, in LANES
 
         # One number for each seen (user, item): its position if the scores of all blocks were laid
         # end to end. So the seen pairs of a block are a slice of the sorted numbers.
         starts = np.arange(items.n_blocks + 2) * (n * items.block)
-        lane = seen % LANES
-        number = (seen - lane) * n + seen_users * LANES + lane
+        number = self._number(seen_users, seen)
         self.seen = np.sort(number.astype(np.int32 if starts[-1] < 2**31 else np.int64))
         self.seen_starts: list[int] = np.searchsorted(self.seen, starts).tolist()
 
         # Buffers: a spare one, then one for each block that is held until the first threshold. The
         # last one is used for all later blocks.
         self.held = items.held(k)
-        shape = (self.held + 1, items.steps, n, LANES)
-        self.spare, *self.scores = buffer[: (self.held + 1) * items.block * n].reshape(shape)
+        parts = buffer[: (self.held + 1) * items.block * n].reshape(self.held + 1, -1)
+        self.spare, *self.scores = parts
         self.peaks = np.empty((self.held, n, LANES), np.float32)
         self.best = np.full((n, _n_classes(k), LANES), -np.inf, np.float32)
         self.floor = np.empty(n, np.float32)  # what a product must reach to be nominated
@@ -226,19 +213,49 @@ class _Scan:
         self._raise_floor()
         users, places, products = (np.concatenate(part) for part in zip(*self.found, strict=True))
         keep = products >= self.floor[users]
-        return Nominees(users[keep], places[keep], self.undecided)
+        return self._nominees(users[keep], places[keep], products[keep])
+
+    def _nominees(self, users: I64, places: I64, products: F32) -> Nominees:
+        """Sort the nominees by user, and drop those that the k-th best of them rules out."""
+        order = by_user_and_score(users, products, self.n)
+        users, places, products = users[order], places[order], products[order]
+        kth = np.flatnonzero(places_in_list(np.bincount(users, minlength=self.n)) == self.k - 1)
+        self.floor[users[kth]] = _below(products[kth] - self.margin[users[kth]])
+        keep = products >= self.floor[users]
+        counts = np.bincount(users[keep], minlength=self.n)
+        return Nominees(places[keep], counts, self.undecided)
+
+    def _number(self, users: I64, places: I64) -> I64:
+        """The positions of scores, if those of all blocks were laid end to end."""
+        row = places // LANES
+        b = row // self.items.steps
+        by_user, by_step = self.strides
+        within = users * by_user + (row - b * self.items.steps) * by_step
+        number: I64 = b * (self.n * self.items.block) + within * LANES + (places - row * LANES)
+        return number
+
+    def _view(self, scores: F32) -> F32:
+        """A buffer as (n, steps, LANES)."""
+        if self.wide:
+            return scores.reshape(self.n, -1, LANES)
+        return scores.reshape(-1, self.n, LANES).transpose(1, 0, 2)
 
     def _score(self, b: int, at: int) -> None:
         """Compute the products with block b, and update `peaks` and `best`."""
         items, scores, peaks = self.items, self.scores[at], self.peaks[at]
-        np.matmul(self.users, items.blocks[b], out=scores)
+        block, view = items.blocks[b], self._view(scores)
+        if self.wide:
+            np.matmul(self.users, block.T, out=scores.reshape(self.n, -1))
+        else:
+            planes = block.reshape(items.steps, LANES, -1).transpose(0, 2, 1)
+            np.matmul(self.users, planes, out=scores.reshape(items.steps, self.n, LANES))
         seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]] - b * scores.size
-        scores.reshape(-1)[seen] = -np.inf
+        scores[seen] = -np.inf
         end = len(items.vectors) - b * items.block
         if end < items.block:  # places behind the last item
-            scores[end // LANES, :, end % LANES :] = -np.inf
-            scores[end // LANES + 1 :] = -np.inf
-        np.maximum.reduce(scores, axis=0, out=peaks)
+            view[:, end // LANES, end % LANES :] = -np.inf
+            view[:, end // LANES + 1 :] = -np.inf
+        np.maximum.reduce(view, axis=1, out=peaks)
         best = self.best[:, b % self.best.shape[1]]
         np.maximum(best, peaks, out=best)
 
@@ -246,19 +263,29 @@ class _Scan:
         """Set the floor: the k-th largest group maximum less the margin, rounded down."""
         groups = self.best.reshape(self.n, -1)
         at = groups.shape[1] - self.k
-        threshold = np.partition(groups, at, axis=1)[:, at].astype(np.float64) - self.margin
-        with np.errstate(over="ignore"):  # for undecided users, whose rows were set to zero
-            floor = np.nextafter(threshold.astype(np.float32), np.float32(-np.inf))
-        self.floor = np.where(self.undecided, np.float32(np.inf), np.maximum(floor, -_MAX))
+        floor = _below(np.partition(groups, at, axis=1)[:, at] - self.margin)
+        self.floor = np.where(self.undecided, np.float32(np.inf), floor)
 
     def _select(self, b: int, at: int) -> None:
         """Nominate the items of block b, just scored, that reach the floor."""
         scores, peaks = self.scores[at], self.peaks[at]
-        group = _where(peaks >= self.floor[:, None])
-        values = scores.reshape(len(scores), -1).take(group, axis=1)
-        step, which = np.divmod(_where(values >= self.floor[group // LANES]), max(1, len(group)))
-        places = b * self.items.block + step * LANES + group[which] % LANES
-        self._nominate(group[which] // LANES, places, values[step, which])
+        passing = where(peaks >= self.floor[:, None])
+        if len(passing) * DENSE > peaks.size:
+            shape = (1, self.n, -1) if self.wide else (-1, self.n, LANES)
+            number = where(scores.reshape(shape) >= self.floor[:, None])
+        else:
+            users, lanes = np.divmod(passing, LANES)
+            by_user, by_step = self.strides
+            steps = np.arange(self.items.steps)[:, None] * (by_step * LANES)
+            number = (users * (by_user * LANES) + lanes + steps).reshape(-1)
+            reaching = scores.take(number).reshape(len(steps), -1) >= self.floor[users]
+            number = number[where(reaching)]
+        row = number // LANES
+        inner = max(self.strides)  # rows of the inner axis: steps of a user, or users of a step
+        outer = row // inner
+        users, steps = (outer, row - outer * inner) if self.wide else (row - outer * inner, outer)
+        places = b * self.items.block + steps * LANES + (number - row * LANES)
+        self._nominate(users, places, scores[number])
 
     def _nominate(self, users: I64, places: I64, scores: F32) -> None:
         self.found.append((users, places, scores))
@@ -268,11 +295,11 @@ class _Scan:
         self.floor[flood] = np.inf
 
     def _packs(self, packed: PackedItems, b: int) -> bool:
-        """Decide whether to pack block b, by the last plane of the block before it."""
+        """Decide whether to pack block b, by the last items of the block before it."""
         if self.packing is None:
             self.packed_users = self.packed_users or PackedUsers(self.users)
             least = self.floor - packed.slack(self.packed_users, b)
-            if (self.scores[-1][-1] >= least[:, None]).mean() < PACK_START:
+            if (self._view(self.scores[-1])[:, -1] >= least[:, None]).mean() < PACK_START:
                 self.packing = True
         return bool(self.packing)
 
@@ -292,7 +319,7 @@ class _Scan:
     def _refine(self, b: int, passing: Bool) -> int:
         """Nominate the `passing` items, (n, block), that reach the floor and are not seen."""
         items = self.items
-        users, places = np.divmod(_where(passing), items.block)
+        users, places = np.divmod(where(passing), items.block)
         places += b * items.block
         if b >= items.n_blocks - 1:  # places behind the last item
             inside = places < len(items.vectors)
@@ -306,28 +333,16 @@ class _Scan:
         keep = products >= self.floor[users]
         users, places, products = users[keep], places[keep], products[keep]
         # This test is the slowest, so it comes last, when few are left.
-        lanes = places % LANES
         seen = self.seen[self.seen_starts[b] : self.seen_starts[b + 1]]
-        keep = ~_contains(seen, (places - lanes) * self.n + users * LANES + lanes)
+        keep = ~contains(seen, self._number(users, places))
         users, places, products = users[keep], places[keep], products[keep]
         np.maximum.at(self.best[:, b % self.best.shape[1]], (users, places % LANES), products)
         self._nominate(users, places, products)
         return passed
 
 
-def _where(mask: Bool) -> I64:
-    """`np.flatnonzero`, faster if few are True: it looks at eight at a time, then one by one."""
-    flat = mask.reshape(-1)
-    if flat.size % 8:
-        return np.flatnonzero(flat)
-    word = np.flatnonzero(flat.view(np.uint64) != 0)
-    inside = np.flatnonzero(flat.reshape(-1, 8).take(word, axis=0))
-    return word[inside // 8] * 8 + inside % 8
-
-
-def _contains(ordered: NDArray[np.signedinteger], values: I64) -> Bool:
-    if not len(ordered):
-        return np.zeros(len(values), np.bool_)
-    values = values.astype(ordered.dtype)
-    at = np.searchsorted(ordered, values)
-    return np.asarray(ordered[np.minimum(at, len(ordered) - 1)] == values)
+def _below(threshold: F64) -> F32:
+    """The next float32 below each threshold, never -inf, which stands for what is left out."""
+    with np.errstate(over="ignore"):  # for undecided users, whose rows were set to zero
+        floor = np.nextafter(threshold.astype(np.float32), np.float32(-np.inf))
+    return np.asarray(np.maximum(floor, -_MAX))

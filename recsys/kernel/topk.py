@@ -2,19 +2,14 @@
 
 NumPy alone, no Spark: an executor, a test or a notebook calls `top_k` with plain arrays.
 
-The score of user u and item i is, in float64 and in exactly this order,
+The score of user u and item i is a sum in float64, in one fixed order, rounded once to float32 (see
+`published`). The list is the k best by (score descending, row ascending). Rows are in the order of
+item ids, so ties go to the smaller id.
 
-    u[0] * v[0] + u[1] * v[1] + ... + u[d-1] * v[d-1] + bias_u + bias_i
-
-rounded once to float32. It is computed by separate elementwise operations, so it does not depend on
-BLAS, FMA or the width of vector instructions. (The product of two float32 is exact in float64, so
-only the order of the additions matters, and it is fixed.) The list is the k best by (score
-descending, row ascending). Rows are in the order of item ids, so ties go to the smaller id.
-
-To compute all scores this way would take twenty times as long as BLAS. So `nominate` finds the few
+To compute all scores this way would take many times as long as BLAS. So `nominate` finds the few
 items that can be in the list, by float32 products and a proven margin, and only these are scored
 here. If it gives up (very many equal scores, scores near the end of float32, k a large part of the
-catalogue), all items are scored for that user: about 0.1 us per item, the same list.
+catalogue), all items are scored for that user: the same list.
 """
 
 from __future__ import annotations
@@ -27,14 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.kernel.nominate import BATCH, ItemBlocks, nominee_limit
+from recsys.kernel.ordering import by_item, by_user_and_score, places_in_list
 from recsys.kernel.packed import row_norms
+from recsys.kernel.published import exact
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 Pairs = tuple[I64, I64, F32]  # positions of users in the batch, items, scores
 
-_PAIRS_AT_ONCE = 2048  # so that their vectors stay in the cache
 _PAIRS_IN_BATCH = 2**22  # limits the number of users in a batch if k is large
 
 
@@ -64,7 +60,7 @@ class ItemMatrix:
     embeddings: (n_items, d) float32; biases: (n_items,) float32; allowed: (n_items,) bool, True for
     items that may be recommended (all, if None). The arrays are copied.
 
-    It holds two copies of the vectors (three with 31 or more dimensions, one half as large).
+    It holds one copy of the vectors (see `nominate.bytes_of`).
 
     Raises KernelError: a wrong shape or type; NaN or infinity (`row` is the item).
     """
@@ -81,11 +77,14 @@ class ItemMatrix:
         vectors = np.column_stack([embeddings, biases])
         items = np.flatnonzero(allowed)
         # Here an item has a place, in descending order of norms, which makes `ItemBlocks` fast.
-        self._item: I64 = items[np.argsort(-row_norms(vectors[items]), kind="stable")]
+        norms = row_norms(vectors)
+        self._item: I64 = items[np.argsort(-norms[items], kind="stable")]
         self._place: I64 = np.full(self.n_items, -1, np.int64)  # -1: not allowed
         self._place[self._item] = np.arange(len(items))
-        self._vectors: F32 = vectors[self._item]
-        self._blocks = ItemBlocks(self._vectors) if len(items) else None
+        self._norms = norms[self._item]
+        vectors = vectors[self._item]
+        self._blocks = ItemBlocks(vectors) if len(items) else None
+        self._vectors: F32 = self._blocks.vectors if self._blocks else vectors
 
 
 def top_k(
@@ -164,7 +163,10 @@ def rank(
         users, rows = np.divmod(wanted, items.n_items)
         places = items._place[rows]
         users, rows, places = (part[places >= 0] for part in (users, rows, places))
-        scores = _published(vectors[some], biases[some], items._vectors, users, places)
+        counts[some] = np.bincount(users, minlength=some.stop - start)
+        users, scores = exact(
+            *(vectors[some], biases[some], items._vectors, items._norms, counts[some], places)
+        )
         users, rows, scores = _best(users, rows, scores, some.stop - start, k)
         _check_scores(start + users, scores)
         counts[some] = np.bincount(users, minlength=some.stop - start)
@@ -200,67 +202,32 @@ class _Batch:
         vectors = np.ones((n, d + 1), np.float32)
         vectors[:, :-1] = embeddings
         if self.blocks is None:
-            users, places = np.empty((2, 0), np.int64)
+            places, counts = np.empty(0, np.int64), np.zeros(n, np.int64)
             undecided = np.ones(n, np.bool_)
         else:
             found = self.blocks.nominate(vectors, biases, self.k, seen_users, seen, self.buffer)
-            users, places, undecided = found.users, found.items, found.undecided
-        parts = [self._scored(vectors, biases, users, places)]
+            places, counts, undecided = found.items, found.counts, found.undecided
+        parts = [self._scored(vectors, biases, counts, places)]
         for user in np.flatnonzero(undecided):
             left = np.ones(len(self.items._vectors), np.bool_)
             left[seen[seen_users == user]] = False
             places = np.flatnonzero(left)
-            scored = self._scored(vectors, biases, np.full(len(places), user), places)
-            parts.append(_best(*scored, n, self.k))
+            counts = np.where(np.arange(n) == user, len(places), 0)
+            parts.append(_best(*self._scored(vectors, biases, counts, places), n, self.k))
         users, items, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         return _best(users, items, scores, n, self.k)
 
-    def _scored(self, vectors: F32, biases: F32, users: I64, places: I64) -> Pairs:
-        scores = _published(vectors, biases, self.items._vectors, users, places)
-        return users, self.items._item[places], scores
-
-
-def _published(users: F32, biases: F32, items: F32, user: I64, item: I64) -> F32:
-    """Scores of pairs (user, item), each summed in the same fixed order.
-
-    users: (n, d + 1) with 1 in the last column; items: (m, d + 1) with the bias in the last column.
-    The products are one elementwise operation, and so is each addition. This must never become a
-    dot, an einsum or a sum over an axis, whose order of summation is not fixed.
-    """
-    scores = np.empty(len(user), np.float32)
-    for start in range(0, len(user), _PAIRS_AT_ONCE):
-        part = slice(start, start + _PAIRS_AT_ONCE)
-        products = items.take(item[part], axis=0).astype(np.float64)
-        products *= users.take(user[part], axis=0)
-        total = np.zeros(len(products))
-        for j in range(products.shape[1] - 1):
-            total += products[:, j]
-        total += biases[user[part]]
-        total += products[:, -1]
-        with np.errstate(over="ignore"):  # `_check_scores` checks those that are in a list
-            scores[part] = total
-    return scores
+    def _scored(self, vectors: F32, biases: F32, counts: I64, places: I64) -> Pairs:
+        made = self.items
+        users, scores = exact(vectors, biases, made._vectors, made._norms, counts, places)
+        return users, made._item[places], scores
 
 
 def _best(users: I64, items: I64, scores: F32, n: int, k: int) -> Pairs:
-    """Pairs sorted by (user, score descending, item), only the first k of each user.
-
-    Two sorts of integers, many times faster here than a `lexsort` by three keys: the first by item,
-    the second by user, score and place in the first. The lowest bits tell the pair's position.
-    """
-    bits = len(users).bit_length()
-    if max(n - 1, 0).bit_length() + 32 + bits > 64:  # the integers below would overflow
-        raise KernelError(f"{len(users):,} pairs of {n:,} users are too many for one batch")
-    position = np.arange(len(users), dtype=np.uint64)
-    mask = np.uint64((1 << bits) - 1)
-    by_item = np.sort(items.astype(np.uint64) << bits | position) & mask
-    raw = (scores[by_item] + np.float32(0)).view(np.uint32)  # + 0: -0.0 and 0.0 are a tie
-    falling = np.where(raw >> 31, raw, raw ^ np.uint32(0x7FFFFFFF)).astype(np.uint64)
-    key = (users[by_item].astype(np.uint64) << 32 | falling) << bits | position
-    order = by_item[np.sort(key) & mask]
-    counts = np.bincount(users, minlength=n)
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    order = order[rank < k]
+    """Pairs sorted by (user, score descending, item), only the first k of each user."""
+    order = by_item(items)
+    order = order[by_user_and_score(users[order], scores[order], n)]
+    order = order[places_in_list(np.bincount(users, minlength=n)) < k]
     return users[order], items[order], scores[order]
 
 

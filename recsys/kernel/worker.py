@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.kernel.fold_in import FoldIn, fold_in, with_features
+from recsys.kernel.nominate import bytes_of
 from recsys.kernel.popular import Popularity
 from recsys.kernel.reserved import with_reserved
 from recsys.kernel.topk import ItemMatrix, KernelError, Ranked, rank, top_k
@@ -47,6 +48,24 @@ class BroadcastModel:
     allowed: NDArray[np.bool_] | None
     fold_in: FoldIn
     cold: NDArray[np.bool_] | None = None
+
+
+def sizes(model: BroadcastModel) -> str:
+    """Say how much memory the items of a model take on an executor, in one line.
+
+    Ids that are text are counted as their characters; Python's objects take more.
+    """
+    n_items, width = model.embeddings.shape
+    ids = sum(map(len, model.ids)) if model.ids.dtype == object else model.ids.nbytes
+    n_allowed = n_items if model.allowed is None else int(model.allowed.sum())
+    mib = 2.0**20
+    return (
+        f"broadcast to each executor: {n_items:,} items x {width:,}, "
+        f"embeddings {model.embeddings.nbytes / mib:,.1f} MiB, "
+        f"biases {model.biases.nbytes / mib:,.1f} MiB, ids {ids / mib:,.1f} MiB; each Python "
+        f"worker has these, and {bytes_of(n_allowed, width) / mib:,.1f} MiB for the kernel, "
+        "twice if users are also folded in with another scale of biases"
+    )
 
 
 class Shared(Protocol):

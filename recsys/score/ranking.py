@@ -1,5 +1,6 @@
 """Scoring on the executors: a thin adapter round the kernel."""
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -38,6 +39,8 @@ from recsys.kernel import worker
 from recsys.model.arrays import ids_for_pandas
 from recsys.model.manifest import TrainingReport
 from recsys.model.tables import Model
+
+log = logging.getLogger(__name__)
 
 _FEWEST_USERS = 1000  # in a part: starting a worker costs as much as scoring so many
 
@@ -210,18 +213,18 @@ def broadcast_model(
     """Send a model's items to the executors once; `allowed` as in `recommend`."""
     filtered = "" if allowed is None else "-" + digest(np.packbits(allowed).tobytes().hex())[:8]
     items = model.items
-    return spark.sparkContext.broadcast(
-        worker.BroadcastModel(
-            key=model.uri + filtered,
-            ids=ids_for_pandas(items.ids),
-            embeddings=items.embeddings,
-            biases=items.biases,
-            positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
-            allowed=allowed,
-            fold_in=model.fold_in,
-            cold=cold_items(model, allowed),
-        )
+    made = worker.BroadcastModel(
+        key=model.uri + filtered,
+        ids=ids_for_pandas(items.ids),
+        embeddings=items.embeddings,
+        biases=items.biases,
+        positives=np.zeros(0, np.int32) if items.positives is None else items.positives,
+        allowed=allowed,
+        fold_in=model.fold_in,
+        cold=cold_items(model, allowed),
     )
+    log.info("%s", worker.sizes(made))
+    return spark.sparkContext.broadcast(made)
 
 
 def with_vectors(users: DataFrame, model_users: DataFrame) -> DataFrame:
