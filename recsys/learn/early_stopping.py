@@ -158,6 +158,7 @@ class Search:
         settings: EarlyStopping,
         last_epoch: int,
         represent: Callable[[Embeddings], Embeddings] = lambda learned: learned,
+        watch: Callable[[int, float], bool] | None = None,
     ) -> None:
         """Begin before the first epoch.
 
@@ -166,8 +167,10 @@ class Search:
             settings: when to stop.
             last_epoch: how many epochs there may be.
             represent: makes the users and items that are judged of what was learned.
+            watch: called with the number of each epoch that was judged and its nDCG; returns
+                whether to stop.
         """
-        self._represent = represent
+        self._represent, self._watch = represent, watch
         self.validator, self._settings, self._last = validator, settings, last_epoch
         self._now = 0
         self._highest, self._ndcg = -1.0, 0.0
@@ -196,7 +199,14 @@ class Search:
             if not self._settings.refit:
                 self.best = current.copy()
         self.seconds += time.perf_counter() - start
+        if self._watch is not None and self._watch(self._now, value):
+            return True
         return self._now - self.epoch >= self._settings.patience
+
+    @property
+    def ndcg(self) -> float:
+        """The nDCG of the best epoch so far; 0 before the first one that was judged."""
+        return self._ndcg
 
     def report(self) -> dict[str, Any]:
         """Return the curve and the best epoch, in plain JSON values."""

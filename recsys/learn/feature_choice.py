@@ -115,13 +115,8 @@ def fit_described(
     Raises:
         TrainingError: as `fitting.fit`.
     """
-    everything = abouts.groups()
-    chosen = _Choice(NO_GROUPS, _MAPPED)
-    if features.keep == "all":
-        chosen = _Choice(everything, _TRAINED)
-    elif features.keep == "measured" and any(everything.values()):
-        pairs = Labelled(labels, ratings, ages)
-        chosen = _choose(pairs, settings, features.margin, abouts, threads)
+    pairs = Labelled(labels, ratings, ages)
+    chosen = _chosen(pairs, settings, features, abouts, threads)
     sides = abouts.sides(chosen.groups)
     fitted = fit(labels, settings, threads=threads, ratings=ratings, ages=ages, features=sides)
     made = {
@@ -131,6 +126,32 @@ def fit_described(
         for kind in KINDS
     }
     return DescribedFit(fitted, made["users"], made["items"], chosen.groups, chosen.trial)
+
+
+def learned_groups(
+    pairs: Labelled, settings: Training, features: Features, abouts: Abouts, threads: int
+) -> Groups:
+    """Return the groups that a model is trained with, as `fit_described` chooses them.
+
+    Args:
+        pairs: all that there are.
+        settings: hyperparameters.
+        features: which are learned with, and the margin.
+        abouts: what is known of the users and items.
+        threads: CPU threads for the epochs.
+    """
+    return _chosen(pairs, settings, features, abouts, threads).groups
+
+
+def _chosen(
+    pairs: Labelled, settings: Training, features: Features, abouts: Abouts, threads: int
+) -> _Choice:
+    everything = abouts.groups()
+    if features.keep == "all":
+        return _Choice(everything, _TRAINED)
+    if features.keep == "measured" and any(everything.values()):
+        return _choose(pairs, settings, features.margin, abouts, threads)
+    return _Choice(NO_GROUPS, _MAPPED)
 
 
 def _learned(

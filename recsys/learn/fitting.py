@@ -13,6 +13,7 @@ these steps. (Pairs whose weight is 0 were left out before, by `matrices.without
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +148,7 @@ def search(
     features: Sides,
     *,
     keep: bool = False,
+    watch: Callable[[int, float], bool] | None = None,
 ) -> Search:
     """Train without the held-out pairs and judge the epochs by them.
 
@@ -161,6 +163,7 @@ def search(
         threads: CPU threads for the epochs.
         features: of the users and items.
         keep: whether to keep the best epoch's model, as is done without `stopping.refit`.
+        watch: as `Search` takes it.
 
     Raises:
         TrainingError: nothing can be held out, or as `training.train`.
@@ -178,6 +181,7 @@ def search(
         stopping.model_copy(update={"refit": False}) if keep else stopping,
         settings.epochs,
         features.represent,
+        watch,
     )
     _train(pairs.only(kept), settings, threads, features, watching)
     return watching

@@ -38,6 +38,7 @@ from recsys.config.sections.score import (
     UserIds,
     UserList,
 )
+from recsys.config.sections.tuning import Tuning, TuningRanges
 from recsys.config.sections.types import (
     COHORT_PATTERN,
     IN_WORDS,
@@ -97,6 +98,8 @@ __all__ = [
     "Split",
     "Titles",
     "Training",
+    "Tuning",
+    "TuningRanges",
     "UserIds",
     "UserList",
     "UserSegments",
