@@ -1,8 +1,10 @@
 """Tuning: never worse than the configuration, the same after a kill, and what is refused."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -116,6 +118,7 @@ def test_the_result_is_the_best_trial_and_trains_to_its_ndcg(ten: tuning.Tuned) 
 def test_all_values_are_within_their_ranges_and_can_be_read(ten: tuning.Tuned) -> None:
     assert len(ten.trials) == 10
     assert [one.number for one in ten.trials] == list(range(10))
+    assert len({tuple(one.values.values()) for one in ten.trials}) == 10
     for one in ten.trials[1:]:
         for name in ten.names:
             value, wanted = one.values[name], getattr(RANGES, name)
@@ -189,9 +192,16 @@ def test_after_kills_the_trials_are_those_that_there_would_have_been(
     assert resumed.trials[4].reason == "its process ended"
     assert resumed.trials[4].values == resumed.trials[5].values
     assert resumed.trials[4].seconds > 0  # they count for the limit
+    states = {trial.state.name for trial in kept_trials(storage, study)}
+    assert states == {"FAIL", "COMPLETE", "PRUNED"}  # for whoever else reads the storage
     more = tuned(storage, how=limit(11), study=study)  # a limit may be raised
     assert without_times(more.trials)[:10] == without_times(ten.trials)
     assert len(without_times(more.trials)) == 11
+
+
+def kept_trials(storage: str, study: str) -> list[Any]:
+    with studies.opened(storage, study) as opened:
+        return opened.get_trials()
 
 
 def test_the_time_of_earlier_attempts_counts(tmp_path: Path) -> None:
@@ -356,6 +366,17 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.db").write_text("no database " * 100)
     with pytest.raises(OutputError, match="file is not a database"):
         studies.check(f"sqlite:///{tmp_path / 't.db'}", "recsys", {})
+
+
+def test_a_storage_that_fails_later_is_told_in_one_line(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 't.db'}"
+    tuned(storage, how=limit(1))
+    how = limit(2)
+    with pytest.raises(OutputError, match=r"failed: .*no such table.* run again to go on"):  # noqa: SIM117, PT012
+        with studies.opened(storage, "recsys") as opened:
+            with contextlib.closing(sqlite3.connect(tmp_path / "t.db")) as file:
+                file.execute("drop table trial_values")
+            tuning.tune(some_pairs(), SETTINGS, how, opened, threads=1)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "x" * 129])

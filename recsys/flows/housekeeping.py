@@ -83,8 +83,7 @@ def find_waste(
     Args:
         files: the root.
         index: says what readers see, and what is kept.
-        stored: also models, interactions, features, rejects, evaluations, tunings and tables of
-            neighbours.
+        stored: also models, interactions, features, rejects, evaluations, tunings and neighbours.
         min_age: seconds; of those, and of what a gate held back, only what is older.
     """
     waste = [*_staged(files), *_unreferenced(files, index), *_unfinished(files)]

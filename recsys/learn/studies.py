@@ -179,8 +179,11 @@ def _engine_of(storage: str) -> Iterator[Any]:
     from optuna.storages import RDBStorage
 
     url = _url(storage)
-    pings = {"pool_pre_ping": True} if url.drivername.startswith("postgresql") else {}
-    kept = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=pings)
+    # Somebody may be looking at the file, or the server may have closed a connection meanwhile.
+    options: dict[str, Any] = {"connect_args": {"timeout": 60}}
+    if url.drivername != "sqlite":
+        options = {"pool_pre_ping": True}
+    kept = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=options)
     try:
         yield kept
     finally:
@@ -226,7 +229,6 @@ def _held(engine: "Engine", name: str, storage: str) -> Iterator[None]:
         if not connection.scalar(text("select pg_try_advisory_lock(:key)"), {"key": key}):
             raise taken
         yield
-        connection.invalidate()  # closed, not given back to the pool with the lock
 
 
 @contextlib.contextmanager
