@@ -131,15 +131,7 @@ def fit_described(
 def learned_groups(
     pairs: Labelled, settings: Training, features: Features, abouts: Abouts, threads: int
 ) -> Groups:
-    """Return the groups that a model is trained with, as `fit_described` chooses them.
-
-    Args:
-        pairs: all that there are.
-        settings: hyperparameters.
-        features: which are learned with, and the margin.
-        abouts: what is known of the users and items.
-        threads: CPU threads for the epochs.
-    """
+    """Return the groups that a model is trained with, as `fit_described` chooses them."""
     return _chosen(pairs, settings, features, abouts, threads).groups
 
 
