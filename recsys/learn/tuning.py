@@ -131,7 +131,9 @@ class _Trials:
     ) -> None:
         from optuna.pruners import MedianPruner
 
-        self._pairs, self._settings, self._stopping = pairs, settings, stopping
+        self._pairs, self._settings = pairs, settings
+        # Without `refit` each best epoch's model would be copied, and nobody asks for it.
+        self._stopping = stopping.model_copy(update={"refit": True})
         self._tuning, self._study, self._names = tuning, study, names
         study.pruner = MedianPruner(n_startup_trials=_COMPLETED_FIRST, n_warmup_steps=_FIRST_EPOCHS)
 
