@@ -226,10 +226,10 @@ def test_the_first_trial_is_completed_whatever_the_time() -> None:
 
 
 def test_values_outside_of_their_ranges_are_trained_first_and_not_again() -> None:
-    outside = SETTINGS.model_copy(update={"no_components": 2, "item_alpha": 0.0})
+    given = {"no_components": 2, "item_alpha": 0.0, "learning_rate": 0.0123456}
+    outside = SETTINGS.model_copy(update=given)
     made = tuned(None, outside, limit(3))
-    assert made.trials[0].values["no_components"] == 2
-    assert made.trials[0].values["item_alpha"] == 0
+    assert {name: made.trials[0].values[name] for name in given} == given
     assert all(one.values["no_components"] >= 4 for one in made.trials[1:])
 
 
