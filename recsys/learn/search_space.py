@@ -68,11 +68,13 @@ def values_of(settings: Training) -> dict[str, Any]:
 def applied(settings: Training, values: Mapping[str, Any]) -> Training:
     """Return settings with other values, by the names of the ranges."""
     plain = settings.model_dump(exclude_unset=True)  # so that a file of it has no other keys
-    weights = plain.setdefault("sample_weights", {})
+    weights = plain.get("sample_weights", {})
     for name, value in values.items():
         (weights if name in OF_WEIGHTS else plain)[name] = value
     if values.get("rating", "capped") != "capped":
         weights.pop("cap", None)
+    if weights:
+        plain["sample_weights"] = weights
     return Training.model_validate(plain)
 
 

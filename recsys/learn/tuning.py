@@ -113,7 +113,7 @@ def _result(study: "Study", settings: Training, names: Sequence[str]) -> Tuned:
     complete = [one for one in trials if one.state == COMPLETE]
     first = next(one for one in complete if one.first)
     best = max(complete, key=lambda one: (one.ndcg or 0.0, one.first, -one.number))
-    found = {} if best.first else {name: best.values[name] for name in names}
+    found = {name: best.values[name] for name in names}
     return Tuned(applied(settings, found), best, first, trials, names)
 
 
