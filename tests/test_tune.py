@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
@@ -414,6 +415,7 @@ def test_ranges_that_are_none_are_refused(
 # The configuration that is written
 
 
+@hypothesis.settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.text("abcXY0_-.é", min_size=1, max_size=8),
