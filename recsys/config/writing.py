@@ -73,4 +73,4 @@ def _plain(value: Any) -> str:
     text = yaml.dump(
         value, Dumper=_Dumper, default_flow_style=True, width=2**31, allow_unicode=True
     )
-    return text.removesuffix("...\n").strip()
+    return text.removesuffix("...\n").removesuffix("\n")  # strip would take other spaces as well
