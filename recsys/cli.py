@@ -157,6 +157,26 @@ def evaluate(**given: Any) -> None:
     _execute(lambda commands: commands.evaluate_command(), given)
 
 
+@main.command()
+@click.option(
+    "--storage",
+    metavar="URI",
+    help="Where the trials are kept, such as sqlite:///tune.db or "
+    "postgresql+psycopg2://user@host/database; default: tuning.db in a local root.",
+)
+@click.option(
+    "--study",
+    metavar="NAME",
+    default="recsys",
+    show_default=True,
+    help="The name of the trials there; a tuning with the same name goes on with them.",
+)
+@_with(_OPTIONS)
+def tune(storage: str | None, study: str, **given: Any) -> None:
+    """Look for better hyperparameters, and write a configuration with them."""
+    _execute(lambda commands: commands.tune_command(storage, study), given)
+
+
 @main.command("config")
 @click.argument("name", default="base")
 @click.option("--list", "names_only", is_flag=True, help="Print the names of all.")
@@ -230,8 +250,8 @@ def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -
 @click.option(
     "--stored",
     is_flag=True,
-    help="Also models, interactions, rejects, evaluations and tables of neighbours of which no "
-    "kept version was made.",
+    help="Also models, interactions, rejects, evaluations, tunings and tables of neighbours of "
+    "which no kept version was made.",
 )
 @click.option(
     "--min-age",

@@ -205,6 +205,12 @@ USER_METRICS_SCHEMA = (
     "novelty double, popular_share double, auc double, full_reciprocal_rank double"
 )
 EVALUATED_SCHEMA = f"{USER_METRICS_SCHEMA}, items array<int>"
+TRIALS_SCHEMA = (
+    "trial int, state string, ndcg double, kept_epoch int, seconds double, started_at timestamp, "
+    "no_components int, learning_rate double, item_alpha double, user_alpha double, "
+    "max_sampled int, ema_decay double, user_exponent double, rating string, "
+    "epochs array<int>, curve array<double>, reason string"
+)
 METRICS_SCHEMA = (
     "model string, segment string, metric string, k int, value double, low double, high double, "
     "n_users bigint"

@@ -8,7 +8,8 @@ items from every model. `--last N` holds out each user's last N pairs instead.
 
 Everything is chosen on a part of the training split: this project's hyperparameters and epoch, and
 those of implicit's ALS and of EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse
-Data"). `pip install '.[peers,demo]'` brings implicit; without it its line is missing.
+Data"). `pip install '.[peers,demo,tune]'` brings implicit, without which its line is missing, and
+Optuna, which `--no-choose` does without.
 
     python scripts/compare.py --config conf/movietweetings.yaml --json compare.json
 """
@@ -36,9 +37,10 @@ from compare_split import Data, read_split
 from numpy.typing import NDArray
 
 from recsys.config.reading import load_config
-from recsys.config.sections import Features, Training
+from recsys.config.sections import Features, Training, Tuning
 from recsys.errors import RecsysError
 from recsys.kernel.bootstrap import difference
+from recsys.learn import studies
 from recsys.learn.assembly import Assembled
 from recsys.runtime import memory
 
@@ -52,7 +54,7 @@ def contenders(
     features: Features,
     seeds: Sequence[int],
     threads: int,
-    choosing: bool,
+    choosing: Tuning | None,
     peers: bool,
 ) -> Iterator[tuple[str, Callable[[int], Lists], float]]:
     """Yield each model's name, how it is made for a seed, and the seconds that its choice took."""
@@ -79,9 +81,9 @@ def contenders(
     yield WITHOUT_FEATURES, lightfm(base), 0.0
     if features.configured:
         yield WITH_FEATURES, lightfm(base, features), 0.0
-    if choosing:
+    if choosing is not None:
         start = time.perf_counter()
-        chosen = choose(data, base.model_copy(update={"seed": seeds[0]}), threads)
+        chosen = choose(data, base.model_copy(update={"seed": seeds[0]}), choosing, threads)
         yield "recsys, chosen on validation", lightfm(chosen), time.perf_counter() - start
     if not peers:
         return
@@ -107,7 +109,8 @@ def contenders(
     "choosing",
     default=True,
     show_default=True,
-    help="Also choose hyperparameters on validation, which takes six trainings more.",
+    help="Also choose hyperparameters on validation, as recsys tune does: 12 trials, or "
+    "tuning.trials.",
 )
 @click.option("--peers/--no-peers", default=True, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
@@ -139,6 +142,8 @@ def compare(
     peers: bool,
 ) -> list[dict[str, Any]]:
     settings = load_config(path, overrides)
+    if choosing:
+        studies.check_installed()
     data = read_split(settings, last)
     threads = settings.training.threads or memory.cpus()
     n_users, n_items = data.seen.shape
@@ -150,7 +155,15 @@ def compare(
     click.echo(f"{'':44}{'MAP':>16}{'nDCG':>16}{'precision':>16}{'recall':>16}{'s':>7}")
     records = []
     ndcg: dict[str, NDArray[np.float64]] = {}
-    models = contenders(data, settings.training, settings.features, seeds, threads, choosing, peers)
+    models = contenders(
+        data,
+        settings.training,
+        settings.features,
+        seeds,
+        threads,
+        settings.tuning if choosing else None,
+        peers,
+    )
     for name, make, preparing in models:
         found, values = [], []
         for seed in seeds:

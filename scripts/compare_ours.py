@@ -3,15 +3,18 @@
 from typing import Any
 
 import click
-import numpy as np
 from compare_lists import Lists, factors
 from compare_split import Data
 
-from recsys.config.sections import EarlyStopping, Features, SampleWeights, Training
-from recsys.learn import assembly, fitting
+from recsys.config.sections import EarlyStopping, Features, Training, Tuning
+from recsys.learn import assembly, fitting, studies
 from recsys.learn.assembly import Assembled
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.feature_choice import DescribedFit, fit_described
+from recsys.learn.sample_weights import Labelled
+from recsys.learn.tuning import tune
+
+_TRIALS = 12
 
 
 def weighing(data: Data, settings: Training) -> dict[str, Any]:
@@ -48,44 +51,24 @@ def of_model(model: Embeddings) -> Lists:
     )
 
 
-def choose(data: Data, base: Training, threads: int) -> Training:
-    """Choose on the validation part: regularisation and users' weights, then ratings'."""
+def choose(data: Data, base: Training, how: Tuning, threads: int) -> Training:
+    """Choose on the validation part, as `recsys tune` does.
+
+    Args:
+        data: the split; its test part is not looked at.
+        base: what is tried first.
+        how: ranges, the number of trials (12 if it says none) and their seed. A limit of time has
+            no effect, so that the choice can be repeated.
+        threads: CPU threads for the epochs.
+    """
     stopping = base.early_stopping or EarlyStopping()
-    search = base.model_copy(
-        update={
-            "early_stopping": stopping.model_copy(update={"refit": False}),
-            "user_vectors": "trained",
-            "second_view": "none",
-        }
-    )
-    best, value = search, -1.0
-
-    def consider(alpha: float, weights: SampleWeights) -> None:
-        nonlocal best, value
-        tried = search.model_copy(
-            update={"item_alpha": alpha, "user_alpha": alpha, "sample_weights": weights}
-        )
-        found = float(fit(data, tried, threads)[0].report["ndcg"])
-        click.echo(
-            f"  alpha {alpha:g}, rating {weights.rating}, exponent {weights.user_exponent:g}: "
-            f"validation nDCG {found:.4f}",
-            err=True,
-        )
-        if found > value:
-            best, value = tried, found
-
-    for exponent in (0.5, 0.0):
-        for alpha in (1e-5, 1e-4):
-            consider(alpha, base.sample_weights.model_copy(update={"user_exponent": exponent}))
-    if np.ptp(data.ratings) > 0:
-        kept = best
-        for rating in ("linear", "none"):
-            weights = kept.sample_weights.model_copy(update={"rating": rating})
-            consider(kept.item_alpha, weights)
-    return best.model_copy(
-        update={
-            "early_stopping": stopping,
-            "user_vectors": base.user_vectors,
-            "second_view": base.second_view,
-        }
-    )
+    first = base.model_copy(update={"early_stopping": stopping})
+    pairs = Labelled(data.labels, data.ratings, data.ages)
+    limited = how.model_copy(update={"trials": how.trials or _TRIALS, "minutes": None})
+    found = tune(pairs, first, limited, studies.in_memory(), threads=threads)
+    for one in found.trials:
+        nothing = "no validation nDCG"
+        ndcg = nothing if one.ndcg is None else f"validation nDCG {one.ndcg:.4f}"
+        values = ", ".join(f"{name} {one.values[name]}" for name in found.names)
+        click.echo(f"  trial {one.number}, {one.state}: {ndcg} with {values}", err=True)
+    return found.training

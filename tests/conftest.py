@@ -187,6 +187,7 @@ def run_in(
         "evaluate": commands.evaluate_command,
         "run": commands.run_command,
         "train": commands.train_command,
+        "tune": partial(commands.tune_command, None, "recsys"),
         "score": partial(commands.score_command, model_id),
         "similar-items": partial(commands.similar_command, "items", model_id),
         "similar-users": partial(commands.similar_command, "users", model_id),

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import yaml
 from benchmark_features import read_pairs, some_features, write_pairs
 from benchmark_stopping import stopped
 from compare_lists import factors, measured, popular
-from compare_ours import fit, of_model
+from compare_ours import choose, fit, of_model
 from compare_peers import ease_weights, item_lists
 from compare_split import Data, all_but_last, split, stratified
 from numpy.typing import NDArray
 
-from recsys.config.sections import SampleWeights
+from recsys.config.sections import SampleWeights, Tuning
 from recsys.errors import ConfigError
 from recsys.kernel.topk import Ranked
 from tests.conftest import ROOT, csv_input, small_ratings
@@ -276,6 +277,22 @@ def test_the_kept_epoch_is_judged_on_the_test_split_it_has_not_seen() -> None:
     assert 0 < short.ratio <= 1
     with pytest.raises(ConfigError, match=r"training\.early_stopping: found null"):
         stopped(data, given.model_copy(update={"early_stopping": None}), 1)
+
+
+def test_what_is_chosen_on_validation_does_not_depend_on_the_test_part(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pairs = random_pairs()
+    data = split(pairs, stratified(pairs, 0.75, 42))
+    given = settings(epochs=4, early_stopping={"every": 1, "k": 5})
+    how = Tuning(trials=4, minutes=1e-6)  # the time has no effect: it would end after the first
+    chosen = choose(data, given, how, 1)
+    found = re.findall(r"trial \d, complete: validation nDCG (0\.\d+)", capsys.readouterr().err)
+    assert len(found) == 4
+    assert f"{fit(data, given, 1).report['ndcg']:.4f}" == found[0]
+    assert f"{fit(data, chosen, 1).report['ndcg']:.4f}" == max(found)
+    nothing = replace(data, wanted=data.wanted * 0, warm=data.warm[:0])
+    assert choose(nothing, given, how, 1) == chosen
 
 
 def test_made_up_pairs_are_as_many_as_asked_for_uneven_and_described(tmp_path: Path) -> None:

@@ -316,6 +316,7 @@ def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
     for table in NEIGHBOUR_TABLES:
         files.write(files.uri(table, "2026-11-24", "r9", "part-0.parquet"), b"x")
     files.write(files.uri("evaluations", "r9", "metrics", "part-0.parquet"), b"x")
+    files.write(files.uri("tunings", "r9", "trials", "part-0.parquet"), b"x")
     old = ("--stored", *OF_ANY_AGE)
     assert "/models/" not in recsys("clean").stdout
     with files.lock(run_lock("r9")):
@@ -327,6 +328,7 @@ def test_stored_adds_what_no_kept_version_was_made_of_but_nothing_of_a_live_run(
         files.uri("models", "m9"),
         files.uri("interactions", "r9-i"),
         files.uri("evaluations", "r9"),
+        files.uri("tunings", "r9"),
         *(files.uri(table, "2026-11-24", "r9") for table in NEIGHBOUR_TABLES),
     ):
         assert re.search(

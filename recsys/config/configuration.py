@@ -27,6 +27,7 @@ from recsys.config.sections import (
     Section,
     Similar,
     Training,
+    Tuning,
 )
 
 # What a retry of a run may change, because it has no effect on results: sections, or keys in them.
@@ -62,6 +63,7 @@ class Config(Section):
     scoring: Scoring = Scoring()
     similar: Similar = Similar()
     evaluation: Evaluation = Evaluation()
+    tuning: Tuning = Tuning()
     gates: Gates = Gates()
     publishing: Publishing = Publishing()
     spark: Annotated[dict[str, SparkValue], AfterValidator(_full_names)] = Field(default={})

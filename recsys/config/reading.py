@@ -45,11 +45,10 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 1e-6 as a number (YAML 1.2) and refuses repeated keys."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+# What YAML 1.2 takes for a number with an exponent, and how it may begin.
+FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+FLOAT_BEGINS = "-+.0123456789"
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list(FLOAT_BEGINS))
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -247,5 +246,8 @@ def _expected(key: str, item: ErrorDetails) -> str:
     pattern = item.get("ctx", {}).get("pattern", "")
     if key == "cohort.name":  # also where YAML read it as a number
         pattern = COHORT_PATTERN
+    length = item.get("ctx", {}).get("min_length") or item.get("ctx", {}).get("max_length") or 0
+    if item["type"] in ("too_short", "too_long") and length > 1:
+        return f"a list of {length} values"
     words = IN_WORDS.get(pattern) or _EXPECTED.get(item["type"])
     return words or item["msg"].removeprefix("Input should be ")

@@ -50,6 +50,16 @@ def for_evaluation(config: Config) -> Iterator[str]:
     yield from _missing(config, "evaluation.segment")
 
 
+def for_tuning(config: Config) -> Iterator[str]:
+    """Say what is missing to compare trials."""
+    yield from for_training(config)
+    if config.training.early_stopping is None:
+        yield (
+            "training.early_stopping: found null, expected its settings: trials are compared by "
+            "the pairs that it holds out"
+        )
+
+
 def for_split(config: Config) -> Iterator[str]:
     """Say what is missing to hold pairs out."""
     split = config.evaluation.split

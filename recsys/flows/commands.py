@@ -7,7 +7,7 @@ from functools import partial
 from recsys.config import requirements
 from recsys.config.configuration import Config
 from recsys.config.stored_ids import check_stored_id
-from recsys.errors import Complaints
+from recsys.errors import Complaints, ConfigError
 from recsys.flows import preflight
 from recsys.flows.evaluate import evaluate
 from recsys.flows.execution import Command, Job
@@ -15,7 +15,9 @@ from recsys.flows.manifest import Outcome
 from recsys.flows.score import score
 from recsys.flows.similar import find_neighbours
 from recsys.flows.train import train, trained
+from recsys.flows.tune import TUNINGS, Where, check_study, tune
 from recsys.ingest.settings import check_settings
+from recsys.learn import search_space, studies
 from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
 from recsys.model.tables import load_model, read_manifest
@@ -93,6 +95,36 @@ def evaluate_command() -> Command:
         return evaluate(job)
 
     return Command("evaluate", requirements.for_evaluation, work)
+
+
+def tune_command(storage: str | None, study: str) -> Command:
+    """Look for better hyperparameters, and write a configuration with them.
+
+    Args:
+        storage: URI of what keeps the trials; None: a file in the root.
+        study: their name there.
+    """
+    where = Where(storage, study)
+
+    def work(job: Job) -> Outcome:
+        with _looking(job) as found:
+            preflight.training(job, found)
+            preflight.places(job, found, *map(job.store.uri, (*_OF_PREPARATION, TUNINGS)))
+            with found.collecting():
+                check_study(job, where)
+        return tune(job, where)
+
+    return Command("tune", _for_tuning, work)
+
+
+def _for_tuning(config: Config) -> Iterator[str]:
+    yield from requirements.for_tuning(config)
+    try:
+        studies.check_installed()
+    except ConfigError as error:
+        yield str(error)
+    if not search_space.tuned_names(config.training, config.tuning.ranges):
+        yield search_space.nothing_to_tune(config.training)
 
 
 @contextmanager

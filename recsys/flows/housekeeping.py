@@ -83,7 +83,7 @@ def find_waste(
     Args:
         files: the root.
         index: says what readers see, and what is kept.
-        stored: also models, interactions, features, rejects, evaluations and tables of neighbours.
+        stored: also models, interactions, features, rejects, evaluations, tunings and neighbours.
         min_age: seconds; of those, and of what a gate held back, only what is older.
     """
     waste = [*_staged(files), *_unreferenced(files, index), *_unfinished(files)]
@@ -236,8 +236,9 @@ def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str
             manifest = _read(files, files.uri(of, name), parse)
             run_id = manifest.run_id if manifest else _maker(name)
             yield entry(files.uri(kind, name), run_id, needed[of].get(name))
-    for run_id in files.names(files.uri("evaluations")):
-        yield entry(files.uri("evaluations", run_id), run_id)
+    for kind in ("evaluations", "tunings"):
+        for run_id in files.names(files.uri(kind)):
+            yield entry(files.uri(kind, run_id), run_id)
     for kind in NEIGHBOUR_TABLES:
         for day in files.names(files.uri(kind)):
             for run_id in files.names(files.uri(kind, day)):

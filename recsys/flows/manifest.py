@@ -53,6 +53,34 @@ class EvaluatedTraining(Part):
     """How it was measured which features LightFM learns with; null where it was not."""
 
 
+class TuningReport(Part):
+    """What a tuning has found."""
+
+    storage: str
+    """Where its trials are kept, without a password."""
+    study: str
+    """Their name there."""
+    metric: str
+    """What trials are judged by, on held-out pairs."""
+    ndcg: float
+    """That of the best trial."""
+    ndcg_as_configured: float
+    """That of the first trial, which trained as configured."""
+    best_trial: int
+    """The number of the best trial; 0 is usually the first."""
+    kept_epoch: int
+    """Its best epoch."""
+    trials: dict[str, int]
+    """The number of trials by state (complete, pruned, diverged or killed), those of earlier
+    attempts included."""
+    seconds: float
+    """How long all of them took together."""
+    found: dict[str, int | float | str]
+    """The values of the best trial, by key, of what was tuned."""
+    configuration: str
+    """Where the configuration with these values is."""
+
+
 class Outcome(Part):
     """What came of a run. What does not apply to its job is null."""
 
@@ -74,10 +102,12 @@ class Outcome(Part):
     """Pairs and users of an evaluation."""
     training: EvaluatedTraining | None = None
     """How the model of an evaluation was trained."""
+    tuning: TuningReport | None = None
+    """What a tuning has found."""
     metrics: list[Metric] | None = None
     """Metrics of an evaluation over all users."""
     report: list[str] | None = None
-    """An evaluation as lines of text."""
+    """An evaluation or a tuning as lines of text."""
     outputs: dict[str, OutputTable] = {}  # noqa: RUF012 - pydantic copies defaults
     """The tables that were published, by name."""
     gates: list[Verdict] | None = None
@@ -94,7 +124,7 @@ class RunManifest(Outcome, Manifest):
     requested_run_id: str | None
     """Its id as `--run-id` gave it; null where none was given."""
     job: str
-    """Which command ran: run, train, score, evaluate, similar-items, similar-users or
+    """Which command ran: run, train, score, evaluate, tune, similar-items, similar-users or
     similar-features."""
     requested_model: str | None
     """What `--model` said, an id or `latest`; null where the job trains its model."""

@@ -191,6 +191,7 @@ class Search:
         represent: Callable[[Embeddings], Embeddings] = lambda learned: learned,
         labels: sp.coo_matrix | None = None,
         pace: Pace | None = None,
+        watch: Callable[[int, float], bool] | None = None,
     ) -> None:
         """Begin before the first epoch.
 
@@ -201,10 +202,12 @@ class Search:
             represent: makes the users and items that are judged of what was learned.
             labels: the pairs that are trained on.
             pace: says whether there is time for another epoch; None: there is.
+            watch: called with the number of each epoch that was judged and its nDCG; returns
+                whether to stop.
         """
         self.growth = 1.0
         self.pace = pace or Pace(Budget(), last_epoch, 0.0)
-        self.represent, self.labels = represent, labels
+        self.represent, self.labels, self._watch = represent, labels, watch
         self.validator, self._settings, self._last = validator, settings, last_epoch
         self._now = 0
         self._highest, self._ndcg = -1.0, 0.0
@@ -233,12 +236,19 @@ class Search:
             self.epoch, self._highest, self._ndcg = self._now, smooth, value
             self.best = current.copy()
         self.seconds += time.perf_counter() - start
+        if self._watch is not None and self._watch(self._now, value):
+            return True
         return out_of_time or self._now - self.epoch >= self._settings.patience
 
     def model(self) -> Embeddings:
         """Return the users and items of the best epoch; there has to be one."""
         assert self.best is not None  # noqa: S101 - an epoch was judged
         return self.represent(self.best)
+
+    @property
+    def ndcg(self) -> float:
+        """The nDCG of the best epoch so far; 0 before the first one that was judged."""
+        return self._ndcg
 
     def report(self) -> dict[str, Any]:
         """Return the curve and the best epoch, in plain JSON values."""

@@ -103,13 +103,8 @@ def fit_described(
     """
     minutes = settings.max_minutes
     budget = Budget(None if minutes is None else 60 * minutes)
-    everything = abouts.groups()
-    chosen = _Choice(NO_GROUPS, _MAPPED)
-    if features.keep == "all":
-        chosen = _Choice(everything, _TRAINED)
-    elif features.keep == "measured" and any(everything.values()):
-        pairs = Labelled(labels, ratings, ages)
-        chosen = _choose(pairs, settings, features.margin, abouts, threads, budget)
+    pairs = Labelled(labels, ratings, ages)
+    chosen = _chosen(pairs, settings, features, abouts, threads, budget)
     sides = abouts.sides(chosen.groups)
     fitted, made = assembly.fit(
         labels,
@@ -133,6 +128,29 @@ def fit_described(
     return DescribedFit(
         fitted, made, learned["users"], learned["items"], chosen.groups, chosen.trial
     )
+
+
+def learned_groups(
+    pairs: Labelled, settings: Training, features: Features, abouts: Abouts, threads: int
+) -> Groups:
+    """Return the groups that a model is trained with, as `fit_described` chooses them."""
+    return _chosen(pairs, settings, features, abouts, threads, Budget()).groups
+
+
+def _chosen(
+    pairs: Labelled,
+    settings: Training,
+    features: Features,
+    abouts: Abouts,
+    threads: int,
+    budget: Budget,
+) -> _Choice:
+    everything = abouts.groups()
+    if features.keep == "all":
+        return _Choice(everything, _TRAINED)
+    if features.keep == "measured" and any(everything.values()):
+        return _choose(pairs, settings, features.margin, abouts, threads, budget)
+    return _Choice(NO_GROUPS, _MAPPED)
 
 
 def _learned(

@@ -46,7 +46,7 @@ class Jury:
     ) -> None:
         self._trial, self._nothing, self._margin, self._seed = trial, nothing, margin, seed
         self._everything = everything
-        self._records = [_record(nothing)]
+        self._records = [nothing.record()]
         n_groups = sum(map(len, everything.values()))
         comparisons = _PARTS * (n_groups + 2)
         self._errors = NormalDist().inv_cdf(1 - 0.025 / comparisons)
@@ -76,7 +76,7 @@ class Jury:
             self._records.append({"groups": dict(groups), "failed": str(error)})
             return None
         compared = self._compared(judged)
-        self._records.append({**_record(judged), "compared": compared})
+        self._records.append({**judged.record(), "compared": compared})
         warm = compared["warm"]
         log.info(
             "features: validation nDCG %.4f with %s inside, %.4f without (%+.4f [%+.4f, %+.4f])",
@@ -173,24 +173,6 @@ class Jury:
             "held_out_items": len(self._trial.parts.cold_items),
             "trials": self._records,
         }
-
-
-def _record(judged: Judged) -> dict[str, Any]:
-    """Say how good a training was, in plain JSON values."""
-
-    def means(found: Mapping[Way, F64]) -> dict[str, float]:
-        return {way: float(values.mean()) for way, values in found.items() if len(values)}
-
-    users = means(judged.cold_users)
-    if users:
-        users["popularity"] = float(judged.popularity.mean())
-    return {
-        "groups": dict(judged.groups),
-        "kept_epoch": judged.epoch,
-        "ndcg": float(judged.warm.mean()),
-        "ndcg_of_cold_items": means(judged.cold_items),
-        "ndcg_of_cold_users": users,
-    }
 
 
 def named(groups: Groups) -> str:

@@ -12,6 +12,7 @@ and one without them differ in the features alone, and are compared user by user
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -136,6 +137,23 @@ class Judged:
     def cold(self, kind: str) -> dict[Way, F64]:
         """Return the nDCG of held-out `users` or `items`."""
         return self.cold_users if kind == "users" else self.cold_items
+
+    def record(self) -> dict[str, Any]:
+        """Say how good it was, in plain JSON values."""
+
+        def means(found: Mapping[Way, F64]) -> dict[str, float]:
+            return {way: float(values.mean()) for way, values in found.items() if len(values)}
+
+        users = means(self.cold_users)
+        if users:
+            users["popularity"] = float(self.popularity.mean())
+        return {
+            "groups": dict(self.groups),
+            "kept_epoch": self.epoch,
+            "ndcg": float(self.warm.mean()),
+            "ndcg_of_cold_items": means(self.cold_items),
+            "ndcg_of_cold_users": users,
+        }
 
 
 class Trial:

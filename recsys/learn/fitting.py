@@ -242,6 +242,7 @@ def search(
     *,
     part_seed: int | None = None,
     pace: Pace | None = None,
+    watch: Callable[[int, float], bool] | None = None,
 ) -> Search:
     """Train without the held-out pairs and judge the epochs by them.
 
@@ -257,6 +258,7 @@ def search(
         features: of the users and items.
         part_seed: decides what is held out; None: `settings.seed`.
         pace: says whether there is time for another epoch; None: there is.
+        watch: as `Search` takes it.
 
     Returns:
         The search, with the best epoch's model.
@@ -277,7 +279,9 @@ def search(
     validator = Validator(pairs.labels, judged, stopping, seed)
     part = pairs.only(kept)
     pace = pace or Pace(Budget(), settings.epochs, 0.0)
-    watching = Search(validator, stopping, settings.epochs, features.represent, part.labels, pace)
+    watching = Search(
+        validator, stopping, settings.epochs, features.represent, part.labels, pace, watch
+    )
     watching.growth = everything / len(part.labels.data)
     _train(part, settings, threads, features, watching)
     return watching

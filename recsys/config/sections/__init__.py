@@ -39,6 +39,7 @@ from recsys.config.sections.score import (
     UserIds,
     UserList,
 )
+from recsys.config.sections.tuning import Tuning, TuningRanges
 from recsys.config.sections.types import (
     COHORT_PATTERN,
     IN_WORDS,
@@ -99,6 +100,8 @@ __all__ = [
     "Split",
     "Titles",
     "Training",
+    "Tuning",
+    "TuningRanges",
     "UserIds",
     "UserList",
     "UserSegments",
