@@ -223,7 +223,8 @@ def test_the_kept_epoch_has_the_highest_mean_of_its_value_and_those_before() -> 
     def report(**stop: Any) -> dict[str, Any]:
         stop = {"every": 1, "refit": False, "k": 5, **stop}
         plain = {"rating": "none", "user_exponent": 0.0}
-        given = settings(epochs=30, no_components=4, early_stopping=stop, sample_weights=plain)
+        more = {"start": "random", "early_stopping": stop, "sample_weights": plain}
+        given = settings(epochs=30, no_components=4, ema_growth=0, **more)
         return fit(labels, given, threads=1).report
 
     found = report(smoothing=4, patience=30)

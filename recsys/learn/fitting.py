@@ -98,6 +98,7 @@ def fit(
     if settings.early_stopping.refit:
         epochs = refit_epochs(found.epoch, settings.early_stopping.share)
         report = {**report, "refit_epochs": epochs}
+        settings = settings.model_copy(update={"start": found.start})
         return refit(pairs, settings, epochs, threads, features, report)
     assert found.best is not None  # noqa: S101 - there was at least one epoch
     return Fitted(
@@ -135,7 +136,13 @@ def _train(
     """Weigh the pairs and train on them."""
     weights = pairs.weights(settings.sample_weights)
     return train(
-        pairs.labels, settings, threads=threads, weights=weights, features=features, stop=search
+        pairs.labels,
+        settings,
+        threads=threads,
+        weights=weights,
+        features=features,
+        stop=search,
+        accept=None if search is None else search.accept,
     )
 
 
@@ -179,6 +186,8 @@ def search(
         settings.epochs,
         features.represent,
     )
+    if settings.start == "spectral":
+        watching.start = settings.start
     _train(pairs.only(kept), settings, threads, features, watching)
     return watching
 
