@@ -10,8 +10,8 @@ Everything is chosen on a part of the training split: this project's hyperparame
 those of implicit's ALS and of EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse
 Data"). `pip install '.[peers,demo]'` brings implicit; without it its line is missing.
 
-Seconds are apart: `train` is one training, the mean over the seeds (for this project with the search
-for the epoch and its judging, as in a job; `CPU` is the processor's, of all threads), `choose` is
+Seconds are apart: `train` is one training, the mean over the seeds (for this project with the
+search for the epoch and its judging, as in a job; `CPU` is the processor's, of all threads), `choose` is
 the choice of everything else, done once, and `score` is the making and measuring of the lists.
 `--curve FILE.csv` writes what was reached on the validation part in how many seconds of
 training: for this project after each judged epoch, for peers by each setting that was tried.
@@ -181,7 +181,7 @@ def compare(
         data, settings.training, settings.features, seeds, threads, choosing, peers, curve
     )
     for name, make, preparing in models:
-        found, values = [], []
+        found, values = list[dict[str, Any]](), list[NDArray[np.float64]]()
         for seed in seeds:
             if not (found and isinstance(make, SameForAllSeeds)):
                 lists, seconds, cpu = timed(make, seed)

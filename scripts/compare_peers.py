@@ -107,7 +107,9 @@ class Peers:
 
         best = max(
             itertools.product((32, 64, 128), (2.0, 10.0), (0.1, 10.0)),
-            key=lambda tried: self.value(named(tried), lambda: fit(self.part, *tried, self.seed)),
+            key=lambda tried: self.value(
+                named(tried), lambda: fit(self.part, tried[0], tried[1], tried[2], self.seed)
+            ),
         )
         return named(best), lambda seed: fit(self.data.seen, best[0], best[1], best[2], seed)
 

@@ -53,7 +53,7 @@ class Directions:
     @property
     def n(self) -> int:
         """How many directions there are."""
-        return self.users.shape[1]
+        return int(self.users.shape[1])
 
 
 def directions(labels: sp.coo_matrix, components: int, seed: int) -> Directions:

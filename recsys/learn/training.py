@@ -93,12 +93,12 @@ def train(
         _check_converging(model, epoch, settings)
         return average.add(_state(model))
 
-    asks = accept is not None and may_start_spectral(settings, features)
-    model, average = begin(settings.start == "spectral" or asks)
+    ask = accept if may_start_spectral(settings, features) else None
+    model, average = begin(settings.start == "spectral" or ask is not None)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
         current = step(model, average, epoch)
-        if asks and epoch == 1 and not interruptible(partial(accept, current)):
+        if ask and epoch == 1 and not interruptible(partial(ask, current)):
             model, average = begin(decomposed=False)
             current = step(model, average, epoch)
         if progress.disable:  # without a terminal there is no progress bar
