@@ -10,11 +10,11 @@ Everything is chosen on a part of the training split: this project's hyperparame
 those of implicit's ALS and of EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse
 Data"). `pip install '.[peers,demo]'` brings implicit; without it its line is missing.
 
-Seconds are apart: `train` is one training, the mean over the seeds (for this project with the
-search for the epoch and its judging, as in a job; `CPU` is the processor's, of all threads), `choose` is
-the choice of everything else, done once, and `score` is the making and measuring of the lists.
-`--curve FILE.csv` writes what was reached on the validation part in how many seconds of
-training: for this project after each judged epoch, for peers by each setting that was tried.
+Seconds are apart. `train` is one training, the mean over the seeds; for this project with its
+search for the epoch and the judging, as in a job. `CPU` is the processor's, of all threads.
+`choose` is the choice of everything else, done once. `score` is the making and measuring of lists.
+`--curve FILE.csv` writes what was reached on the validation part in how many seconds of training:
+for this project after each judged epoch, for peers by each setting that was tried.
 
     python scripts/compare.py --config conf/movietweetings.yaml --json compare.json
 """
