@@ -11,6 +11,12 @@ those of implicit's ALS and of EASE (Steck 2019, "Embarrassingly Shallow Autoenc
 Data"). `pip install '.[peers,demo,tune]'` brings implicit, without which its line is missing, and
 Optuna, which `--no-choose` does without.
 
+Seconds are apart. `train` is one training, the mean over the seeds; for this project with its
+search for the epoch and the judging, as in a job. `CPU` is the processor's, of all threads.
+`choose` is the choice of everything else, done once. `score` is the making and measuring of lists.
+`--curve FILE.csv` writes what was reached on the validation part in how many seconds of training:
+for this project after each judged epoch, for peers by each setting that was tried.
+
     python scripts/compare.py --config conf/movietweetings.yaml --json compare.json
 """
 
@@ -30,8 +36,8 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from compare_lists import Lists, measured, popular
-from compare_ours import choose, fit, fit_with_features, of_model
+from compare_lists import CurvePoint, Lists, SameForAllSeeds, measured, popular
+from compare_ours import choose, course, fit, fit_with_features, of_model
 from compare_peers import Peers
 from compare_split import Data, read_split
 from numpy.typing import NDArray
@@ -56,11 +62,17 @@ def contenders(
     threads: int,
     choosing: Tuning | None,
     peers: bool,
+    curve: list[CurvePoint],
 ) -> Iterator[tuple[str, Callable[[int], Lists], float]]:
-    """Yield each model's name, how it is made for a seed, and the seconds that its choice took."""
+    """Yield each model's name, how it is made for a seed, and the seconds that its choice took.
+
+    Points of the curve are added to `curve` as models are made.
+    """
     counts = np.asarray(data.labels.sum(axis=0), dtype=np.float32).ravel()
 
-    def lightfm(settings: Training, features: Features | None = None) -> Callable[[int], Lists]:
+    def lightfm(
+        name: str, settings: Training, features: Features | None = None
+    ) -> tuple[str, Callable[[int], Lists]]:
         def make(seed: int) -> Lists:
             seeded = settings.model_copy(update={"seed": seed})
             if features is None:
@@ -72,19 +84,20 @@ def contenders(
                     click.echo(f"  seed {seed}: {described.trial['reason']}", err=True)
             if settings.early_stopping is not None:
                 click.echo(f"  seed {seed}: epoch {fitted.epochs}, {_assembled(made)}", err=True)
+                curve.extend(course(name, seed, fitted.report))
             return of_model(made.embeddings)
 
-        return make
+        return name, make
 
     yield "popularity", lambda seed: popular(counts, data.seen.shape[0]), 0.0
-    yield "notebook's settings", lightfm(load_config(str(NOTEBOOK)).training), 0.0
-    yield WITHOUT_FEATURES, lightfm(base), 0.0
+    yield *lightfm("notebook's settings", load_config(str(NOTEBOOK)).training), 0.0
+    yield *lightfm(WITHOUT_FEATURES, base), 0.0
     if features.configured:
-        yield WITH_FEATURES, lightfm(base, features), 0.0
+        yield *lightfm(WITH_FEATURES, base, features), 0.0
     if choosing is not None:
         start = time.perf_counter()
         chosen = choose(data, base.model_copy(update={"seed": seeds[0]}), choosing, threads)
-        yield "recsys, chosen on validation", lightfm(chosen), time.perf_counter() - start
+        yield *lightfm("recsys, chosen on validation", chosen), time.perf_counter() - start
     if not peers:
         return
     others = Peers(data, seeds[0], threads)
@@ -93,6 +106,7 @@ def contenders(
         found = peer()
         if found is not None:
             yield (*found, time.perf_counter() - start)
+    curve.extend(others.curve)
 
 
 @click.command(help=__doc__)
@@ -114,6 +128,12 @@ def contenders(
 )
 @click.option("--peers/--no-peers", default=True, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path))
+@click.option(
+    "--curve",
+    "curve_path",
+    type=click.Path(path_type=Path),
+    help="A CSV file of validation nDCG over seconds of training.",
+)
 def main(
     config: str,
     overrides: tuple[str, ...],
@@ -122,15 +142,19 @@ def main(
     choosing: bool,
     peers: bool,
     json_path: Path | None,
+    curve_path: Path | None,
 ) -> None:
     logging.basicConfig(level=logging.WARNING)
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
-        records = compare(config, overrides, numbers, last, choosing, peers)
+        curve = list[CurvePoint]()
+        records = compare(config, overrides, numbers, last, choosing, peers, curve)
     except RecsysError as error:
         raise click.ClickException(str(error)) from error
     if json_path:
         json_path.write_text(json.dumps(records, indent=1) + "\n")
+    if curve_path:
+        pd.DataFrame(curve, columns=CurvePoint._fields).to_csv(curve_path, index=False)
 
 
 def compare(
@@ -140,6 +164,7 @@ def compare(
     last: int | None,
     choosing: bool,
     peers: bool,
+    curve: list[CurvePoint],
 ) -> list[dict[str, Any]]:
     settings = load_config(path, overrides)
     if choosing:
@@ -152,7 +177,10 @@ def compare(
         f"{data.wanted.nnz:,} held out; {len(data.warm) + len(data.cold):,} users tested, of which "
         f"{len(data.cold):,} without anything to train on get popular items"
     )
-    click.echo(f"{'':44}{'MAP':>16}{'nDCG':>16}{'precision':>16}{'recall':>16}{'s':>7}")
+    click.echo(
+        f"{'':44}{'MAP':>16}{'nDCG':>16}{'precision':>16}{'recall':>16}"
+        f"{'train s':>9}{'CPU s':>9}{'choose s':>9}{'score s':>9}"
+    )
     records = []
     ndcg: dict[str, NDArray[np.float64]] = {}
     models = contenders(
@@ -163,15 +191,20 @@ def compare(
         threads,
         settings.tuning if choosing else None,
         peers,
+        curve,
     )
     for name, make, preparing in models:
-        found, values = [], []
+        found, values = list[dict[str, Any]](), list[NDArray[np.float64]]()
         for seed in seeds:
+            if not (found and isinstance(make, SameForAllSeeds)):
+                lists, seconds, cpu = timed(make, seed)
             start = time.perf_counter()
-            per_user = measured(data, make(seed))
-            seconds = time.perf_counter() - start + preparing / len(seeds)
+            per_user = measured(data, lists)
+            times = {"seconds": seconds, "cpu_seconds": cpu, "choosing_seconds": preparing}
+            times["scoring_seconds"] = time.perf_counter() - start
             means = {measure: float(column.mean()) for measure, column in per_user.items()}
-            found.append({"model": name, "seed": seed, **means, "seconds": round(seconds, 2)})
+            rounded = {key: round(value, 2) for key, value in times.items()}
+            found.append({"model": name, "seed": seed, **means, **rounded})
             values.append(per_user["ndcg"])
         ndcg[name] = np.mean(values, axis=0)
         records += found
@@ -181,7 +214,10 @@ def compare(
             for m in ("map", "ndcg", "precision", "recall")
         ]
         click.echo(
-            f"{name:44}" + "".join(f"{c:>16}" for c in cells) + f"{table.seconds.sum():7.0f}"
+            f"{name:44}"
+            + "".join(f"{c:>16}" for c in cells)
+            + f"{table.seconds.mean():9.1f}{table.cpu_seconds.mean():9.1f}"
+            + f"{preparing:9.1f}{table.scoring_seconds.mean():9.1f}"
         )
         if name.startswith("recsys"):
             click.echo(f"  its nDCG minus popularity's: {_ahead(ndcg[name], ndcg['popularity'])}")
@@ -202,6 +238,13 @@ def _assembled(made: Assembled) -> str:
         f"{known['share_of_trained']:g} of the trained user vectors, {beside}; {items.shape[1]} "
         f"components, item matrix {items.nbytes / 2**20:.1f} MiB"
     )
+
+
+def timed(make: Callable[[int], Lists], seed: int) -> tuple[Lists, float, float]:
+    """Make a model, and return its lists, its seconds, and those of the processor."""
+    start, cpu = time.perf_counter(), time.process_time()
+    lists = make(seed)
+    return lists, time.perf_counter() - start, time.process_time() - cpu
 
 
 def _ahead(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:

@@ -1,7 +1,8 @@
 """Lists of the comparison's models, and how good they are on what was held out."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from compare_split import F32, Data
@@ -21,6 +22,33 @@ MEASURES = {
 
 # Gives lists for rows of users, without what they have seen.
 Lists = Callable[[NDArray[np.int64], Any], Ranked]
+
+
+class CurvePoint(NamedTuple):
+    """What a training had reached on the validation part after so many seconds.
+
+    Attributes:
+        model, seed: of the training.
+        epoch: after which it was judged; None for a model that was judged once, when it was made.
+        seconds: of training, without the judging.
+        ndcg: mean nDCG@10 of the validation part.
+    """
+
+    model: str
+    seed: int
+    epoch: int | None
+    seconds: float
+    ndcg: float
+
+
+@dataclass(frozen=True)
+class SameForAllSeeds:
+    """Makes lists that depend on no seed, so that once is enough."""
+
+    make: Callable[[], Lists]
+
+    def __call__(self, seed: int) -> Lists:
+        return self.make()
 
 
 def factors(user: F32, item: F32, user_biases: F32 | None = None, bias: F32 | None = None) -> Lists:

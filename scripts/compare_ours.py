@@ -3,7 +3,7 @@
 from typing import Any
 
 import click
-from compare_lists import Lists, factors
+from compare_lists import CurvePoint, Lists, factors
 from compare_split import Data
 
 from recsys.config.sections import EarlyStopping, Features, Training, Tuning
@@ -49,6 +49,12 @@ def of_model(model: Embeddings) -> Lists:
     return factors(
         model.user_embeddings, model.item_embeddings, model.user_biases, model.item_biases
     )
+
+
+def course(name: str, seed: int, report: dict[str, Any]) -> list[CurvePoint]:
+    """Return the points of a search for the best epoch, from its report."""
+    judged = zip(report["epochs"], report["training_seconds"], report["curve"], strict=True)
+    return [CurvePoint(name, seed, *point) for point in judged]
 
 
 def choose(data: Data, base: Training, how: Tuning, threads: int) -> Training:

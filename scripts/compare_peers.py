@@ -1,14 +1,14 @@
 """What one could use instead of this project: implicit's ALS, and EASE."""
 
-import functools
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
 import click
 import numpy as np
 import scipy.sparse as sp
-from compare_lists import K, Lists, factors
+from compare_lists import CurvePoint, K, Lists, SameForAllSeeds, factors
 from compare_split import F32, Data
 from numpy.typing import NDArray
 
@@ -67,6 +67,7 @@ class Peers:
 
     def __init__(self, data: Data, seed: int, threads: int) -> None:
         self.data, self.seed, self.threads = data, seed, threads
+        self.curve: list[CurvePoint] = []  # of what was tried
         settings = EarlyStopping()
         held_out = hold_out(data.labels, settings, seed)
         self.judge = Validator(data.labels, held_out, settings, seed)
@@ -74,9 +75,15 @@ class Peers:
         ones = np.ones(len(rows), np.float32)
         self.part = sp.csr_matrix((ones, (rows, cols)), shape=data.labels.shape)
 
-    def value(self, lists: Lists) -> float:
+    def value(self, name: str, make: Callable[[], Lists]) -> float:
+        """Train on the rest, and judge by the validation part."""
+        start = time.perf_counter()
+        lists = make()
+        seconds = time.perf_counter() - start
         values = self.judge.of_lists(lists(self.judge.users, self.part[self.judge.users]))
-        return float(values.mean())
+        value = float(values.mean())
+        self.curve.append(CurvePoint(name, self.seed, None, round(seconds, 3), value))
+        return value
 
     def als(self) -> tuple[str, Callable[[int], Lists]] | None:
         """Hu, Koren & Volinsky 2008, as implicit has it."""
@@ -94,13 +101,16 @@ class Peers:
             model.fit(matrix, show_progress=False)
             return factors(np.asarray(model.user_factors), np.asarray(model.item_factors))
 
-        grid = list(itertools.product((32, 64, 128), (2.0, 10.0), (0.1, 10.0)))
+        def named(tried: tuple[int, float, float]) -> str:
+            return "implicit ALS ({} factors, alpha {:g}, {:g})".format(*tried)
+
         best = max(
-            grid,
-            key=lambda tried: self.value(fit(self.part, tried[0], tried[1], tried[2], self.seed)),
+            itertools.product((32, 64, 128), (2.0, 10.0), (0.1, 10.0)),
+            key=lambda tried: self.value(
+                named(tried), lambda: fit(self.part, tried[0], tried[1], tried[2], self.seed)
+            ),
         )
-        name = "implicit ALS ({} factors, alpha {:g}, {:g})".format(*best)
-        return name, lambda seed: fit(self.data.seen, best[0], best[1], best[2], seed)
+        return named(best), lambda seed: fit(self.data.seen, best[0], best[1], best[2], seed)
 
     def ease(self) -> tuple[str, Callable[[int], Lists]]:
         """Of the most popular items where there are too many: the rest are in no list."""
@@ -114,8 +124,12 @@ class Peers:
         ridge = 500.0
         if len(kept) <= EASE_TUNED_ITEMS:
             grid = (50.0, 100.0, 200.0, 500.0, 1000.0)
-            ridge = max(grid, key=lambda tried: self.value(fit(self.part, tried)))
+            ridge = max(
+                grid,
+                key=lambda tried: self.value(
+                    f"EASE (ridge {tried:g})", lambda: fit(self.part, tried)
+                ),
+            )
         part = f", top {EASE_ITEMS:,} items" if len(counts) > EASE_ITEMS else ""
-        # It is the same for every seed, and what takes so long is done once.
-        made = functools.cache(lambda: fit(self.data.seen, ridge))
-        return f"EASE (ridge {ridge:g}{part})", lambda seed: made()
+        always = SameForAllSeeds(lambda: fit(self.data.seen, ridge))
+        return f"EASE (ridge {ridge:g}{part})", always

@@ -30,7 +30,8 @@ from tests.test_command_line import ENV
 from tests.test_training import settings
 
 Csv = Callable[..., str]
-KEYS = {"model", "seed", "map", "map_truncated", "ndcg", "precision", "recall", "seconds"}
+KEYS = {"model", "seed", "map", "map_truncated", "ndcg", "precision", "recall"}
+TIMES = {"seconds", "cpu_seconds", "choosing_seconds", "scoring_seconds"}
 
 
 def pairs_of(rows: list[tuple[str, str]], ratings: float | list[float] = 1.0) -> pd.DataFrame:
@@ -223,7 +224,9 @@ def compare(config: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_gives_a_table_and_its_records(config: Path) -> None:
-    ran = compare(config, "--no-peers", "--seeds", "1,2", "--json", "out.json")
+    ran = compare(
+        config, "--no-peers", "--seeds", "1,2", "--json", "out.json", "--curve", "curve.csv"
+    )
     assert ran.returncode == 0, ran.stderr
     pairs = pd.DataFrame(small_ratings(), columns=["user", "item", "rating", "at"])
     counts = pairs.groupby("item")["user"].nunique()
@@ -232,13 +235,21 @@ def test_the_command_gives_a_table_and_its_records(config: Path) -> None:
     head = ran.stdout.splitlines()[0]
     assert f"{kept:,} pairs to train on, {counts.sum() - kept:,} held out" in head
     records = json.loads((config.parent / "out.json").read_text())
-    assert all(set(record) == KEYS for record in records)
+    assert all(set(record) == KEYS | TIMES for record in records)
     models = ["popularity", "notebook's settings", "recsys, as configured"]
     models.append("recsys, chosen on validation")
     assert [(r["model"], r["seed"]) for r in records] == [(m, s) for m in models for s in (1, 2)]
     for record in records:
-        assert all(0 <= record[name] <= 1 for name in KEYS - {"model", "seed", "seconds"})
+        assert all(0 <= record[name] <= 1 for name in KEYS - {"model", "seed"})
+        assert all(record[name] >= 0 for name in TIMES)
+        chosen = record["model"] == "recsys, chosen on validation"
+        assert (record["choosing_seconds"] > 0) == chosen
     assert records[0]["ndcg"] == records[1]["ndcg"]
+    curve = pd.read_csv(config.parent / "curve.csv")
+    assert curve.columns.tolist() == ["model", "seed", "epoch", "seconds", "ndcg"]
+    mine = curve[(curve.model == "recsys, as configured") & (curve.seed == 2)]
+    assert mine.epoch.tolist() == [2, 3]
+    assert 0 < mine.seconds.iloc[0] < mine.seconds.iloc[1]
     (line,) = [line for line in ran.stdout.splitlines() if line.startswith("popularity")]
     assert f"{records[0]['ndcg']:.4f} ±0.0000" in line
     assert len(re.findall(r"minus popularity's: [+-]0\.\d{4} \[[+-]0", ran.stdout)) == 2

@@ -1,5 +1,6 @@
 """Which epoch is kept, and how much each pair counts."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from recsys.config.sections import EarlyStopping, SampleWeights
 from recsys.errors import InputError, TrainingError
-from recsys.learn.early_stopping import Validator, hold_out
+from recsys.learn.early_stopping import Search, Validator, hold_out
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.fitting import fit
 from recsys.learn.sample_weights import Labelled, sample_weights
@@ -200,7 +201,9 @@ def test_the_best_epoch_is_kept_and_a_second_model_is_trained_on_all_pairs() -> 
     assert report["ndcg"] == max(curve) > report["popularity_ndcg"]
     # On all pairs, a quarter more than before, it takes a quarter more epochs.
     assert fitted.epochs == report["refit_epochs"] == round(report["kept_epoch"] * 1.25)
-    plain = train(labels, settings(epochs=fitted.epochs, no_components=4), threads=1)
+    assert report["start"] == "spectral"  # better than popularity at once, so both begin with it
+    alike = {"no_components": 4, "start": "spectral"}
+    plain = train(labels, settings(epochs=fitted.epochs, **alike), threads=1)
     assert fitted.embeddings.item_embeddings.tobytes() == plain.item_embeddings.tobytes()
     # Without a second training the model is the state of the best epoch.
     stopping = EarlyStopping.model_validate({**stop, "refit": False})
@@ -213,7 +216,7 @@ def test_the_best_epoch_is_kept_and_a_second_model_is_trained_on_all_pairs() -> 
     # That model has not seen the pairs that it was judged by.
     cells = labels.row[~held_out], labels.col[~held_out]
     part = sp.coo_matrix((labels.data[~held_out], cells), shape=labels.shape)
-    again = train(part, settings(epochs=kept.epochs, no_components=4), threads=1)
+    again = train(part, settings(epochs=kept.epochs, **alike), threads=1)
     assert kept.embeddings.item_embeddings.tobytes() == again.item_embeddings.tobytes()
 
 
@@ -223,7 +226,8 @@ def test_the_kept_epoch_has_the_highest_mean_of_its_value_and_those_before() -> 
     def report(**stop: Any) -> dict[str, Any]:
         stop = {"every": 1, "refit": False, "k": 5, **stop}
         plain = {"rating": "none", "user_exponent": 0.0}
-        given = settings(epochs=30, no_components=4, early_stopping=stop, sample_weights=plain)
+        more = {"start": "random", "early_stopping": stop, "sample_weights": plain}
+        given = settings(epochs=30, no_components=4, ema_growth=0, **more)
         return fit(labels, given, threads=1).report
 
     found = report(smoothing=4, patience=30)
@@ -251,3 +255,36 @@ def test_every_third_epoch_is_judged_and_always_the_last() -> None:
     assert some["curve"] == [each["curve"][epoch - 1] for epoch in (3, 6, 7)]
     assert some["kept_epoch"] == (3, 6, 7)[int(np.argmax(some["curve"]))]
     assert report(1, 3)["epochs"] == [1]
+
+
+def test_where_pairs_say_no_more_than_popularity_the_training_begins_with_random_numbers() -> None:
+    rng = np.random.default_rng(2)
+    pairs = rng.random((150, 60)) < rng.random(60) ** 4
+    labels = sp.coo_matrix(pairs.astype(np.float32))
+    given = {"sample_weights": {"rating": "none", "user_exponent": 0.0}, "epochs": 4}
+
+    def report(start: str) -> dict[str, Any]:
+        return fit(labels, settings(**given, start=start), threads=1).report
+
+    auto, random, forced = report("auto"), report("random"), report("spectral")
+    assert (auto["start"], random["start"], forced["start"]) == ("random", "random", "spectral")
+    assert auto["curve"] == random["curve"] != forced["curve"]
+    assert len(auto["training_seconds"]) == len(auto["epochs"])
+    assert auto["training_seconds"] == sorted(auto["training_seconds"])
+    assert auto["training_seconds"][0] > 0
+
+
+def test_judging_does_not_count_as_training() -> None:
+    class Slow(Validator):
+        def ndcg(self, model: Embeddings) -> float:
+            time.sleep(0.2)
+            return super().ndcg(model)
+
+    labels = checkerboard()
+    stopping = EarlyStopping(every=1, patience=99)
+    judge = Slow(labels, hold_out(labels, stopping, 1), stopping, 1)
+    watching = Search(judge, stopping, 3)
+    train(labels, settings(epochs=3), threads=1, stop=watching, accept=watching.accept)
+    assert watching.seconds >= 0.8  # three epochs, and the start
+    assert watching.training_cpu[-1] < 0.8
+    assert watching.epochs == [1, 2, 3]

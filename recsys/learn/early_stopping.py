@@ -5,7 +5,8 @@ by the model alone.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from recsys.kernel.metrics import accuracy
 from recsys.kernel.topk import ItemMatrix, Ranked, top_k
 from recsys.learn.budget import Budget, Pace
 from recsys.learn.embeddings import Embeddings
+
+# How much better than popular items the first epoch from a spectral start has to be.
+_AHEAD = 1.1
 
 
 def hold_out(labels: sp.coo_matrix, settings: EarlyStopping, seed: int) -> NDArray[np.bool_]:
@@ -168,6 +172,33 @@ def refit_epochs(kept: int, share: float) -> int:
     return round(kept / (1 - share))
 
 
+class _Clock:
+    """Measures time and the processor's time since it was made, without the pauses."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+        self._paused = np.zeros(2)
+
+    @staticmethod
+    def _now() -> NDArray[np.float64]:
+        return np.array([time.perf_counter(), time.process_time()])
+
+    @property
+    def paused_seconds(self) -> float:
+        return float(self._paused[0])
+
+    def running(self) -> tuple[float, float]:
+        """Return the seconds, and those of the processor, without the pauses."""
+        seconds, cpu = self._now() - self._start - self._paused
+        return float(seconds), float(cpu)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        start = self._now()
+        yield
+        self._paused += self._now() - start
+
+
 class Search:
     """Watches a training: which epoch is the best so far, and whether to stop.
 
@@ -180,7 +211,11 @@ class Search:
         growth: how many times as many pairs there are as are trained on.
         epochs: the epochs that were judged.
         curve: their nDCG.
+        training_seconds: since this was made, without the judging, for each of them.
+        training_cpu: likewise in seconds of the processor, of all threads together.
         seconds: the time that judging took.
+        start: how the training begins: `random`, or `spectral` once `accept` or the caller has said
+            so.
     """
 
     def __init__(
@@ -215,7 +250,32 @@ class Search:
         self.best: Embeddings | None = None
         self.epochs: list[int] = []
         self.curve: list[float] = []
+        self.training_seconds: list[float] = []
+        self.training_cpu: list[float] = []
         self.seconds = 0.0
+        self._clock = _Clock()
+        self.start = "random"
+        self._popularity: float | None = None
+
+    def accept(self, current: Embeddings) -> bool:
+        """Take the model after the first epoch from a spectral start, say whether to go on from it.
+
+        It has to be better than lists of popular items by `_AHEAD`. Where popularity says most of
+        what there is to say, the decomposition says little more, and what it says wrongly is
+        not unlearned.
+        """
+        with self._clock.paused():
+            found = self.validator.ndcg(self.represent(current))
+            accepted = found > _AHEAD * self.popularity_ndcg()
+            self.start = "spectral" if accepted else "random"
+        self.seconds = self._clock.paused_seconds
+        return accepted
+
+    def popularity_ndcg(self) -> float:
+        """Return what popular items reach on the validator's users."""
+        if self._popularity is None:
+            self._popularity = self.validator.popularity_ndcg()
+        return self._popularity
 
     def __call__(self, current: Embeddings) -> bool:
         """Take the model after the next epoch, judge it if it is its turn, say whether to stop.
@@ -227,15 +287,18 @@ class Search:
         out_of_time = self.pace()
         if self._now % self._settings.every and self._now < self._last and not out_of_time:
             return False
-        start = time.perf_counter()
-        value = self.validator.ndcg(self.represent(current))
-        self.epochs.append(self._now)
-        self.curve.append(value)
-        smooth = float(np.mean(self.curve[-self._settings.smoothing :]))
-        if smooth > self._highest:
-            self.epoch, self._highest, self._ndcg = self._now, smooth, value
-            self.best = current.copy()
-        self.seconds += time.perf_counter() - start
+        seconds, cpu = self._clock.running()
+        with self._clock.paused():
+            value = self.validator.ndcg(self.represent(current))
+            self.epochs.append(self._now)
+            self.curve.append(value)
+            self.training_seconds.append(seconds)
+            self.training_cpu.append(cpu)
+            smooth = float(np.mean(self.curve[-self._settings.smoothing :]))
+            if smooth > self._highest:
+                self.epoch, self._highest, self._ndcg = self._now, smooth, value
+                self.best = current.copy()
+        self.seconds = self._clock.paused_seconds
         if self._watch is not None and self._watch(self._now, value):
             return True
         return out_of_time or self._now - self.epoch >= self._settings.patience
@@ -257,8 +320,10 @@ class Search:
             "users": len(self.validator.users),
             "kept_epoch": self.epoch,
             "ndcg": self._ndcg,
-            "popularity_ndcg": self.validator.popularity_ndcg(),
+            "popularity_ndcg": self.popularity_ndcg(),
+            "start": self.start,
             "epochs": self.epochs,
             "curve": self.curve,
+            "training_seconds": [round(seconds, 3) for seconds in self.training_seconds],
             "seconds": round(self.seconds, 3),
         }

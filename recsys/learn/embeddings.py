@@ -43,18 +43,25 @@ class Average:
     the best epoch easier to find (Polyak and Juditsky 1992, "Acceleration of Stochastic
     Approximation by Averaging").
 
-    After n states the newest one has the share (1 - decay) / (1 - decay^n). So the first average is
-    the first state (the correction of the start in Kingma and Ba 2015, "Adam").
+    The weights are divided by their sum, so the first average is the first state (the correction of
+    the start in Kingma and Ba 2015, "Adam").
+
+    In the first epochs states differ because they get better, and an average of all of them lags
+    behind. So what counts grows with the number of states: at the n-th one, those before count
+    (n - 1) / (n - 1 + growth) times as much, if that is less than `decay` (the polynomial-decay
+    averaging of Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth Optimization").
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float, growth: float = 0.0) -> None:
         """Begin without a state.
 
         Args:
             decay: from 0 to less than 1; a state counts `decay` times as much as the one after it.
                 With 0 the average is the newest state.
+            growth: 0 or more; with more, the average follows the first states more closely.
         """
-        self._decay, self._n_states = decay, 0
+        self._decay, self._growth = decay, growth
+        self._n_states, self._weight = 0, 0.0
         self._average: Embeddings | None = None
 
     def add(self, state: Embeddings) -> Embeddings:
@@ -65,11 +72,14 @@ class Average:
         """
         if self._decay == 0:
             return state
+        before = self._n_states
         self._n_states += 1
+        kept = min(self._decay, before / (before + self._growth)) if before else 0.0
+        self._weight = kept * self._weight + 1
         if self._average is None:
             self._average = state.copy()
             return self._average
-        share = np.float32((1 - self._decay) / (1 - self._decay**self._n_states))
+        share = np.float32(1 / self._weight)
         for field in fields(Embeddings):
             mean, new = getattr(self._average, field.name), getattr(state, field.name)
             mean += share * (new - mean)

@@ -186,6 +186,7 @@ def finish(
     enough = found.pace.refits and seconds / 2 <= budget.left() - kept_back
     if stopping.refit and enough:
         report = {**report, "refit_epochs": epochs}
+        settings = settings.model_copy(update={"start": found.start})
         pace = Pace(budget, epochs, kept_back)
         return replace(refit(pairs, settings, epochs, threads, features, report, pace), found=found)
     if stopping.refit:
@@ -229,7 +230,13 @@ def _train(
     """Weigh the pairs and train on them."""
     weights = pairs.weights(settings.sample_weights)
     return train(
-        pairs.labels, settings, threads=threads, weights=weights, features=features, stop=stop
+        pairs.labels,
+        settings,
+        threads=threads,
+        weights=weights,
+        features=features,
+        stop=stop,
+        accept=stop.accept if isinstance(stop, Search) else None,
     )
 
 
@@ -283,6 +290,8 @@ def search(
         validator, stopping, settings.epochs, features.represent, part.labels, pace, watch
     )
     watching.growth = everything / len(part.labels.data)
+    if settings.start == "spectral":
+        watching.start = settings.start
     _train(part, settings, threads, features, watching)
     return watching
 

@@ -3,7 +3,8 @@
 No other module imports LightFM. A labelled pair of user and item gets here with its weight (see
 `fitting`). With the logistic loss and no negatives in the data, unobserved items of the user join
 it (`negatives`). After each epoch the model's state is added to the average of the states
-(`embeddings.Average`), and that average is what is returned.
+(`embeddings.Average`), and that average is what is returned. The embeddings begin with random
+numbers, or with a decomposition of the matrix (`spectral`).
 """
 
 import logging
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from recsys.config.sections import Training
 from recsys.errors import TrainingError
-from recsys.learn import negatives
+from recsys.learn import negatives, spectral
 from recsys.learn.embeddings import Average, Embeddings
 from recsys.learn.features import IDENTITIES, Sides
 from recsys.runtime.signals import interruptible
@@ -58,6 +59,7 @@ def train(
     weights: NDArray[np.float32] | None = None,
     features: Sides = IDENTITIES,
     stop: Callable[[Embeddings], bool] | None = None,
+    accept: Callable[[Embeddings], bool] | None = None,
 ) -> Embeddings:
     """Train a LightFM model for a given number of epochs, and return the average of its states.
 
@@ -69,6 +71,9 @@ def train(
         weights: `(n_pairs,)` how much each pair counts; None: all the same.
         features: of the users and items; the embeddings that are returned are those of features.
         stop: called with the average after each epoch; returns whether to stop.
+        accept: for `settings.start` `auto`: called with the first epoch after a spectral start;
+            returns False if the training is to begin again with random embeddings. None: `auto`
+            is `random`.
 
     Raises:
         TrainingError: it cannot run as configured, or the model diverged.
@@ -76,26 +81,67 @@ def train(
     check_threads(threads)
     per_positive = negatives.drawn_per_positive(settings, negatives.count(labels))
     examples = negatives.examples(labels, weights, per_positive, settings.seed)
-    model = _lightfm(settings, steps_per_pair=1 + per_positive)
-    average = Average(settings.ema_decay)
-    progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
-    for epoch in progress:
+
+    def begin(decomposed: bool) -> tuple[Any, Average]:
+        model = _lightfm(settings, steps_per_pair=1 + per_positive)
+        if decomposed:
+            interruptible(partial(_start_spectral, model, labels, features, settings))
+        return model, Average(settings.ema_decay, settings.ema_growth)
+
+    def step(model: Any, average: Average, epoch: int) -> Embeddings:
         interruptible(partial(_run_epoch, model, examples, features, epoch, threads, settings))
         _check_converging(model, epoch, settings)
-        current = average.add(
-            Embeddings(
-                user_embeddings=model.user_embeddings,
-                user_biases=model.user_biases,
-                item_embeddings=model.item_embeddings,
-                item_biases=model.item_biases,
-            )
-        )
+        return average.add(_state(model))
+
+    ask = accept if may_start_spectral(settings, features) else None
+    model, average = begin(settings.start == "spectral" or ask is not None)
+    progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
+    for epoch in progress:
+        current = step(model, average, epoch)
+        if ask and epoch == 1 and not interruptible(partial(ask, current)):
+            model, average = begin(decomposed=False)
+            current = step(model, average, epoch)
         if progress.disable:  # without a terminal there is no progress bar
             log.info("epoch %d of %d", epoch, settings.epochs)
         if stop is not None and interruptible(partial(stop, current)):
             break
     progress.close()
     return current
+
+
+def may_start_spectral(settings: Training, features: Sides) -> bool:
+    """Whether `auto` tries a spectral start: for `warp` without features, where it was measured."""
+    return settings.start == "auto" and settings.loss == "warp" and features == IDENTITIES
+
+
+def _state(model: Any) -> Embeddings:
+    """Return the model's arrays themselves, which the next epoch changes."""
+    return Embeddings(
+        user_embeddings=model.user_embeddings,
+        user_biases=model.user_biases,
+        item_embeddings=model.item_embeddings,
+        item_biases=model.item_biases,
+    )
+
+
+def _start_spectral(model: Any, labels: sp.coo_matrix, features: Sides, settings: Training) -> None:
+    """Give users' and items' identities the directions of `spectral`; all else stays random."""
+    model.fit_partial(  # without an epoch, it draws the random embeddings
+        labels,
+        user_features=None if features.users is None else features.users.weights,
+        item_features=None if features.items is None else features.items.weights,
+        epochs=0,
+    )
+    found = spectral.directions(labels, settings.no_components, settings.seed)
+    for embeddings, vectors, side in (
+        (model.user_embeddings, found.users, features.users),
+        (model.item_embeddings, found.items, features.items),
+    ):
+        own = np.arange(len(vectors)), np.arange(len(vectors))
+        if side is not None:
+            cells = side.weights[:, : side.n_identities].tocoo()
+            own = cells.col, cells.row
+        embeddings[own[0], : found.n] = vectors[own[1]]
 
 
 def _lightfm(settings: Training, steps_per_pair: int) -> Any:

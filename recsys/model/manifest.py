@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from recsys.columns import IdTypes
 from recsys.errors import ModelError
 from recsys.ingest.manifest import InputState, PreparationCounts
@@ -30,6 +32,10 @@ class EarlyStoppingReport(Part):
     """Epochs at which lists were judged."""
     curve: list[float]
     """The metric at each of them."""
+    start: str = "random"
+    """What the embeddings began with: `random` or `spectral`."""
+    training_seconds: list[float] = Field(default_factory=list)
+    """Time that training had taken by each of these epochs, without the judging."""
     seconds: float
     """Time that judging took."""
     refit_epochs: int | None
