@@ -274,7 +274,7 @@ def test_the_kept_epoch_is_judged_on_the_test_split_it_has_not_seen() -> None:
         update={"sample_weights": SampleWeights(rating="none", user_exponent=0.0)}
     )
     found = stopped(data, given, 1)
-    fitted = fit(data, given, 1)  # as the job does: chosen in the same way, and refitted
+    fitted, _ = fit(data, given, 1)  # as the job does: chosen in the same way, and refitted
     assert found.kept == fitted.epochs
     assert found.epochs == len(fitted.report["curve"])
     on_test = float(measured(data, of_model(fitted.embeddings))["ndcg"].mean())
@@ -300,8 +300,8 @@ def test_what_is_chosen_on_validation_does_not_depend_on_the_test_part(
     chosen = choose(data, given, how, 1)
     found = re.findall(r"trial \d, complete: validation nDCG (0\.\d+)", capsys.readouterr().err)
     assert len(found) == 4
-    assert f"{fit(data, given, 1).report['ndcg']:.4f}" == found[0]
-    assert f"{fit(data, chosen, 1).report['ndcg']:.4f}" == max(found)
+    assert f"{fit(data, given, 1)[0].report['ndcg']:.4f}" == found[0]
+    assert f"{fit(data, chosen, 1)[0].report['ndcg']:.4f}" == max(found)
     nothing = replace(data, wanted=data.wanted * 0, warm=data.warm[:0])
     assert choose(nothing, given, how, 1) == chosen
 

@@ -193,7 +193,8 @@ def test_the_best_epoch_is_kept_and_a_second_model_is_trained_on_all_pairs() -> 
     labels = checkerboard()
     stop = {"patience": 3, "k": 5, "every": 1, "smoothing": 1}
     plain = {"rating": "none", "user_exponent": 0.0}
-    given = settings(epochs=60, early_stopping=stop, no_components=4, sample_weights=plain)
+    more = {"no_components": 4, "sample_weights": plain, "start": "auto"}
+    given = settings(epochs=60, early_stopping=stop, **more)
     fitted = fit(labels, given, threads=1)
     report, curve = fitted.report, fitted.report["curve"]
     assert report["kept_epoch"] == int(np.argmax(curve)) + 1
@@ -284,7 +285,9 @@ def test_judging_does_not_count_as_training() -> None:
     stopping = EarlyStopping(every=1, patience=99)
     judge = Slow(labels, hold_out(labels, stopping, 1), stopping, 1)
     watching = Search(judge, stopping, 3)
-    train(labels, settings(epochs=3), threads=1, stop=watching, accept=watching.accept)
+    train(
+        labels, settings(epochs=3, start="auto"), threads=1, stop=watching, accept=watching.accept
+    )
     assert watching.seconds >= 0.8  # three epochs, and the start
     assert watching.training_cpu[-1] < 0.8
     assert watching.epochs == [1, 2, 3]

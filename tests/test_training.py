@@ -202,7 +202,7 @@ def test_auto_begins_again_with_random_embeddings_where_the_first_epoch_is_not_a
             shown.append(current.copy())
             return accepted
 
-        return train(labels, settings(epochs=3), threads=1, accept=accept)
+        return train(labels, settings(epochs=3, start="auto"), threads=1, accept=accept)
 
     random = train(labels, settings(epochs=3, start="random"), threads=1)
     decomposed = train(labels, settings(epochs=3, start="spectral"), threads=1)
@@ -215,9 +215,9 @@ def test_auto_begins_again_with_random_embeddings_where_the_first_epoch_is_not_a
         assert all(getattr(one, name).tobytes() == getattr(first, name).tobytes() for one in shown)
     # Nobody to ask, or another loss: random, and nobody is asked.
     shown.clear()
-    plain = train(labels, settings(epochs=3), threads=1)
+    plain = train(labels, settings(epochs=3, start="auto"), threads=1)
     assert plain.item_embeddings.tobytes() == random.item_embeddings.tobytes()
-    bpr = settings(epochs=1, loss="bpr")
+    bpr = settings(epochs=1, loss="bpr", start="auto")
     train(labels, bpr, threads=1, accept=lambda current: bool(shown.append(current)))
     assert not shown
 
@@ -236,3 +236,21 @@ def test_of_described_items_the_identities_begin_with_the_decomposition() -> Non
     np.testing.assert_allclose(begun.item_embeddings[:2, : found.n], found.items[[0, 2]], atol=1e-6)
     assert np.abs(begun.item_embeddings[2]).max() < 0.1
     assert begun.item_embeddings[:, found.n :].all()  # random, not 0, or they would stay there
+
+
+def test_auto_begins_again_where_the_spectral_start_diverges() -> None:
+    labels = checkerboard()
+    asked: list[Embeddings] = []
+
+    def accept(current: Embeddings) -> bool:
+        asked.append(current)
+        return True
+
+    # Longer than the random embeddings ever get here, and shorter than the spectral ones.
+    few = {"epochs": 2, "learning_rate": 1e-3, "max_embedding_norm": 0.9}
+    with pytest.raises(TrainingError, match="diverged"):
+        train(labels, settings(**few, start="spectral"), threads=1)
+    again = train(labels, settings(**few, start="auto"), threads=1, accept=accept)
+    random = train(labels, settings(**few, start="random"), threads=1)
+    assert not asked
+    assert again.item_embeddings.tobytes() == random.item_embeddings.tobytes()

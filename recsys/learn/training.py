@@ -97,8 +97,14 @@ def train(
     model, average = begin(settings.start == "spectral" or ask is not None)
     progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
     for epoch in progress:
-        current = step(model, average, epoch)
-        if ask and epoch == 1 and not interruptible(partial(ask, current)):
+        try:
+            current = step(model, average, epoch)
+            again = ask is not None and epoch == 1 and not interruptible(partial(ask, current))
+        except TrainingError:
+            if ask is None or epoch > 1:
+                raise
+            again = True  # the spectral start has diverged at once
+        if again:
             model, average = begin(decomposed=False)
             current = step(model, average, epoch)
         if progress.disable:  # without a terminal there is no progress bar

@@ -121,16 +121,18 @@ class Training(Section):
     epochs: PositiveInt = 80
     """The number of epochs. With early stopping, the largest number; the training on all pairs that
     follows may take more, because there are more pairs."""
-    start: Literal["auto", "random", "spectral"] = "auto"
+    start: Literal["auto", "random", "spectral"] = "random"
     """The embeddings that training begins with. `random`: small random ones. `spectral`: the
     directions that the pairs have beyond chance, from a truncated singular value decomposition,
-    which takes about as long as an epoch. `auto`: `spectral` where its first epoch is clearly
-    better than popular items on the held-out pairs, and `random` otherwise. It is `random` without
-    early stopping, for other losses than `warp`, and where LightFM learns with features."""
+    which takes about as long as an epoch. It makes training several times shorter where items have
+    about as many pairs each, and may end a little lower, or diverge, elsewhere. `auto`: `spectral`
+    where its first epoch is clearly better than popular items on the held-out pairs, and `random`
+    otherwise. It is `random` without early stopping, for other losses than `warp`, and where
+    LightFM learns with features."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """The model is the exponential moving average of its states after each epoch. A state counts
     this many times as much as the one an epoch later. 0: the model is the last state."""
-    ema_growth: NonNegativeFloat = 8.0
+    ema_growth: NonNegativeFloat = 0.0
     """How the average begins. After n epochs the states so far count at most
     n / (n + `ema_growth`) times as much as the next one. So the average keeps up with the first
     epochs, in which each state is much better than the one before. 0: `ema_decay` counts from the
