@@ -9,8 +9,9 @@ from compare_split import Data
 
 from recsys.config.sections import EarlyStopping, Features, SampleWeights, Training
 from recsys.learn import fitting
+from recsys.learn.described_fit import DescribedFit
 from recsys.learn.embeddings import Embeddings
-from recsys.learn.feature_choice import DescribedFit, fit_described
+from recsys.learn.feature_choice import fit_described
 
 
 def weighing(data: Data, settings: Training) -> dict[str, Any]:

@@ -255,8 +255,8 @@ def _needed(files: PosixFiles, index: VersionIndex) -> dict[str, dict[str, str]]
             manifest = read_manifest(files, version)
             models[manifest.model_id] = f"{unit}, run {version.run_id} was made with it"
             # The model's own manifest may be damaged, and does not name those of the scoring.
-            for used in _made_from(manifest):
-                interactions[used] = f"{unit}, run {version.run_id} was made from them"
+            why = f"{unit}, run {version.run_id} was made from them"
+            interactions |= dict.fromkeys(_made_from(manifest), why)
     for run_id in files.names(files.uri(HELD)):
         held = _read(files, files.uri(HELD, run_id), VersionManifest.from_json)
         if held is not None:  # a retry of the run may publish it
@@ -266,19 +266,20 @@ def _needed(files: PosixFiles, index: VersionIndex) -> dict[str, dict[str, str]]
     for run_id in files.names(files.uri(RUNS)):
         run = read_run(files, run_id)
         if run is not None and files.is_locked(run_lock(run_id)):
-            if run.model_id is not None:
-                models[run.model_id] = f"run {run_id} uses it"
-            newer = _for_scoring(run.configuration)
-            if newer is not None:
+            in_use = filter(None, (run.model_id, run.base_model_id))
+            models |= dict.fromkeys(in_use, f"run {run_id} uses it")
+            if (newer := _for_scoring(run.configuration)) is not None:
                 interactions[newer] = f"run {run_id} uses them"
-    for model_id in models:
-        manifest_ = _read(files, files.uri("models", model_id), ModelManifest.from_json)
-        if manifest_ is None:
+    for model_id in (names := list(models)):
+        if not (manifest_ := _read(files, files.uri("models", model_id), ModelManifest.from_json)):
             continue
         why = f"model {model_id} was trained on them"
         interactions.setdefault(manifest_.interactions_id, why)
         if manifest_.features is not None:
             features[manifest_.features.features_id] = why
+        if (base := manifest_.refresh_of) is not None and base not in models:
+            models[base] = f"model {model_id} is a refresh of it"
+            names.append(base)
     return {"models": models, "interactions": interactions, "features": features}
 
 

@@ -47,15 +47,17 @@ class Average:
     the first state (the correction of the start in Kingma and Ba 2015, "Adam").
     """
 
-    def __init__(self, decay: float) -> None:
-        """Begin without a state.
+    def __init__(self, decay: float, start: Embeddings | None = None, n_states: int = 0) -> None:
+        """Begin without a state, or with an average of some.
 
         Args:
             decay: from 0 to less than 1; a state counts `decay` times as much as the one after it.
                 With 0 the average is the newest state.
+            start: the average of `n_states` states; its arrays will be changed.
+            n_states: how many states are in it.
         """
-        self._decay, self._n_states = decay, 0
-        self._average: Embeddings | None = None
+        self._decay, self.n_states = decay, n_states
+        self._average = start if n_states else None
 
     def add(self, state: Embeddings) -> Embeddings:
         """Add the state after an epoch and return the average so far.
@@ -65,11 +67,11 @@ class Average:
         """
         if self._decay == 0:
             return state
-        self._n_states += 1
+        self.n_states += 1
         if self._average is None:
             self._average = state.copy()
             return self._average
-        share = np.float32((1 - self._decay) / (1 - self._decay**self._n_states))
+        share = np.float32((1 - self._decay) / (1 - self._decay**self.n_states))
         for field in fields(Embeddings):
             mean, new = getattr(self._average, field.name), getattr(state, field.name)
             mean += share * (new - mean)

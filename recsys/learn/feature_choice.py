@@ -21,8 +21,6 @@ embeddings by a map (`feature_map`), which changes nobody else's.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 from statistics import NormalDist
 from typing import Any
 
@@ -33,62 +31,29 @@ from numpy.typing import NDArray
 from recsys.config.sections import EarlyStopping, Features, Training
 from recsys.errors import TrainingError
 from recsys.kernel.bootstrap import difference
-from recsys.learn import cold
-from recsys.learn.cold import MAPPED, TRAINED, LearnedFeatures, Way
+from recsys.learn.cold import MAPPED, TRAINED, Way
+from recsys.learn.described_fit import (
+    ALL_MAPPED,
+    ALL_TRAINED,
+    KINDS,
+    NO_GROUPS,
+    Choice,
+    DescribedFit,
+    Groups,
+    described,
+)
 from recsys.learn.feature_trial import Judged, Trial
-from recsys.learn.features import Abouts, Sides
-from recsys.learn.fitting import Fitted, fit
+from recsys.learn.features import Abouts
+from recsys.learn.fitting import fit
 from recsys.learn.sample_weights import Labelled
-from recsys.runtime.signals import interruptible
 
 log = logging.getLogger(__name__)
 
-Groups = Mapping[str, list[str]]
 F64 = NDArray[np.float64]
 
-KINDS = ("users", "items")
-NO_GROUPS: Groups = {"users": [], "items": []}
 FEWEST = 30  # users; fewer would decide by chance
 _PARTS = 4
 _RESAMPLES = 1000
-
-
-@dataclass(frozen=True)
-class DescribedFit:
-    """A model, and the features of its users and items.
-
-    Attributes:
-        fitted: the model.
-        users, items: None where there are no features, or none that says anything; of users also
-            where popular items were better for users without interactions.
-        groups: those that LightFM has learned with, of `users` and of `items`.
-        trial: what was compared, in plain JSON values; None where nothing was.
-    """
-
-    fitted: Fitted
-    users: LearnedFeatures | None
-    items: LearnedFeatures | None
-    groups: Groups
-    trial: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What to train.
-
-    Attributes:
-        groups: to learn with.
-        ways: how those without interactions are represented; a kind that is missing is not.
-        trial: what was compared, in plain JSON values.
-    """
-
-    groups: Groups
-    ways: Mapping[str, Way]
-    trial: dict[str, Any] | None = None
-
-
-_MAPPED: Mapping[str, Way] = {"users": MAPPED, "items": MAPPED}
-_TRAINED: Mapping[str, Way] = {"users": TRAINED, "items": TRAINED}
 
 
 def fit_described(
@@ -116,55 +81,20 @@ def fit_described(
         TrainingError: as `fitting.fit`.
     """
     everything = abouts.groups()
-    chosen = _Choice(NO_GROUPS, _MAPPED)
+    chosen = Choice(NO_GROUPS, ALL_MAPPED)
     if features.keep == "all":
-        chosen = _Choice(everything, _TRAINED)
+        chosen = Choice(everything, ALL_TRAINED)
     elif features.keep == "measured" and any(everything.values()):
         pairs = Labelled(labels, ratings, ages)
         chosen = _choose(pairs, settings, features.margin, abouts, threads)
     sides = abouts.sides(chosen.groups)
     fitted = fit(labels, settings, threads=threads, ratings=ratings, ages=ages, features=sides)
-    made = {
-        kind: interruptible(
-            partial(_learned, kind, chosen, sides, labels, fitted, abouts, settings.seed)
-        )
-        for kind in KINDS
-    }
-    return DescribedFit(fitted, made["users"], made["items"], chosen.groups, chosen.trial)
-
-
-def _learned(
-    kind: str,
-    chosen: _Choice,
-    sides: Sides,
-    labels: sp.coo_matrix,
-    fitted: Fitted,
-    abouts: Abouts,
-    seed: int,
-) -> LearnedFeatures | None:
-    about, way = getattr(abouts, kind), chosen.ways.get(kind)
-    if about is None or way is None:
-        return None
-    one, side = kind.removesuffix("s"), getattr(sides, kind)
-    made = fitted.learned if way == TRAINED else fitted.embeddings
-    vectors = getattr(made, f"{one}_embeddings"), getattr(made, f"{one}_biases")
-    if way == TRAINED:
-        return cold.trained(about, side, *vectors)
-    column = labels.row if kind == "users" else labels.col
-    counts = np.bincount(column[labels.data > 0], minlength=len(about.ids))
-    found = cold.mapped(about, *vectors, counts, seed)
-    if found is None:
-        log.warning(
-            "features.%s: none of those who have features is in a positive pair of the training, "
-            "so features say nothing",
-            kind,
-        )
-    return found
+    return described(chosen, sides, labels, fitted, abouts, settings.seed)
 
 
 def _choose(
     pairs: Labelled, settings: Training, margin: float, abouts: Abouts, threads: int
-) -> _Choice:
+) -> Choice:
     """Compare trainings with and without groups of features."""
     stopping = settings.early_stopping or EarlyStopping(patience=settings.epochs)
     trial = Trial(pairs, abouts, settings, stopping, threads)
@@ -180,14 +110,14 @@ def _choose(
         )
     jury = _Jury(trial, nothing, margin, abouts.groups(), settings.seed)
     best = jury.best()
-    chosen = _Choice(best.groups, jury.ways(best), jury.report(best))
+    chosen = Choice(best.groups, jury.ways(best), jury.report(best))
     log.info("features: %s", jury.reason(best))
     return chosen
 
 
-def _unmeasured(reason: str, margin: float) -> _Choice:
+def _unmeasured(reason: str, margin: float) -> Choice:
     log.warning("features cannot be measured, so LightFM learns without them: %s", reason)
-    return _Choice(NO_GROUPS, _MAPPED, {"reason": reason, "margin": margin, "trials": []})
+    return Choice(NO_GROUPS, ALL_MAPPED, {"reason": reason, "margin": margin, "trials": []})
 
 
 class _Jury:

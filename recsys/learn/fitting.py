@@ -32,7 +32,8 @@ from recsys.learn.early_stopping import (
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import IDENTITIES, Sides
 from recsys.learn.sample_weights import Labelled
-from recsys.learn.training import train
+from recsys.learn.state import State
+from recsys.learn.training import train_on
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Fitted:
         report: of early stopping, in plain JSON values; empty without early stopping.
         negatives: what the model learned from as negatives, in plain JSON values; see
             `negatives.report`.
+        state: what a training needs to go on; None unless `settings.resumable`.
     """
 
     learned: Embeddings
@@ -59,6 +61,7 @@ class Fitted:
     epochs: int
     report: dict[str, Any]
     negatives: dict[str, int] | None
+    state: State | None = None
 
 
 def fit(
@@ -119,10 +122,42 @@ def refit(
 ) -> Fitted:
     """Train on all pairs for a given number of epochs; `report` says where the number is from."""
     settings = settings.model_copy(update={"epochs": epochs})
-    learned = _train(pairs, settings, threads, features)
-    embeddings = features.represent(learned)
-    used_negatives = negatives.report(pairs.labels, settings)
-    return Fitted(learned, embeddings, epochs, report, used_negatives)
+    return _fitted(pairs, settings, threads, features, report)
+
+
+def go_on(pairs: Labelled, settings: Training, start: State, threads: int) -> Fitted:
+    """Train for `settings.epochs_from` epochs more, on all pairs.
+
+    Args:
+        pairs: all that there are.
+        settings: hyperparameters.
+        start: where an earlier training stopped, with a row for each user and item; it is changed.
+        threads: CPU threads for the epochs.
+
+    Raises:
+        TrainingError: as `training.train`.
+    """
+    settings = settings.model_copy(update={"epochs": settings.epochs_from})
+    return _fitted(pairs, settings, threads, IDENTITIES, {}, start)
+
+
+def _fitted(
+    pairs: Labelled,
+    settings: Training,
+    threads: int,
+    features: Sides,
+    report: dict[str, Any],
+    start: State | None = None,
+) -> Fitted:
+    learned, state = _train(pairs, settings, threads, features, start=start)
+    return Fitted(
+        learned,
+        features.represent(learned),
+        state.epochs,
+        report,
+        negatives.report(pairs.labels, settings),
+        state if settings.resumable else None,
+    )
 
 
 def _train(
@@ -131,11 +166,17 @@ def _train(
     threads: int,
     features: Sides,
     search: Search | None = None,
-) -> Embeddings:
+    start: State | None = None,
+) -> tuple[Embeddings, State]:
     """Weigh the pairs and train on them."""
-    weights = pairs.weights(settings.sample_weights)
-    return train(
-        pairs.labels, settings, threads=threads, weights=weights, features=features, stop=search
+    return train_on(
+        start,
+        pairs.labels,
+        settings,
+        threads=threads,
+        weights=pairs.weights(settings.sample_weights),
+        features=features,
+        stop=search,
     )
 
 

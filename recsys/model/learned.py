@@ -12,6 +12,7 @@ from recsys.kernel.fold_in import FoldIn
 from recsys.learn.cold import LearnedFeatures
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
+from recsys.learn.warm_start import Kept
 from recsys.model.arrays import Vectors
 
 
@@ -24,6 +25,7 @@ class Learned:
         fold_in: makes vectors of users who were not there.
         id_types: of the ids.
         user_features, item_features: None where there are none.
+        kept: what a training needs to go on; None where it is not kept.
     """
 
     users: Vectors
@@ -32,6 +34,7 @@ class Learned:
     id_types: IdTypes
     user_features: LearnedFeatures | None = None
     item_features: LearnedFeatures | None = None
+    kept: Kept | None = None
 
     @classmethod
     def of(
@@ -43,6 +46,7 @@ class Learned:
         *,
         user_features: LearnedFeatures | None = None,
         item_features: LearnedFeatures | None = None,
+        kept: Kept | None = None,
         cold: bool = True,
     ) -> Self:
         """Put together what was learned.
@@ -54,6 +58,7 @@ class Learned:
             id_types: of the ids.
             user_features: of its users, None where there are none.
             item_features: of its items, likewise.
+            kept: what a training needs to go on from this one; None where it is not kept.
             cold: whether to add users and items that have nothing but features.
         """
         labels = interactions.labels
@@ -74,7 +79,7 @@ class Learned:
         if cold:
             users = _with_cold(users, user_features)
             items = _with_cold(items, item_features)
-        return cls(users, items, fold_in, id_types, user_features, item_features)
+        return cls(users, items, fold_in, id_types, user_features, item_features, kept)
 
 
 def _with_cold(trained: Vectors, features: LearnedFeatures | None) -> Vectors:

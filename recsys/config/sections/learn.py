@@ -137,6 +137,12 @@ class Training(Section):
     """For `warp-kos`: the number of sampled positives."""
     sample_weights: SampleWeights = SampleWeights()
     early_stopping: EarlyStopping | None = EarlyStopping()
+    resumable: bool = False
+    """Whether the model keeps what LightFM needs to go on, so that `recsys train --from MODEL` can
+    train for `epochs_from` epochs instead of all. It is four times as large as the vectors."""
+    epochs_from: Annotated[int, Field(ge=0)] = 4
+    """With `--from`: for how many epochs to go on, on all pairs, without looking for the best
+    epoch."""
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
     seed give the same model, bit for bit. More threads are faster, and the
@@ -148,7 +154,13 @@ class Training(Section):
     models stay below 15, diverged ones reach thousands."""
 
     def contradictions(self) -> Iterator[str]:
-        """Refuse weights that the loss does not take."""
+        """Refuse weights that the loss does not take, and going on from an earlier epoch."""
+        if self.resumable and self.early_stopping is not None and not self.early_stopping.refit:
+            yield (
+                "resumable: found true with early_stopping.refit false, which keeps an earlier "
+                "epoch than the last, from which LightFM cannot go on; set refit to true, or "
+                "resumable to false"
+            )
         if self.loss == "warp-kos" and not self.sample_weights.without_effect:
             yield (
                 "sample_weights: LightFM's warp-kos takes no sample weights; set rating to none, "

@@ -1,0 +1,105 @@
+"""Let a training go on from an earlier one, whose users and items may be others. NumPy alone.
+
+Users and items are matched by their ids. Who is gone is left out, and who is new begins as LightFM
+begins. All others keep their embeddings, and the sums that set the sizes of their steps: with small
+steps a few epochs move what the new pairs have to say, and do not undo what was learned.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.config.sections import Training
+from recsys.errors import TrainingError
+from recsys.learn.matrices import Interactions
+from recsys.learn.state import Parameters, State, untrained
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was kept of a training.
+
+    Attributes:
+        user_ids, item_ids: Arrow arrays; the rows of the parameters.
+        state: what LightFM needs to go on.
+    """
+
+    user_ids: pa.Array
+    item_ids: pa.Array
+    state: State
+
+
+@dataclass(frozen=True)
+class Matched:
+    """How many users or items were found again.
+
+    Attributes:
+        known: of the earlier training, and in this one.
+        new: in this one alone.
+        gone: in the earlier one alone.
+    """
+
+    known: int
+    new: int
+    gone: int
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Where a training begins.
+
+    Attributes:
+        state: of all users and items of this training.
+        users, items: how many were found again.
+    """
+
+    state: State
+    users: Matched
+    items: Matched
+
+
+def begin(kept: Kept, interactions: Interactions, settings: Training) -> WarmStart:
+    """Match an earlier training with what is to be learned from.
+
+    The average of the epochs begins anew: it would hold on to what the pairs said that were there
+    before, for as many epochs as it looks back.
+
+    Args:
+        kept: of the earlier training.
+        interactions: what is learned from.
+        settings: of this training.
+
+    Raises:
+        TrainingError: nobody, or nothing, is found again.
+    """
+    old = kept.state
+    # New numbers, so that the order of pairs is that of an uninterrupted training.
+    random = np.random.RandomState([settings.seed, old.epochs])
+    users, found_users = _match(kept.user_ids, interactions.user_ids, old.users, settings, random)
+    items, found_items = _match(kept.item_ids, interactions.item_ids, old.items, settings, random)
+    for name, found in (("user", found_users), ("item", found_items)):
+        if not found.known:
+            raise TrainingError(
+                f"none of the {found.gone:,} {name}s of the model to go on from is in the pairs, "
+                f"which have {found.new:,} others; check input.columns, or train from nothing"
+            )
+    return WarmStart(replace(old, users=users, items=items), found_users, found_items)
+
+
+def _match(
+    old_ids: pa.Array,
+    ids: pa.Array,
+    old: Parameters,
+    settings: Training,
+    random: np.random.RandomState,
+) -> tuple[Parameters, Matched]:
+    rows: NDArray[np.int64] = (
+        pc.index_in(ids, value_set=old_ids).fill_null(-1).to_numpy().astype(np.int64)
+    )
+    new = int(np.count_nonzero(rows < 0))
+    known = len(rows) - new
+    fresh = untrained(new, settings.no_components, settings.learning_schedule, random)
+    return old.matched(rows, fresh), Matched(known, new, len(old_ids) - known)
