@@ -1,4 +1,4 @@
-"""Refreshes and warm starts by the job: what stays, who comes in, what is refused, what a retry is."""
+"""Refreshes and warm starts by the job: what stays, who comes in, and what is refused."""
 
 import datetime as dt
 import json
@@ -131,7 +131,8 @@ def test_new_users_come_in_and_new_items_wait(
     pairs = table(refreshed, "interactions", "pairs")
     counted = pairs[pairs["label"] == 1].groupby("item_id").size()
     ids = load_items(model_folder(refreshed)).ids.to_pylist()
-    assert positives is not None and positives.tolist() == [counted[item] for item in ids]
+    assert positives is not None
+    assert positives.tolist() == [counted[item] for item in ids]
 
 
 def test_what_users_like_by_now_changes_their_lists(
@@ -187,7 +188,8 @@ def test_new_items_come_from_their_features_by_the_map_and_the_ranges_of_the_mod
     place = {item: n for n, item in enumerate(items.ids.to_pylist())}
     before = load_features(model_folder(trained), "items")
     after = load_features(model_folder(refreshed), "items")
-    assert before is not None and after is not None
+    assert before is not None
+    assert after is not None
     assert np.array_equal(before.embeddings, after.embeddings)
     # i044 is even, and its year is in the last range of the training.
     newest = f"year={edges['year'][-1]:.15g} and above"
@@ -228,7 +230,7 @@ def test_a_retry_of_latest_keeps_to_the_model_of_the_first_attempt(
     run: Run, source: dict[str, Any]
 ) -> None:
     base = run("train", **source, run_id="t1")["model_id"]
-    with pytest.raises(ConfigError, match="items.allow"):
+    with pytest.raises(ConfigError, match=r"items\.allow"):
         run("refresh", **source, run_id="f", model_id="latest", items={"allow": {"path": "none"}})
     run("train", **source, run_id="t2")
     assert run("refresh", **source, run_id="f", model_id="latest")["base_model_id"] == base
@@ -306,6 +308,7 @@ def test_a_refresh_wants_the_features_of_its_model(
         run("refresh", **source, run_id="f", model_id=base)
 
 
+ALL = {"fold_in": "all"}
 RESUMABLE = {"resumable": True, "epochs": 3}
 
 
@@ -331,7 +334,8 @@ def test_a_warm_start_with_the_same_pairs_and_no_epochs_gives_the_same_bits(
         **{"users": 30, "new_users": 0, "gone_users": 0},
         **{"items": 40, "new_items": 0, "gone_items": 0},
     }
-    assert about["refresh_of"] is None and about["training"]["early_stopping"] is None
+    assert about["refresh_of"] is None
+    assert about["training"]["early_stopping"] is None
     # What was kept is the same, too.
     for name in ("user_state", "item_state", "training_state"):
         one, other = (pd.read_parquet(folder / name) for folder in (old, new))
@@ -341,15 +345,22 @@ def test_a_warm_start_with_the_same_pairs_and_no_epochs_gives_the_same_bits(
 def test_a_warm_start_goes_on_as_if_the_training_had_not_stopped(
     run: Run, source: dict[str, Any]
 ) -> None:
-    """The last state is that of five epochs; the average begins anew, so it is switched off."""
+    """The last state is that of five epochs; users are folded in from its items."""
     plain = {"resumable": True, "ema_decay": 0.0}
     whole = run("train", **source, run_id="t5", training={**plain, "epochs": 5})
     part = run("train", **source, run_id="t3", training={**plain, "epochs": 3})["model_id"]
     rest = {**plain, "epochs_from": 2}
     found = run("train", **source, run_id="w", model_id=part, training=rest)
     assert manifest_of(found)["training"]["epochs"] == 5
-    assert same(load_users(model_folder(found)), load_users(model_folder(whole)))
-    assert same(load_items(model_folder(found)), load_items(model_folder(whole)))
+    new, old = model_folder(found), model_folder(whole)
+    for name in ("user_state", "item_state"):
+        one, other = (pd.read_parquet(folder / name) for folder in (new, old))
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert np.array_equal(load_items(new).embeddings, load_items(old).embeddings)
+    scale = np.float32(load_fold_in(old).bias_scale)
+    assert np.array_equal(load_items(new).biases, load_items(old).biases * scale)
+    folded = run("score", **source, run_id="s", model_id=whole["model_id"], scoring=ALL)
+    assert lists(run("score", **source, run_id="s2", model_id=found["model_id"])) == lists(folded)
 
 
 def test_a_warm_start_learns_new_users_and_items_and_leaves_out_who_is_gone(
@@ -391,7 +402,7 @@ def test_a_warm_start_wants_what_only_a_resumable_training_keeps(
 ) -> None:
     trained = run("train", **source, run_id="t")
     assert manifest_of(trained)["tables"]["user_state"] is None
-    with pytest.raises(ConfigError, match="was trained without training.resumable"):
+    with pytest.raises(ConfigError, match=r"was trained without training\.resumable"):
         run("train", **source, run_id="w", model_id=trained["model_id"])
     refreshed = run("refresh", **source, run_id="f", model_id="latest")["model_id"]
     with pytest.raises(ConfigError, match="is a refresh of"):

@@ -21,16 +21,18 @@ from recsys.ingest.features import (
 )
 from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
+from recsys.kernel.fold_in import FoldIn
 from recsys.learn import fold_in_map
 from recsys.learn.described import abouts, sizes
 from recsys.learn.described_fit import KINDS, DescribedFit, go_on_described
+from recsys.learn.embeddings import Embeddings
 from recsys.learn.feature_choice import fit_described
 from recsys.learn.features import Abouts
 from recsys.learn.fitting import Fitted
 from recsys.learn.matrices import Interactions, collect
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.training import has_openmp
-from recsys.learn.warm_start import Kept, WarmStart, begin
+from recsys.learn.warm_start import Kept, WarmStart, begin, fold_in_known
 from recsys.model.learned import Learned
 from recsys.model.manifest import (
     EarlyStoppingReport,
@@ -56,7 +58,7 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> Model:
     """Publish interactions and a model; a retry takes up what its run had finished.
 
-    Where the run uses a model, the training goes on from it.
+    Where the run uses a model, the training goes on from it, and users are folded in.
     """
     config, run, store = job.config, job.run, job.store
     found = states(job.spark, config)
@@ -82,18 +84,13 @@ def train(job: Job) -> Model:
     fitted = made.fitted
     stop_point("trained")
     with run.step("fold-in"):
-        embeddings = fitted.embeddings
-        liked = (interactions.labels > 0).tocsr()
-        fold_in, report = interruptible(
-            lambda: fold_in_map.fit(
-                embeddings.user_embeddings,
-                embeddings.item_embeddings,
-                embeddings.item_biases,
-                liked.indptr.astype(np.int64),
-                liked.indices.astype(np.int32),
-                seed=config.training.seed,
-            )
-        )
+        embeddings, fold_in, report = _fold_in_map(config, interactions, fitted)
+        items = made.items
+        if base is not None and config.training.epochs_from:
+            scale = fold_in.bias_scale
+            liked = (interactions.labels > 0).tocsr()
+            embeddings, fold_in = fold_in_known(embeddings, fold_in, liked)
+            items = None if items is None else items.scaled(scale)
     with run.step("write model"):
         learned = Learned.of(
             interactions,
@@ -101,7 +98,7 @@ def train(job: Job) -> Model:
             fold_in,
             types,
             user_features=made.users,
-            item_features=made.items,
+            item_features=items,
             kept=_kept(interactions, made),
         )
         manifest = write_model(
@@ -112,7 +109,7 @@ def train(job: Job) -> Model:
             prepared.pairs,
             origin(job, model_id, prepared, interactions, fitted).model_copy(
                 update={
-                    "fold_in": FoldInReport(**report),
+                    "fold_in": report,
                     "features": features_report(config, described, made),
                     "warm_start": begun,
                 }
@@ -123,6 +120,24 @@ def train(job: Job) -> Model:
         store.ensure_alive()
         store.publish(f"{job.staging}/model", place)
     return written_model(store, place, learned, manifest)
+
+
+def _fold_in_map(
+    config: Config, interactions: Interactions, fitted: Fitted
+) -> tuple[Embeddings, FoldIn, FoldInReport]:
+    """Choose the map that makes vectors of users, and fit it."""
+    embeddings, liked = fitted.embeddings, (interactions.labels > 0).tocsr()
+    found, report = interruptible(
+        lambda: fold_in_map.fit(
+            embeddings.user_embeddings,
+            embeddings.item_embeddings,
+            embeddings.item_biases,
+            liked.indptr.astype(np.int64),
+            liked.indices.astype(np.int32),
+            seed=config.training.seed,
+        )
+    )
+    return embeddings, found, FoldInReport(**report)
 
 
 def learn(

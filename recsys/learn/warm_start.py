@@ -1,4 +1,4 @@
-"""Let a training go on from an earlier one, whose users and items may be others. NumPy alone.
+"""Let a training go on from an earlier one, whose users and items may be others.
 
 Users and items are matched by their ids. Who is gone is left out, and who is new begins as LightFM
 begins. All others keep their embeddings, and the sums that set the sizes of their steps: with small
@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config.sections import Training
 from recsys.errors import TrainingError
+from recsys.kernel.fold_in import FoldIn, fold_in
+from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
 from recsys.learn.state import Parameters, State, untrained
 
@@ -64,8 +67,8 @@ class WarmStart:
 def begin(kept: Kept, interactions: Interactions, settings: Training) -> WarmStart:
     """Match an earlier training with what is to be learned from.
 
-    The average of the epochs begins anew: it would hold on to what the pairs said that were there
-    before, for as many epochs as it looks back.
+    The average of the epochs begins anew with the first of these epochs: the old one would hold on
+    to what the pairs said that were there before, for as many epochs as it looks back.
 
     Args:
         kept: of the earlier training.
@@ -86,7 +89,35 @@ def begin(kept: Kept, interactions: Interactions, settings: Training) -> WarmSta
                 f"none of the {found.gone:,} {name}s of the model to go on from is in the pairs, "
                 f"which have {found.new:,} others; check input.columns, or train from nothing"
             )
-    return WarmStart(replace(old, users=users, items=items), found_users, found_items)
+    state = replace(old, users=users, items=items, averaged=0)
+    return WarmStart(state, found_users, found_items)
+
+
+def fold_in_known(
+    embeddings: Embeddings, fitted: FoldIn, liked: sp.csr_matrix
+) -> tuple[Embeddings, FoldIn]:
+    """Return the model with its own users folded in, as anyone else is.
+
+    After a few epochs the items are as good as after a whole training, and the users are not: their
+    embeddings move most with each epoch, and begin to repeat what the users had already. Items get
+    their biases scaled as the map wants it, so that all users are ranked alike.
+
+    Args:
+        embeddings: of users and items.
+        fitted: the map that was fitted to them.
+        liked: `(n_users, n_items)` CSR: the positive pairs. Whoever has none keeps their vector.
+    """
+    indptr, items = liked.indptr.astype(np.int64), liked.indices.astype(np.int32)
+    vectors = fold_in(fitted, embeddings.item_embeddings, indptr, items)
+    some = np.diff(indptr) > 0
+    typical = np.float32(embeddings.user_biases.mean(dtype=np.float64))
+    made = replace(
+        embeddings,
+        user_embeddings=np.where(some[:, None], vectors, embeddings.user_embeddings),
+        user_biases=np.where(some, typical, embeddings.user_biases),
+        item_biases=embeddings.item_biases * np.float32(fitted.bias_scale),
+    )
+    return made, replace(fitted, bias_scale=1.0)
 
 
 def _match(
