@@ -1,5 +1,6 @@
 """A training that goes on: on the same pairs as if it had not stopped, on others by the ids."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import scipy.sparse as sp
 
 from recsys.config.sections import Training
 from recsys.errors import TrainingError
+from recsys.kernel.fold_in import plain_mean
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
 from recsys.learn.state import State, position
 from recsys.learn.training import train, train_on
-from recsys.learn.warm_start import Kept, Matched, begin
+from recsys.learn.warm_start import Kept, Matched, begin, fold_in_known
 
 
 def settings(**more: Any) -> Training:
@@ -148,3 +150,22 @@ def test_new_users_and_items_are_learned_in_a_few_epochs() -> None:
         scores[seen[user]] = -np.inf
         best = np.argsort(-scores)[:8]
         assert np.mean(best % 2 == user % 2) >= 0.75
+
+
+def test_known_users_are_folded_in_with_the_map_and_its_scale_of_biases() -> None:
+    """By hand: a map that doubles the mean, and one user without any like."""
+    model = Embeddings(
+        np.array([[9, 9], [7, 7]], np.float32),
+        np.array([1, 3], np.float32),
+        np.array([[1, 0], [3, 2], [5, 5]], np.float32),
+        np.array([4, 2, 1], np.float32),
+    )
+    double = replace(plain_mean(2), matrix=2 * np.eye(2, dtype=np.float32), bias_scale=0.5)
+    liked = sp.csr_matrix(np.array([[1, 1, 0], [0, 0, 0]], np.float32))
+    found, fitted = fold_in_known(model, double, liked)
+    assert found.user_embeddings.tolist() == [[4, 2], [7, 7]]
+    assert found.user_biases.tolist() == [2, 3]  # the mean, and the user's own
+    assert np.array_equal(found.item_embeddings, model.item_embeddings)
+    assert found.item_biases.tolist() == [2, 1, 0.5]
+    assert fitted.bias_scale == 1
+    assert np.array_equal(fitted.matrix, double.matrix)
