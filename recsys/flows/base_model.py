@@ -5,11 +5,12 @@ pairs mean something else by now. All of this is known from the manifest, so tha
 before anything is read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from recsys.columns import IdTypes
 from recsys.config.configuration import Config
+from recsys.errors import ConfigError
 from recsys.ingest.features import KINDS, sources_of
 from recsys.model.manifest import ModelManifest, PairRules
 
@@ -90,10 +91,14 @@ def for_warm_start(config: Config, base: ModelManifest, types: IdTypes | None) -
     yield from _learned_features(config, base)
 
 
-def check_types(base: ModelManifest, types: IdTypes) -> str | None:
-    """Say why ids that were prepared are not those of a model; None where they are."""
-    same = types == base.id_types
-    return None if same else _other("the types of the ids", types, base.id_types, base)
+def check_types(base: ModelManifest | None, types: IdTypes) -> None:
+    """Refuse ids that are not of a model's types, where they were not known before.
+
+    Raises:
+        ConfigError: they are of others.
+    """
+    if base is not None and types != base.id_types:
+        raise ConfigError(_other("the types of the ids", types, base.id_types, base))
 
 
 def _features(config: Config, base: ModelManifest) -> Iterator[str]:
@@ -134,8 +139,3 @@ def _other(key: str, found: Any, expected: Any, base: ModelManifest) -> str:
 
 def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
-
-
-def inside(base: ModelManifest) -> Mapping[str, list[str]]:
-    """Return the groups that LightFM has learned with, of `users` and of `items`."""
-    return {kind: list(getattr(base.described(kind), "inside", [])) for kind in KINDS}

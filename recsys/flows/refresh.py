@@ -7,7 +7,6 @@ from pyspark.sql import functions as F
 from recsys.columns import LABEL, TRAINED, USER, USER_INDEX
 from recsys.config.configuration import Config, digest
 from recsys.config.sections import SampleWeights
-from recsys.errors import ConfigError
 from recsys.flows import base_model
 from recsys.flows.execution import Job
 from recsys.ingest.features import (
@@ -56,8 +55,7 @@ def refresh(job: Job) -> Model:
         return load_model(store, place)
     with run.step("prepare"):
         prepared = prepare(job.spark, store, job.config, run, job.staging)
-        if (wrong := base_model.check_types(manifest, prepared.manifest.id_types)) is not None:
-            raise ConfigError(wrong)
+        base_model.check_types(manifest, prepared.manifest.id_types)
         described = _prepare_features(job, manifest)
     stop_point("prepared")
     with run.step("load model"):

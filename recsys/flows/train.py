@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from pyspark.sql import DataFrame
 
 from recsys.config.configuration import Config, digest
-from recsys.errors import ConfigError
 from recsys.flows.base_model import check_types, pair_rules
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
@@ -72,8 +72,7 @@ def train(job: Job) -> Model:
     with run.step("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
         types = prepared.manifest.id_types
-        if base is not None and (wrong := check_types(base, types)) is not None:
-            raise ConfigError(wrong)
+        check_types(base, types)
         described = prepare_features(job.spark, store, config, run, types, job.staging, found)
     stop_point("prepared")
     begun = None
@@ -84,13 +83,11 @@ def train(job: Job) -> Model:
     fitted = made.fitted
     stop_point("trained")
     with run.step("fold-in"):
-        embeddings, fold_in, report = _fold_in_map(config, interactions, fitted)
-        items = made.items
+        fold_in, report = _fold_in_map(config, interactions, fitted.embeddings)
+        embeddings, items = fitted.embeddings, made.items
         if base is not None and config.training.epochs_from:
-            scale = fold_in.bias_scale
-            liked = (interactions.labels > 0).tocsr()
-            embeddings, fold_in = fold_in_known(embeddings, fold_in, liked)
-            items = None if items is None else items.scaled(scale)
+            items = None if items is None else items.scaled(fold_in.bias_scale)
+            embeddings, fold_in = fold_in_known(embeddings, fold_in, _liked(interactions))
     with run.step("write model"):
         learned = Learned.of(
             interactions,
@@ -122,11 +119,16 @@ def train(job: Job) -> Model:
     return written_model(store, place, learned, manifest)
 
 
+def _liked(interactions: Interactions) -> sp.csr_matrix:
+    """Return the positive pairs, `(n_users, n_items)`."""
+    return (interactions.labels > 0).tocsr()
+
+
 def _fold_in_map(
-    config: Config, interactions: Interactions, fitted: Fitted
-) -> tuple[Embeddings, FoldIn, FoldInReport]:
+    config: Config, interactions: Interactions, embeddings: Embeddings
+) -> tuple[FoldIn, FoldInReport]:
     """Choose the map that makes vectors of users, and fit it."""
-    embeddings, liked = fitted.embeddings, (interactions.labels > 0).tocsr()
+    liked = _liked(interactions)
     found, report = interruptible(
         lambda: fold_in_map.fit(
             embeddings.user_embeddings,
@@ -137,7 +139,7 @@ def _fold_in_map(
             seed=config.training.seed,
         )
     )
-    return embeddings, found, FoldInReport(**report)
+    return found, FoldInReport(**report)
 
 
 def learn(
@@ -191,6 +193,7 @@ def _go_on(
     with job.run.step("match"):
         kept = read_state(job.store, job.store.uri("models", base.model_id), base)
         start = begin(kept, interactions, settings)
+        del kept  # as large as the model that is trained now
         for name, found in (("users", start.users), ("items", start.items)):
             log.info(
                 "%s: %s are in model %s, %s are new, %s are gone",
