@@ -234,6 +234,9 @@ def compare(
     for seed in seeds:
         settings = config.training.model_copy(update={"seed": seed})
         made, found = one_seed(data, pairs[trained], settings, by, threads)
+        ratios = {name: found[name].mean() / found[FULL].mean() for name in found}
+        told = ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+        click.echo(f"  seed {seed}: {told}", err=True)
         for name, one in made.items():
             values.setdefault(name, []).append(found[name])
             records.append(
