@@ -89,7 +89,8 @@ def begin(kept: Kept, interactions: Interactions, settings: Training) -> WarmSta
                 f"none of the {found.gone:,} {name}s of the model to go on from is in the pairs, "
                 f"which have {found.new:,} others; check input.columns, or train from nothing"
             )
-    state = replace(old, users=users, items=items, averaged=0)
+    averaged = 0 if settings.epochs_from else old.averaged  # without an epoch nothing begins
+    state = replace(old, users=users, items=items, averaged=averaged)
     return WarmStart(state, found_users, found_items)
 
 
