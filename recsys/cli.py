@@ -108,10 +108,24 @@ def run(**given: Any) -> None:
 
 
 @main.command()
+@click.option(
+    "--from",
+    "from_model",
+    metavar="MODEL",
+    help="Go on from this model, an id or latest, for training.epochs_from epochs.",
+)
 @_with(_OPTIONS)
-def train(**given: Any) -> None:
+def train(from_model: str | None, **given: Any) -> None:
     """Prepare the ratings and train a model."""
-    _execute(lambda commands: commands.train_command(), given)
+    _execute(lambda commands: commands.train_command(from_model), given)
+
+
+@main.command()
+@_MODEL
+@_with([*_OPTIONS, _FORCE])
+def refresh(model_id: str, **given: Any) -> None:
+    """Fold everyone into a trained model again, from all pairs of today, and score."""
+    _execute(lambda commands: commands.refresh_command(model_id), given)
 
 
 @main.command()

@@ -81,6 +81,7 @@ SEEN = "seen"
 
 POSITIVES = "positives"
 TRAINED = "trained"
+POSITION = "position"
 NAME = "name"
 N_IDS = "ids"
 
@@ -143,6 +144,15 @@ USERS_SCHEMA = (
 MODEL_FEATURES_SCHEMA = (
     "name string, group string, value string, ids bigint, bias float, embedding array<float>"
 )
+# What a training needs to go on: a row for each id, in the order of `position`.
+_STATE_SCHEMA = (
+    "biases float, bias_gradients float, bias_momentum float, average_biases float, "
+    "embeddings array<float>, embedding_gradients array<float>, embedding_momentum array<float>, "
+    "average_embeddings array<float>"
+)
+ITEM_STATE_SCHEMA = f"position int, item_id {{item}}, {_STATE_SCHEMA}"
+USER_STATE_SCHEMA = f"position int, user_id {{user}}, {_STATE_SCHEMA}"
+TRAINING_STATE_SCHEMA = "epochs int, averaged int, random array<bigint>"
 LIKES_TYPE = "array<struct<item_id:string,weight:double>>"
 REQUESTS_SCHEMA = f"requested string, user_id {{user}}, times_requested bigint, liked {LIKES_TYPE}"
 CANDIDATE_ROWS_SCHEMA = "requested string, user_id {user}, item_index int"

@@ -43,8 +43,8 @@ from recsys.kernel.bootstrap import difference, estimate
 from recsys.kernel.metrics import accuracy
 from recsys.kernel.topk import ItemMatrix, top_k
 from recsys.learn.cold import LearnedFeatures
+from recsys.learn.described_fit import DescribedFit
 from recsys.learn.embeddings import Embeddings
-from recsys.learn.feature_choice import DescribedFit
 from recsys.learn.features import About, Described
 from recsys.runtime import memory
 

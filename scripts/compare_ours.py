@@ -9,8 +9,9 @@ from compare_split import Data
 from recsys.config.sections import EarlyStopping, Features, Training, Tuning
 from recsys.learn import assembly, fitting, studies
 from recsys.learn.assembly import Assembled
+from recsys.learn.described_fit import DescribedFit
 from recsys.learn.embeddings import Embeddings
-from recsys.learn.feature_choice import DescribedFit, fit_described
+from recsys.learn.feature_choice import fit_described
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.tuning import tune
 

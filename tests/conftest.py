@@ -186,7 +186,8 @@ def run_in(
     command = {
         "evaluate": commands.evaluate_command,
         "run": commands.run_command,
-        "train": commands.train_command,
+        "train": partial(commands.train_command, model_id or None),
+        "refresh": partial(commands.refresh_command, model_id),
         "tune": partial(commands.tune_command, None, "recsys"),
         "score": partial(commands.score_command, model_id),
         "similar-items": partial(commands.similar_command, "items", model_id),

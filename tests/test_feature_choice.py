@@ -11,7 +11,8 @@ from recsys.config.sections import EarlyStopping, Features, Training
 from recsys.errors import TrainingError
 from recsys.learn import feature_map
 from recsys.learn.cold import mapped
-from recsys.learn.feature_choice import NO_GROUPS, fit_described
+from recsys.learn.described_fit import NO_GROUPS
+from recsys.learn.feature_choice import fit_described
 from recsys.learn.feature_trial import Parts, Trial
 from recsys.learn.features import About, Abouts, Described, Feature
 from recsys.learn.fitting import fit

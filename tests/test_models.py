@@ -88,6 +88,7 @@ def test_models_are_listed_newest_first_with_what_tells_them_apart(files: PosixF
         "epochs": 1,
         "validation_ndcg": 0.2,
         "bytes": 1_500,
+        "refresh_of": None,
         "error": None,
     }
     assert told[3]["validation_ndcg"] is None
@@ -202,3 +203,19 @@ def test_a_run_whose_model_is_gone_is_not_continued_with_another(
     third = run("train", run_id="t3", input=source)["model_id"]
     with pytest.raises(ConfigError, match=r"run p has published .* already, with another model"):
         run("score", run_id="p", model_id=third)
+
+
+def test_a_refresh_is_shown_with_its_training_and_is_not_the_latest_to_go_on_from(
+    files: PosixFiles,
+) -> None:
+    store_model(files, "m1", "2026-11-24T01:00:00+00:00")
+    path = store_model(files, "m2", "2026-11-24T02:00:00+00:00") / MANIFEST
+    found = ModelManifest.from_json(path.read_bytes())
+    path.write_bytes(found.model_copy(update={"refresh_of": "m1"}).to_json())
+    assert [model.refresh_of for model in list_models(files)] == ["m1", None]
+    assert recsys(files, "models").stdout.splitlines()[2] == "    refresh of m1"
+    assert latest_model(files) == "m2"
+    assert latest_model(files, trained=True) == "m1"
+    path.parent.with_name("m1").joinpath(MANIFEST).unlink()
+    with pytest.raises(ModelError, match="--from latest: there is no complete model"):
+        latest_model(files, "--from", trained=True)

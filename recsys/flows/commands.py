@@ -12,6 +12,7 @@ from recsys.flows import preflight
 from recsys.flows.evaluate import evaluate
 from recsys.flows.execution import Command, Job
 from recsys.flows.manifest import Outcome
+from recsys.flows.refresh import refresh
 from recsys.flows.score import score
 from recsys.flows.similar import find_neighbours
 from recsys.flows.train import train, trained
@@ -48,16 +49,35 @@ def _for_run(config: Config) -> Iterator[str]:
     yield from requirements.for_scoring(config)
 
 
-def train_command() -> Command:
-    """Prepare the ratings and train a model."""
+def train_command(from_model: str | None = None) -> Command:
+    """Prepare the ratings and train a model, from nothing or from a model that is there."""
 
     def work(job: Job) -> Outcome:
         with _looking(job) as found:
-            preflight.training(job, found)
+            base = None if from_model is None else _model(job, found, "--from")
+            if from_model is None or base is not None:
+                preflight.training(job, found, base)
             preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
         return trained(job, train(job))
 
-    return Command("train", requirements.for_training, work)
+    return Command("train", requirements.for_training, work, from_model, base_of="--from")
+
+
+def refresh_command(model_id: str) -> Command:
+    """Fold everyone into a model again, from all pairs, and score."""
+
+    def work(job: Job) -> Outcome:
+        with _looking(job) as found:
+            base = _model(job, found)
+            id_types = preflight.refreshing(job, base, found)
+            preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
+            preflight.scoring(job, id_types, found)
+        model = refresh(job)
+        learned, scored = trained(job, model), score(job, model)
+        outputs = {**learned.outputs, **scored.outputs}
+        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+
+    return Command("refresh", _for_run, work, model_id, base_of="--model")
 
 
 def score_command(model_id: str) -> Command:
@@ -138,13 +158,13 @@ def _looking(job: Job) -> Iterator[Complaints]:
         found.raise_all()
 
 
-def _model(job: Job, found: Complaints) -> ModelManifest | None:
+def _model(job: Job, found: Complaints, option: str = "--model") -> ModelManifest | None:
     """Return what is said of the model that a run uses; None where it cannot be used."""
     model_id = job.model_id or ""
     with found.collecting():
         expected = f"the id of a model under {job.store.uri('models')}"
-        check_stored_id(model_id, key="--model", expected=expected)
-        check_known(job.store.files, model_id)
+        check_stored_id(model_id, key=option, expected=expected)
+        check_known(job.store.files, model_id, option)
         return read_manifest(job.store, _model_uri(job))
     return None
 

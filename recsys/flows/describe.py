@@ -5,7 +5,7 @@ from recsys.ingest.feature_manifest import DescribedReport
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, sources_of
 from recsys.learn.cold import LearnedFeatures
 from recsys.learn.described import group_weights
-from recsys.learn.feature_choice import DescribedFit
+from recsys.learn.described_fit import DescribedFit
 from recsys.model.features_report import DescribedCounts, FeaturesReport, FeatureTrials
 
 

@@ -52,13 +52,16 @@ class Command:
         name: the job's, for the run's manifest.
         requires: yields what the configuration lacks for it.
         work: does it.
-        model_id: the model that it uses, or `latest`; None where it trains one.
+        model_id: the model that it uses, or `latest`; None where it uses none.
+        base_of: the option that named this model, where another model is made from it; the latest
+            is then the latest that was trained. None where lists are made with it.
     """
 
     name: str
     requires: Callable[[Config], Iterable[str]]
     work: Callable[[Job], Outcome]
     model_id: str | None = None
+    base_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ def run_recorded(
             run,
             config,
             model_id=command.model_id,
+            base_of=None if command.model_id is None else command.base_of,
             spark=settings,
             earlier=earlier,
         )

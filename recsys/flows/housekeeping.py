@@ -247,9 +247,7 @@ def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str
 
 def _needed(files: PosixFiles, index: VersionIndex) -> dict[str, dict[str, str]]:
     """Return the models, interactions and features that are needed, by id, with the reason."""
-    models: dict[str, str] = {}
-    interactions: dict[str, str] = {}
-    features: dict[str, str] = {}
+    models, interactions, features = (dict[str, str]() for _ in range(3))
     for unit in index.units():
         for version in index.versions(unit):
             # A damaged one raises: what it was made of may be what mends it.
@@ -267,19 +265,20 @@ def _needed(files: PosixFiles, index: VersionIndex) -> dict[str, dict[str, str]]
     for run_id in files.names(files.uri(RUNS)):
         run = read_run(files, run_id)
         if run is not None and files.is_locked(run_lock(run_id)):
-            if run.model_id is not None:
-                models[run.model_id] = f"run {run_id} uses it"
-            newer = _for_scoring(run.configuration)
-            if newer is not None:
+            in_use = filter(None, (run.model_id, run.base_model_id))
+            models |= dict.fromkeys(in_use, f"run {run_id} uses it")
+            if (newer := _for_scoring(run.configuration)) is not None:
                 interactions[newer] = f"run {run_id} uses them"
-    for model_id in models:
-        manifest_ = _read(files, files.uri("models", model_id), ModelManifest.from_json)
-        if manifest_ is None:
+    for model_id in (names := list(models)):  # grows, by the models of refreshes
+        if not (manifest_ := _read(files, files.uri("models", model_id), ModelManifest.from_json)):
             continue
         why = f"model {model_id} was trained on them"
         interactions.setdefault(manifest_.interactions_id, why)
         if manifest_.features is not None:
             features[manifest_.features.features_id] = why
+        if (base := manifest_.refresh_of) is not None and base not in models:
+            models[base] = f"model {model_id} is a refresh of it"
+            names.append(base)
     return {"models": models, "interactions": interactions, "features": features}
 
 

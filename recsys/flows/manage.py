@@ -70,6 +70,8 @@ def models(place: Place, *, as_json: bool) -> None:
             print(line.format(*about, *counts, ndcg, _size(model.bytes or 0)))
         else:
             print(model.model_id)
+        if model.refresh_of is not None:
+            print(f"    refresh of {model.refresh_of}")
         if model.error is not None:
             print(f"    cannot be used: {model.error}")
 

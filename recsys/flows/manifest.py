@@ -85,7 +85,9 @@ class Outcome(Part):
     """What came of a run. What does not apply to its job is null."""
 
     model_id: str | None = None
-    """The model that was trained or used."""
+    """The model that was made or used."""
+    base_model_id: str | None = None
+    """The model that was refreshed, or that a training went on from."""
     cohort: str | None = None
     """The cohort that is scored; null for commands without lists."""
     counts: PreparationCounts | None = None
@@ -124,10 +126,10 @@ class RunManifest(Outcome, Manifest):
     requested_run_id: str | None
     """Its id as `--run-id` gave it; null where none was given."""
     job: str
-    """Which command ran: run, train, score, evaluate, tune, similar-items, similar-users or
-    similar-features."""
+    """Which command ran: run, train, refresh, score, evaluate, tune, similar-items, similar-users
+    or similar-features."""
     requested_model: str | None
-    """What `--model` said, an id or `latest`; null where the job trains its model."""
+    """What `--model` or `--from` said, an id or `latest`; null without them."""
     run_date: str
     """The day that it worked for, ISO 8601."""
     state: RunState

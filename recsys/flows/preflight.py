@@ -10,11 +10,12 @@ from functools import partial
 
 from recsys.columns import ITEM, USER, IdTypes
 from recsys.config.sections import ItemList, UserIds
-from recsys.errors import Complaints
+from recsys.errors import Complaints, ConfigError
 from recsys.evaluate.held_out import read_segments
+from recsys.flows import base_model, space
 from recsys.flows import similar as neighbours
-from recsys.flows import space
 from recsys.flows.execution import Job
+from recsys.flows.refresh import described_by, refreshed_id
 from recsys.flows.score import schemas
 from recsys.flows.train import model_id_of, threads
 from recsys.ingest import features, judging, source
@@ -50,18 +51,55 @@ def worker(job: Job, found: Complaints) -> None:
         job.run.workers.update(look_at_worker(job.spark))
 
 
-def training(job: Job, found: Complaints) -> IdTypes | None:
-    """Look at the input and at LightFM; return the types of the ids, None where not known yet."""
+def training(job: Job, found: Complaints, base: ModelManifest | None = None) -> IdTypes | None:
+    """Look at the input and at LightFM; return the types of the ids, None where not known yet.
+
+    Args:
+        job: the run.
+        found: collects what is wrong.
+        base: the model that the training goes on from; None: it begins anew.
+    """
     with found.collecting():
         lightfm.check_threads(threads(job))
     types = None
     with found.collecting():
-        types = _input_types(job)
+        found_states = features.states(job.spark, job.config)
+        types = _input_types(job, model_id_of(job.config, job.run, found_states, base))
+    if base is not None:
+        _all(map(_refusal, base_model.for_warm_start(job.config, base, types)), found)
     with found.collecting():
         features.look(job.spark, job.config, types)
     if job.config.features.configured:
         places(job, found, job.store.uri(features.FEATURES))
     return types
+
+
+def refreshing(job: Job, base: ModelManifest | None, found: Complaints) -> IdTypes | None:
+    """Look at the input, and whether a model can be refreshed; return the types of the ids.
+
+    Args:
+        job: the run.
+        base: the model; None where it cannot be used, which was said already.
+        found: collects what is wrong.
+    """
+    if base is None:
+        return None
+    types = None
+    with found.collecting():
+        types = _input_types(job, refreshed_id(job, base))
+    _all(map(_refusal, base_model.for_refresh(job.config, base, types)), found)
+    with found.collecting():
+        features.look(job.spark, described_by(job.config, base), base.id_types)
+    if job.config.features.configured:
+        places(job, found, job.store.uri(features.FEATURES))
+    return base.id_types
+
+
+def _refusal(message: str) -> Callable[[], object]:
+    def refuse() -> None:
+        raise ConfigError(message)
+
+    return refuse
 
 
 def scoring(
@@ -141,14 +179,16 @@ def evaluation(job: Job, id_types: IdTypes | None, found: Complaints) -> None:
             read_segments(job.spark, segments, (id_types or _TEXT).user)
 
 
-def _input_types(job: Job) -> IdTypes | None:
-    """Return the types of the ids, from what an earlier attempt has prepared or from the input."""
+def _input_types(job: Job, model_id: str) -> IdTypes | None:
+    """Return the types of the ids, from what an earlier attempt has prepared or from the input.
+
+    None where they are not known yet, or where the model that is to be made is there already.
+    """
     config, store = job.config, job.store
     place = store.uri("interactions", interactions_id(config, job.run))
     if store.exists(f"{place}/{MANIFEST}"):
         return open_prepared(store, place).manifest.id_types
-    model = store.uri("models", model_id_of(config, job.run, features.states(job.spark, config)))
-    if store.exists(f"{model}/{MANIFEST}"):
+    if store.exists(f"{store.uri('models', model_id)}/{MANIFEST}"):
         return None  # which only has to be loaded
     check_timestamp_format(job.spark, config.input.timestamp_format)
     if config.input.format == "json":

@@ -15,9 +15,9 @@ from recsys.store.manifest import MANIFEST, ManifestError, OtherVersionError
 
 log = logging.getLogger(__name__)
 
-_WITH_LISTS = ("run", "score")
+_WITH_LISTS = ("run", "refresh", "score")
 # What makes a run with the same id the same run.
-_IDENTITY = ("job", "run_date", "configuration_hash", "model_id")
+_IDENTITY = ("job", "run_date", "configuration_hash", "model_id", "base_model_id")
 
 
 def read_run(files: Files, run_id: str) -> RunManifest | None:
@@ -73,6 +73,7 @@ class RunRecord:
         config: Config,
         *,
         model_id: str | None,
+        base_of: str | None = None,
         spark: SparkSettings,
         earlier: RunManifest | None,
     ) -> None:
@@ -83,7 +84,8 @@ class RunRecord:
             job: the job's name.
             run: its id and date.
             config: its configuration.
-            model_id: the model that it is asked to use, or `latest`; None where it trains one.
+            model_id: the model that it is asked to use, or `latest`; None where it uses none.
+            base_of: the option that named it, where another model is made from it; else None.
             spark: what the session runs with.
             earlier: the manifest of the attempt before; None where there is none.
         """
@@ -92,6 +94,9 @@ class RunRecord:
         self._earlier = earlier
         self._requested_model = model_id
         self._model_id = None if model_id == LATEST else model_id
+        self._base_of = base_of
+        # In what the model that is used stands in the record.
+        self._field = "model_id" if base_of is None else "base_model_id"
         self._cohort = config.cohort.name if job in _WITH_LISTS else None
         self._about: dict[str, Any] = {
             "schema_version": RunManifest.SCHEMA_VERSION,
@@ -119,13 +124,16 @@ class RunRecord:
         if earlier is not None:
             self._about["requested_run_id"] = self._same_run(earlier)
             if (earlier.job, earlier.requested_model) == (self._about["job"], LATEST):
-                self._model_id = self._model_id or earlier.model_id
+                self._model_id = self._model_id or getattr(earlier, self._field)
         if earlier is None or earlier.state != "complete":
             return None
         model_id = self._model_id
         if self._requested_model == LATEST and model_id is None:
-            model_id = latest_model(self._files)
-        asked = {**self._about, "model_id": model_id or earlier.model_id}
+            model_id = self._latest()
+        models = {"model_id": earlier.model_id, "base_model_id": None}
+        if model_id is not None:
+            models[self._field] = model_id
+        asked = {**self._about, **models}
         different = [name for name in _IDENTITY if getattr(earlier, name) != asked[name]]
         if different:
             raise ConfigError(
@@ -146,10 +154,10 @@ class RunRecord:
 
     def begin(self) -> None:
         """Say that the run goes on."""
-        self._write("running", Outcome(model_id=self._model_id, cohort=self._cohort))
+        self._write("running", self._begun())
 
     def choose_model(self) -> str | None:
-        """Return the id of the model that the run uses; None where it trains one.
+        """Return the id of the model that the run uses; None where it uses none.
 
         What `latest` is, the first attempt of a run decides and records. The next attempts use the
         same model, also where there is a newer one by then: another model would make another run.
@@ -159,20 +167,30 @@ class RunRecord:
         """
         if self._requested_model == LATEST:
             if self._model_id is None:
-                self._model_id = latest_model(self._files)
+                self._model_id = self._latest()
                 self.begin()
-            log.info("--model %s: model %s", LATEST, self._model_id)
+            log.info("%s %s: model %s", self._base_of or "--model", LATEST, self._model_id)
         return self._model_id
+
+    def _latest(self) -> str:
+        option = self._base_of
+        return latest_model(self._files, option or "--model", trained=option is not None)
+
+    def _begun(self) -> Outcome:
+        """Say what is known before anything came of the run."""
+        begun = Outcome(cohort=self._cohort)
+        return begun.model_copy(update={self._field: self._model_id})
 
     def complete(self, outcome: Outcome) -> RunManifest:
         """Say that the run is complete and what came of it; this is written last of all."""
+        if self._base_of is not None:
+            outcome = outcome.model_copy(update={self._field: self._model_id})
         return self._write("complete", outcome)
 
     def fail(self, error: str, exit_code: int) -> None:
         """Say why the run ended, without hiding that reason behind another."""
         try:
-            outcome = Outcome(model_id=self._model_id, cohort=self._cohort)
-            self._write("failed", outcome, error=error, exit_code=exit_code)
+            self._write("failed", self._begun(), error=error, exit_code=exit_code)
         except Exception as failure:
             log.debug("could not record the failure", exc_info=failure)
 

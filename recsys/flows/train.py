@@ -7,6 +7,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from recsys.config.configuration import Config, digest
+from recsys.config.sections import Training
+from recsys.flows.base_model import check_types, pair_rules
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
@@ -18,23 +20,29 @@ from recsys.ingest.features import (
 )
 from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
-from recsys.learn.assembly import fold_in_of, likes_of
+from recsys.learn.assembly import Recipe, fold_in_of, likes_of
 from recsys.learn.described import abouts, sizes
-from recsys.learn.feature_choice import DescribedFit, fit_described
+from recsys.learn.described_fit import KINDS, DescribedFit, go_on_described
+from recsys.learn.feature_choice import fit_described
+from recsys.learn.features import Abouts
 from recsys.learn.fitting import Fitted
 from recsys.learn.matrices import Interactions, collect
+from recsys.learn.sample_weights import Labelled
 from recsys.learn.training import has_openmp
+from recsys.learn.warm_start import Kept, WarmStart, begin, recipe
 from recsys.model.assembly_report import AssemblyReport
 from recsys.model.learned import Learned
 from recsys.model.manifest import (
     EarlyStoppingReport,
     FoldInReport,
+    ModelManifest,
     ModelOrigin,
     NegativesReport,
-    PairRules,
     TrainingReport,
+    WarmStartReport,
 )
-from recsys.model.tables import Model, load_model, write_model, written_model
+from recsys.model.state import read_state
+from recsys.model.tables import Model, load_model, read_manifest, write_model, written_model
 from recsys.runtime import memory
 from recsys.runtime.run import Run, versions
 from recsys.runtime.session import driver_cores
@@ -45,10 +53,14 @@ log = logging.getLogger(__name__)
 
 
 def train(job: Job) -> Model:
-    """Publish interactions and a model; a retry takes up what its run had finished."""
+    """Publish interactions and a model; a retry takes up what its run had finished.
+
+    Where the run uses a model, the training goes on from it, and users are folded in.
+    """
     config, run, store = job.config, job.run, job.store
     found = states(job.spark, config)
-    model_id = model_id_of(config, run, found)
+    base = base_of(job)
+    model_id = model_id_of(config, run, found, base)
     place = store.uri("models", model_id)
     if store.exists(f"{place}/{MANIFEST}"):
         log.info("model %s is there already: taking it up", model_id)
@@ -57,9 +69,14 @@ def train(job: Job) -> Model:
     with run.step("prepare"):
         prepared = prepare(job.spark, store, config, run, job.staging)
         types = prepared.manifest.id_types
+        check_types(base, types)
         described = prepare_features(job.spark, store, config, run, types, job.staging, found)
     stop_point("prepared")
-    interactions, made = learn(job, prepared.pairs, described)
+    begun = None
+    if base is None:
+        interactions, made = learn(job, prepared.pairs, described)
+    else:
+        interactions, made, begun = _go_on(job, base, prepared.pairs, described)
     stop_point("trained")
     with run.step("fold-in"):
         likes = likes_of(interactions.labels)
@@ -72,6 +89,7 @@ def train(job: Job) -> Model:
             types,
             user_features=made.users,
             item_features=made.items,
+            kept=_kept(interactions, made),
         )
         manifest = write_model(
             store,
@@ -83,6 +101,7 @@ def train(job: Job) -> Model:
                 update={
                     "fold_in": FoldInReport(**report),
                     "features": features_report(config, described, made),
+                    "warm_start": begun,
                 }
             ),
             rows_per_file=config.scoring.users_per_file,
@@ -98,17 +117,7 @@ def learn(
 ) -> tuple[Interactions, DescribedFit]:
     """Collect labelled pairs and features, and train on them for as many epochs as is best."""
     settings = job.config.training
-    with job.run.step("collect"):
-        interactions = collect(
-            job.spark,
-            job.scratch,
-            pairs,
-            settings,
-            job.run.run_date,
-            max_share=job.config.memory.max_share,
-            features=sizes(described),
-        )
-        known = abouts(job.spark, described, interactions, job.config)
+    interactions, known = _collect(job, pairs, described)
     with job.run.step("train"):
         made = fit_described(
             interactions.labels,
@@ -129,18 +138,112 @@ def _spare(job: Job) -> int:
     return memory.allowed_bytes(heap, job.config.memory.max_share) // 2
 
 
+def _collect(
+    job: Job, pairs: DataFrame, described: PreparedFeatures | None
+) -> tuple[Interactions, Abouts]:
+    with job.run.step("collect"):
+        interactions = collect(
+            job.spark,
+            job.scratch,
+            pairs,
+            job.config.training,
+            job.run.run_date,
+            max_share=job.config.memory.max_share,
+            features=sizes(described),
+        )
+        return interactions, abouts(job.spark, described, interactions, job.config)
+
+
+def base_of(job: Job) -> ModelManifest | None:
+    """Return the manifest of the model that a training goes on from; None: it begins anew."""
+    if job.model_id is None:
+        return None
+    return read_manifest(job.store, job.store.uri("models", job.model_id))
+
+
+def _go_on(
+    job: Job, base: ModelManifest, pairs: DataFrame, described: PreparedFeatures | None
+) -> tuple[Interactions, DescribedFit, WarmStartReport]:
+    """Collect labelled pairs, match them with an earlier training, and let it go on."""
+    settings = job.config.training
+    interactions, known = _collect(job, pairs, described)
+    with job.run.step("match"):
+        kept = read_state(job.store, job.store.uri("models", base.model_id), base)
+        start = begin(kept, interactions, settings)
+        del kept  # as large as the model that is trained now
+        for name, found in (("users", start.users), ("items", start.items)):
+            log.info(
+                "%s: %s are in model %s, %s are new, %s are gone",
+                name,
+                f"{found.known:,}",
+                base.model_id,
+                f"{found.new:,}",
+                f"{found.gone:,}",
+            )
+    kinds = frozenset(kind for kind in KINDS if base.described(kind) is not None)
+    with job.run.step("train"):
+        made = go_on_described(
+            Labelled(interactions.labels, interactions.ratings, interactions.ages),
+            settings,
+            start.state,
+            known,
+            kinds,
+            _recipe(base, settings),
+            threads=threads(job),
+        )
+    return interactions, made, _began(base, start)
+
+
+def _recipe(base: ModelManifest, settings: Training) -> Recipe:
+    assert base.fold_in is not None  # noqa: S101 - only models of evaluations have none
+    before = base.training.assembly.recipe()
+    return recipe(before, base.fold_in.chosen.candidate(), settings.epochs_from)
+
+
+def _began(base: ModelManifest, start: WarmStart) -> WarmStartReport:
+    return WarmStartReport(
+        model_id=base.model_id,
+        epochs_before=base.training.epochs,
+        users=start.users.known,
+        new_users=start.users.new,
+        gone_users=start.users.gone,
+        items=start.items.known,
+        new_items=start.items.new,
+        gone_items=start.items.gone,
+    )
+
+
+def _kept(interactions: Interactions, made: DescribedFit) -> Kept | None:
+    """Return what a training needs to go on from this one; None where it cannot."""
+    if made.fitted.state is None:
+        return None
+    if any(made.groups.values()):
+        log.warning(
+            "training.resumable: LightFM has learned with features, and a training cannot go on "
+            "from that, so nothing is kept for it"
+        )
+        return None
+    return Kept(interactions.user_ids, interactions.item_ids, made.fitted.state)
+
+
 def threads(job: Job) -> int:
     """Return on how many CPU threads to train."""
     return job.config.training.threads or min(memory.cpus(), driver_cores(job.spark))
 
 
-def model_id_of(config: Config, run: Run, found: Mapping[str, InputState]) -> str:
+def model_id_of(
+    config: Config,
+    run: Run,
+    found: Mapping[str, InputState],
+    base: ModelManifest | None = None,
+) -> str:
     """Name the model of a run: the same for a retry, another for other settings or features.
 
     Args:
         config: what is trained and how.
         run: which trains it.
         found: what `features.states` returned.
+        base: the model that the training goes on from; None: it begins anew.
     """
     made_of = [interactions_id(config, run), config.fingerprint("training")]
     if config.training.sample_weights.half_life_days is not None:
@@ -149,13 +252,17 @@ def model_id_of(config: Config, run: Run, found: Mapping[str, InputState]) -> st
         made_of += [features_id(config, run, found)]
         settings = config.public()["features"]
         made_of += [digest({name: settings[name] for name in settings if name != "cold_items"})]
+    if base is not None:  # with the checksums of its tables
+        made_of += ["from", digest(base.plain())]
     return f"{run.run_id}-{digest(made_of)[:8]}"
 
 
 def early_stopping_report(config: Config, report: dict[str, Any]) -> EarlyStoppingReport | None:
     """Return what early stopping reported, typed; None where it was not used."""
     settings = config.training.early_stopping
-    return None if settings is None else EarlyStoppingReport(share=settings.share, **report)
+    if settings is None or not report:  # a training that goes on looks for no epoch
+        return None
+    return EarlyStoppingReport(share=settings.share, **report)
 
 
 def negatives_report(fitted: Fitted) -> NegativesReport | None:
@@ -183,13 +290,7 @@ def origin(
         interactions_id=prepared.manifest.interactions_id,
         input=prepared.manifest.input,
         counts=prepared.manifest.counts,
-        pair_rules=PairRules(
-            deduplication=config.deduplication.policy,
-            rating_threshold=config.filters.rating_threshold,
-            weighed_by_rating=config.training.sample_weights.by_rating,
-            min_user_interactions=config.filters.min_user_interactions,
-            min_item_interactions=config.filters.min_item_interactions,
-        ),
+        pair_rules=pair_rules(config),
         training=TrainingReport(
             loss=config.training.loss,
             epochs=fitted.epochs,

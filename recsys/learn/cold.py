@@ -5,7 +5,7 @@ For others a map is fitted to the embeddings of those that were trained (`mapped
 `feature_map`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -54,6 +54,11 @@ class LearnedFeatures:
     untrained_features: int
     undescribed: int
     explained: float | None = None
+
+    def scaled(self, factor: float) -> "LearnedFeatures":
+        """Return the same with biases multiplied by a factor."""
+        scale = np.float32(factor)
+        return replace(self, biases=self.biases * scale, cold_biases=self.cold_biases * scale)
 
     def vectors_of(
         self, ids: pa.Array

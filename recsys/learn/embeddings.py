@@ -52,17 +52,33 @@ class Average:
     averaging of Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth Optimization").
     """
 
-    def __init__(self, decay: float, growth: float = 0.0) -> None:
-        """Begin without a state.
+    def __init__(
+        self,
+        decay: float,
+        growth: float = 0.0,
+        start: Embeddings | None = None,
+        n_states: int = 0,
+    ) -> None:
+        """Begin without a state, or with an average of some.
 
         Args:
             decay: from 0 to less than 1; a state counts `decay` times as much as the one after it.
                 With 0 the average is the newest state.
             growth: 0 or more; with more, the average follows the first states more closely.
+            start: the average of `n_states` states; its arrays will be changed.
+            n_states: how many states are in it.
         """
         self._decay, self._growth = decay, growth
-        self._n_states, self._weight = 0, 0.0
-        self._average: Embeddings | None = None
+        self.n_states, self._weight = 0, 0.0
+        for _ in range(n_states):
+            self._count()
+        self._average = start if n_states else None
+
+    def _count(self) -> None:
+        """Count one more state."""
+        before = self.n_states
+        kept = min(self._decay, before / (before + self._growth)) if before else 0.0
+        self.n_states, self._weight = before + 1, kept * self._weight + 1
 
     def add(self, state: Embeddings) -> Embeddings:
         """Add the state after an epoch and return the average so far.
@@ -72,10 +88,7 @@ class Average:
         """
         if self._decay == 0:
             return state
-        before = self._n_states
-        self._n_states += 1
-        kept = min(self._decay, before / (before + self._growth)) if before else 0.0
-        self._weight = kept * self._weight + 1
+        self._count()
         if self._average is None:
             self._average = state.copy()
             return self._average

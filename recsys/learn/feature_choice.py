@@ -10,10 +10,6 @@ embeddings by a map (`feature_map`), which changes nobody else's.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,58 +17,24 @@ from numpy.typing import NDArray
 
 from recsys.config.sections import EarlyStopping, Features, Training
 from recsys.errors import TrainingError
-from recsys.learn import assembly, cold
-from recsys.learn.assembly import BYTES_ALLOWED, Assembled
+from recsys.learn import assembly
+from recsys.learn.assembly import BYTES_ALLOWED
 from recsys.learn.budget import Budget
-from recsys.learn.cold import MAPPED, TRAINED, LearnedFeatures, Way
-from recsys.learn.feature_jury import FEWEST, KINDS, NO_GROUPS, Groups, Jury
+from recsys.learn.described_fit import (
+    ALL_MAPPED,
+    ALL_TRAINED,
+    NO_GROUPS,
+    Choice,
+    DescribedFit,
+    Groups,
+    described,
+)
+from recsys.learn.feature_jury import FEWEST, Jury
 from recsys.learn.feature_trial import Trial
-from recsys.learn.features import Abouts, Sides
-from recsys.learn.fitting import Fitted
+from recsys.learn.features import Abouts
 from recsys.learn.sample_weights import Labelled
-from recsys.runtime.signals import interruptible
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DescribedFit:
-    """A model, and the features of its users and items.
-
-    Attributes:
-        fitted: the training; of several, the first.
-        made: the model.
-        users, items: None where there are no features, or none that says anything; of users also
-            where popular items were better for users without interactions.
-        groups: those that LightFM has learned with, of `users` and of `items`.
-        trial: what was compared, in plain JSON values; None where nothing was.
-    """
-
-    fitted: Fitted
-    made: Assembled
-    users: LearnedFeatures | None
-    items: LearnedFeatures | None
-    groups: Groups
-    trial: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What to train.
-
-    Attributes:
-        groups: to learn with.
-        ways: how those without interactions are represented; a kind that is missing is not.
-        trial: what was compared, in plain JSON values.
-    """
-
-    groups: Groups
-    ways: Mapping[str, Way]
-    trial: dict[str, Any] | None = None
-
-
-_MAPPED: Mapping[str, Way] = {"users": MAPPED, "items": MAPPED}
-_TRAINED: Mapping[str, Way] = {"users": TRAINED, "items": TRAINED}
 
 
 def fit_described(
@@ -116,18 +78,7 @@ def fit_described(
         bytes_allowed=bytes_allowed,
         budget=budget,
     )
-    if not made.as_trained:
-        # The embeddings of features add up to what LightFM has trained, and to nothing else.
-        chosen = replace(chosen, ways=dict.fromkeys(chosen.ways, MAPPED))
-    learned = {
-        kind: interruptible(
-            partial(_learned, kind, chosen, sides, labels, fitted, made, abouts, settings.seed)
-        )
-        for kind in KINDS
-    }
-    return DescribedFit(
-        fitted, made, learned["users"], learned["items"], chosen.groups, chosen.trial
-    )
+    return described(chosen, sides, labels, fitted, made, abouts, settings.seed)
 
 
 def learned_groups(
@@ -144,43 +95,13 @@ def _chosen(
     abouts: Abouts,
     threads: int,
     budget: Budget,
-) -> _Choice:
+) -> Choice:
     everything = abouts.groups()
     if features.keep == "all":
-        return _Choice(everything, _TRAINED)
+        return Choice(everything, ALL_TRAINED)
     if features.keep == "measured" and any(everything.values()):
         return _choose(pairs, settings, features.margin, abouts, threads, budget)
-    return _Choice(NO_GROUPS, _MAPPED)
-
-
-def _learned(
-    kind: str,
-    chosen: _Choice,
-    sides: Sides,
-    labels: sp.coo_matrix,
-    fitted: Fitted,
-    made: Assembled,
-    abouts: Abouts,
-    seed: int,
-) -> LearnedFeatures | None:
-    about, way = getattr(abouts, kind), chosen.ways.get(kind)
-    if about is None or way is None:
-        return None
-    one, side = kind.removesuffix("s"), getattr(sides, kind)
-    source = fitted.learned if way == TRAINED else made.embeddings
-    vectors = getattr(source, f"{one}_embeddings"), getattr(source, f"{one}_biases")
-    if way == TRAINED:
-        return cold.trained(about, side, *vectors)
-    column = labels.row if kind == "users" else labels.col
-    counts = np.bincount(column[labels.data > 0], minlength=len(about.ids))
-    found = cold.mapped(about, *vectors, counts, seed)
-    if found is None:
-        log.warning(
-            "features.%s: none of those who have features is in a positive pair of the training, "
-            "so features say nothing",
-            kind,
-        )
-    return found
+    return Choice(NO_GROUPS, ALL_MAPPED)
 
 
 def _choose(
@@ -190,7 +111,7 @@ def _choose(
     abouts: Abouts,
     threads: int,
     budget: Budget,
-) -> _Choice:
+) -> Choice:
     """Compare trainings with and without groups of features."""
     stopping = settings.early_stopping or EarlyStopping(patience=settings.epochs)
     n_trainings = sum(map(len, abouts.groups().values())) + 3
@@ -211,11 +132,11 @@ def _choose(
         )
     jury = Jury(trial, nothing, margin, abouts.groups(), settings.seed)
     best = jury.best()
-    chosen = _Choice(best.groups, jury.ways(best), jury.report(best))
+    chosen = Choice(best.groups, jury.ways(best), jury.report(best))
     log.info("features: %s", jury.reason(best))
     return chosen
 
 
-def _unmeasured(reason: str, margin: float) -> _Choice:
+def _unmeasured(reason: str, margin: float) -> Choice:
     log.warning("features cannot be measured, so LightFM learns without them: %s", reason)
-    return _Choice(NO_GROUPS, _MAPPED, {"reason": reason, "margin": margin, "trials": []})
+    return Choice(NO_GROUPS, ALL_MAPPED, {"reason": reason, "margin": margin, "trials": []})

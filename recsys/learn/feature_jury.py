@@ -14,7 +14,6 @@ kept by chance. A part with few users decides nothing.
 """
 
 import logging
-from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
@@ -24,15 +23,13 @@ from numpy.typing import NDArray
 from recsys.errors import TrainingError
 from recsys.kernel.bootstrap import difference
 from recsys.learn.cold import MAPPED, TRAINED, Way
+from recsys.learn.described_fit import KINDS, NO_GROUPS, Groups
 from recsys.learn.feature_trial import Judged, Trial
 
 log = logging.getLogger(__name__)
 
-Groups = Mapping[str, list[str]]
 F64 = NDArray[np.float64]
 
-KINDS = ("users", "items")
-NO_GROUPS: Groups = {"users": [], "items": []}
 FEWEST = 30  # users; fewer would decide by chance
 _PARTS = 4
 _RESAMPLES = 1000

@@ -34,13 +34,11 @@ from recsys.learn.early_stopping import (
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import IDENTITIES, Sides
 from recsys.learn.sample_weights import Labelled
-from recsys.learn.training import train
+from recsys.learn.search_log import log_search
+from recsys.learn.state import State
+from recsys.learn.training import train_on
 
 log = logging.getLogger(__name__)
-
-# A learning rate with which the logistic loss does well on drawn negatives. With the default, which
-# suits WARP, validation rises so late that early stopping ends the training before.
-_LOGISTIC_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ class Fitted:
         negatives: what the model learned from as negatives, in plain JSON values; see
             `negatives.report`.
         found: the search for the best epoch, with that epoch's model; None without early stopping.
+        state: what a training needs to go on; None unless `settings.resumable`.
     """
 
     learned: Embeddings
@@ -63,6 +62,7 @@ class Fitted:
     report: dict[str, Any]
     negatives: dict[str, int] | None
     found: Search | None = None
+    state: State | None = None
 
 
 def fit(
@@ -213,11 +213,43 @@ def refit(
 ) -> Fitted:
     """Train on all pairs for a given number of epochs; `report` says where the number is from."""
     settings = settings.model_copy(update={"epochs": epochs})
-    learned = _train(pairs, settings, threads, features, lambda current: pace())
-    epochs = min(epochs, pace.epoch) if pace.stopped else epochs
-    embeddings = features.represent(learned)
-    used_negatives = negatives.report(pairs.labels, settings)
-    return Fitted(learned, embeddings, epochs, report, used_negatives)
+    learned, state = _train(pairs, settings, threads, features, lambda current: pace())
+    return _fitted(pairs, settings, features, report, learned, state)
+
+
+def go_on(pairs: Labelled, settings: Training, start: State, threads: int) -> Fitted:
+    """Train for `settings.epochs_from` epochs more, on all pairs.
+
+    Args:
+        pairs: all that there are.
+        settings: hyperparameters.
+        start: where an earlier training stopped, with a row for each user and item; it is changed.
+        threads: CPU threads for the epochs.
+
+    Raises:
+        TrainingError: as `training.train`.
+    """
+    settings = settings.model_copy(update={"epochs": settings.epochs_from})
+    learned, state = _train(pairs, settings, threads, IDENTITIES, None, start)
+    return _fitted(pairs, settings, IDENTITIES, {}, learned, state)
+
+
+def _fitted(
+    pairs: Labelled,
+    settings: Training,
+    features: Sides,
+    report: dict[str, Any],
+    learned: Embeddings,
+    state: State,
+) -> Fitted:
+    return Fitted(
+        learned,
+        features.represent(learned),
+        state.epochs,
+        report,
+        negatives.report(pairs.labels, settings),
+        state=state if settings.resumable else None,
+    )
 
 
 def _train(
@@ -225,15 +257,16 @@ def _train(
     settings: Training,
     threads: int,
     features: Sides,
-    stop: Callable[[Embeddings], bool],
-) -> Embeddings:
+    stop: Callable[[Embeddings], bool] | None,
+    start: State | None = None,
+) -> tuple[Embeddings, State]:
     """Weigh the pairs and train on them."""
-    weights = pairs.weights(settings.sample_weights)
-    return train(
+    return train_on(
+        start,
         pairs.labels,
         settings,
         threads=threads,
-        weights=weights,
+        weights=pairs.weights(settings.sample_weights),
         features=features,
         stop=stop,
         accept=stop.accept if isinstance(stop, Search) else None,
@@ -275,7 +308,7 @@ def search(
     """
     seed = settings.seed if part_seed is None else part_seed
     everything = len(pairs.labels.data)
-    pairs = _sample(pairs, stopping.max_pairs, seed)
+    pairs = pairs.of_some_users(stopping.max_pairs, seed)
     held_out = hold_out(pairs.labels, stopping, seed)
     kept = ~held_out
     kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
@@ -294,44 +327,3 @@ def search(
         watching.start = settings.start
     _train(part, settings, threads, features, watching)
     return watching
-
-
-def _sample(pairs: Labelled, most: int | None, seed: int) -> Labelled:
-    """Return the pairs of some users, drawn by the seed, of whom no more than `most` pairs come."""
-    if most is None or len(pairs.labels.data) <= most:
-        return pairs
-    lengths = np.bincount(pairs.labels.row, minlength=pairs.labels.shape[0])
-    drawn = np.random.default_rng(seed).permutation(len(lengths))
-    chosen = np.zeros(len(lengths), np.bool_)
-    chosen[drawn[np.cumsum(lengths[drawn]) <= most]] = True
-    log.info(
-        "the best epoch is searched for on %s of %s users: training.early_stopping.max_pairs",
-        f"{int(chosen.sum()):,}",
-        f"{len(chosen):,}",
-    )
-    return pairs.only(chosen[pairs.labels.row])
-
-
-def log_search(report: dict[str, Any], pairs: Labelled, settings: Training) -> None:
-    """Log what the search found, and warn if the settings do not suit it."""
-    ndcg, popularity = report["ndcg"], report["popularity_ndcg"]
-    used_negatives = negatives.report(pairs.labels, settings)
-    log.info(
-        "validation %s %.4f at epoch %d of %d (popularity %.4f)",
-        report["metric"],
-        ndcg,
-        report["kept_epoch"],
-        report["epochs"][-1],
-        popularity,
-    )
-    if report["kept_epoch"] == settings.epochs:
-        log.warning("the last epoch was the best: training.epochs (%d) is low", settings.epochs)
-    drawn = used_negatives is not None and used_negatives["drawn_per_epoch"] > 0
-    slow = settings.learning_schedule == "adagrad" and settings.learning_rate < _LOGISTIC_RATE
-    if drawn and slow and ndcg < 1.1 * popularity:
-        log.warning(
-            "the logistic model is hardly better than popular items: with drawn negatives it "
-            "learns slowly; raise training.learning_rate (now %g), %g is good",
-            settings.learning_rate,
-            _LOGISTIC_RATE,
-        )

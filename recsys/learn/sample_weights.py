@@ -14,6 +14,7 @@ pairs without weight are left out before training (`Labelled.with_weight`). A ra
 reason here: `ingest.pairing` has given such a pair no label.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 
 from recsys.config.sections import SampleWeights
 from recsys.errors import InputError, TrainingError
+
+log = logging.getLogger(__name__)
 
 _Float = NDArray[np.float64]
 
@@ -48,6 +51,21 @@ class Labelled:
             None if self.ratings is None else self.ratings[chosen],
             None if self.ages is None else self.ages[chosen],
         )
+
+    def of_some_users(self, most: int | None, seed: int) -> "Labelled":
+        """Return pairs of whole users, drawn by the seed, no more than `most` of them."""
+        if most is None or len(self.labels.data) <= most:
+            return self
+        lengths = np.bincount(self.labels.row, minlength=self.labels.shape[0])
+        drawn = np.random.default_rng(seed).permutation(len(lengths))
+        chosen = np.zeros(len(lengths), np.bool_)
+        chosen[drawn[np.cumsum(lengths[drawn]) <= most]] = True
+        log.info(
+            "the best epoch is searched for on %s of %s users: training.early_stopping.max_pairs",
+            f"{int(chosen.sum()):,}",
+            f"{len(chosen):,}",
+        )
+        return self.only(chosen[self.labels.row])
 
     def weights(self, policy: SampleWeights) -> NDArray[np.float32] | None:
         """Return what `sample_weights` gives these pairs."""

@@ -23,6 +23,7 @@ from recsys.errors import TrainingError
 from recsys.learn import negatives, spectral
 from recsys.learn.embeddings import Average, Embeddings
 from recsys.learn.features import IDENTITIES, Sides
+from recsys.learn.state import Parameters, State, position
 from recsys.runtime.signals import interruptible
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,58 @@ def train(
     Raises:
         TrainingError: it cannot run as configured, or the model diverged.
     """
+    return train_on(
+        None,
+        labels,
+        settings,
+        threads=threads,
+        weights=weights,
+        features=features,
+        stop=stop,
+        accept=accept,
+    )[0]
+
+
+def train_on(
+    start: State | None,
+    labels: sp.coo_matrix,
+    settings: Training,
+    *,
+    threads: int,
+    weights: NDArray[np.float32] | None = None,
+    features: Sides = IDENTITIES,
+    stop: Callable[[Embeddings], bool] | None = None,
+    accept: Callable[[Embeddings], bool] | None = None,
+) -> tuple[Embeddings, State]:
+    """Train for `settings.epochs` more epochs, and return the average and what is needed to go on.
+
+    Args:
+        start: where an earlier training stopped, with a row for each user and item (or feature) of
+            this one; None: nowhere. Its arrays are changed.
+        labels: as for `train`.
+        settings: likewise.
+        threads: likewise.
+        weights: likewise.
+        features: likewise.
+        stop: likewise.
+        accept: likewise; nobody is asked where a training goes on.
+
+    Returns:
+        The average of the states, and the state after the last epoch; further epochs change both.
+
+    Raises:
+        TrainingError: as `train`.
+    """
     check_threads(threads)
     per_positive = negatives.drawn_per_positive(settings, negatives.count(labels))
     examples = negatives.examples(labels, weights, per_positive, settings.seed)
 
     def begin(decomposed: bool) -> tuple[Any, Average]:
         model = _lightfm(settings, steps_per_pair=1 + per_positive)
+        if start is not None:
+            _take_up(model, start)
+            kept = start.average, start.averaged
+            return model, Average(settings.ema_decay, settings.ema_growth, *kept)
         if decomposed:
             interruptible(partial(_start_spectral, model, labels, features, settings))
         return model, Average(settings.ema_decay, settings.ema_growth)
@@ -91,11 +138,15 @@ def train(
     def step(model: Any, average: Average, epoch: int) -> Embeddings:
         interruptible(partial(_run_epoch, model, examples, features, epoch, threads, settings))
         _check_converging(model, epoch, settings)
-        return average.add(_state(model))
+        return average.add(_learned(model))
 
-    ask = accept if may_start_spectral(settings, features) else None
+    ask = accept if start is None and may_start_spectral(settings, features) else None
     model, average = begin(settings.start == "spectral" or ask is not None)
-    progress = tqdm(range(1, settings.epochs + 1), desc="epochs", unit="epoch", disable=None)
+    done = 0 if start is None else start.epochs
+    last = done + settings.epochs
+    progress = tqdm(range(done + 1, last + 1), desc="epochs", unit="epoch", disable=None)
+    current = None if start is None else start.average
+    epoch = done
     for epoch in progress:
         try:
             current = step(model, average, epoch)
@@ -108,11 +159,42 @@ def train(
             model, average = begin(decomposed=False)
             current = step(model, average, epoch)
         if progress.disable:  # without a terminal there is no progress bar
-            log.info("epoch %d of %d", epoch, settings.epochs)
-        if stop is not None and interruptible(partial(stop, current)):
+            log.info("epoch %d of %d", epoch, last)
+        if stop is not None and current is not None and interruptible(partial(stop, current)):
             break
     progress.close()
-    return current
+    assert current is not None  # noqa: S101 - without a state there is at least one epoch
+    return current, _state(model, current, epoch, average.n_states)
+
+
+_KEPT = (
+    "embeddings",
+    "biases",
+    "embedding_gradients",
+    "bias_gradients",
+    "embedding_momentum",
+    "bias_momentum",
+)
+
+
+def _take_up(model: Any, start: State) -> None:
+    """Give an untrained model the state of an earlier one."""
+    for side, parameters in (("user", start.users), ("item", start.items)):
+        for name in _KEPT:
+            setattr(model, f"{side}_{name}", getattr(parameters, name))
+    model.random_state = start.generator()
+
+
+def _state(model: Any, average: Embeddings, epochs: int, averaged: int) -> State:
+    def parameters(side: str) -> Parameters:
+        return Parameters(
+            **{name: getattr(model, f"{side}_{name}") for name in _KEPT},
+            average_embeddings=getattr(average, f"{side}_embeddings"),
+            average_biases=getattr(average, f"{side}_biases"),
+        )
+
+    random = position(model.random_state)
+    return State(parameters("user"), parameters("item"), epochs, averaged, random)
 
 
 def may_start_spectral(settings: Training, features: Sides) -> bool:
@@ -120,7 +202,7 @@ def may_start_spectral(settings: Training, features: Sides) -> bool:
     return settings.start == "auto" and settings.loss == "warp" and features == IDENTITIES
 
 
-def _state(model: Any) -> Embeddings:
+def _learned(model: Any) -> Embeddings:
     """Return the model's arrays themselves, which the next epoch changes."""
     return Embeddings(
         user_embeddings=model.user_embeddings,

@@ -32,6 +32,7 @@ from recsys.columns import (
     HISTORY,
     ITEM,
     ITEM_INDEX,
+    N_IDS,
     NAME,
     POSITIVES,
     TRAINED,
@@ -202,6 +203,7 @@ class FeatureVectors:
         names: `(n,)` what they are called, `group=value`; ascending, by their UTF-8 bytes.
         groups: `(n,)` the group of each.
         values: `(n,)` the value of each, as most rows have it.
+        ids: `(n,)` how many have each.
         embeddings: `(n, n_components)` float32.
         biases: `(n,)` float32.
         about: how much groups count, and where ranges end.
@@ -210,6 +212,7 @@ class FeatureVectors:
     names: list[str]
     groups: list[str]
     values: list[str]
+    ids: list[int]
     embeddings: NDArray[np.float32]
     biases: NDArray[np.float32]
     about: DescribedCounts
@@ -263,6 +266,7 @@ def features_from_table(
         found.column(NAME).to_pylist(),
         found.column(GROUP).to_pylist(),
         found.column(VALUE).to_pylist(),
+        found.column(N_IDS).to_pylist(),
         *_learned(found, manifest, FEATURES[kind]),
         about,
     )

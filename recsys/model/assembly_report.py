@@ -1,7 +1,12 @@
 """How a model was put together, as its manifest says."""
 
-from typing import Any
+from typing import Any, cast
 
+from recsys.learn.assembly import Recipe
+from recsys.learn.ease import Way
+from recsys.learn.fold_in_candidates import Candidate
+from recsys.learn.known_users import Known
+from recsys.learn.second_view import Kind, Second
 from recsys.store.manifest import Part
 
 
@@ -18,6 +23,12 @@ class MapRecord(Part):
     """What the items' biases are multiplied by."""
     shrinkage: float
     """How much short histories are shrunk."""
+
+    def candidate(self) -> Candidate:
+        """Return the map as it is chosen."""
+        return Candidate(
+            self.kind, self.regularisation, self.intercept, self.bias_scale, self.shrinkage
+        )
 
 
 class KnownUsersReport(Part):
@@ -51,6 +62,16 @@ class SecondViewReport(Part):
     sweeps: int | None = None
     """Of ALS: how often users and items were solved."""
 
+    def second(self) -> Second:
+        """Return the second view as it is chosen."""
+        return Second(
+            cast(Kind, self.kind),
+            self.rank,
+            self.share,
+            self.ridge or 0.0,
+            cast(Way, self.way or "items"),
+        )
+
 
 class BudgetReport(Part):
     """The time that a training had."""
@@ -76,3 +97,12 @@ class AssemblyReport(Part):
     """The time that the training had, and what was given up for it; null without a limit."""
     compared: dict[str, Any]
     """What was compared on the held-out pairs; empty where nothing was."""
+
+    def recipe(self) -> Recipe:
+        """Return how the model was put together."""
+        known = self.known_users
+        found = None if known.map is None else known.map.candidate()
+        return Recipe(
+            Known(known.share_of_trained, found),
+            None if self.second_view is None else self.second_view.second(),
+        )

@@ -13,6 +13,7 @@ from recsys.kernel.second_view import SecondView
 from recsys.learn.cold import LearnedFeatures
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.matrices import Interactions
+from recsys.learn.warm_start import Kept
 from recsys.model.arrays import Vectors
 
 
@@ -25,6 +26,7 @@ class Learned:
         fold_in: makes vectors of users who were not there.
         id_types: of the ids.
         user_features, item_features: None where there are none.
+        kept: what a training needs to go on; None where it is not kept.
     """
 
     users: Vectors
@@ -33,6 +35,7 @@ class Learned:
     id_types: IdTypes
     user_features: LearnedFeatures | None = None
     item_features: LearnedFeatures | None = None
+    kept: Kept | None = None
 
     @classmethod
     def of(
@@ -44,6 +47,7 @@ class Learned:
         *,
         user_features: LearnedFeatures | None = None,
         item_features: LearnedFeatures | None = None,
+        kept: Kept | None = None,
         cold: bool = True,
     ) -> Self:
         """Put together what was learned.
@@ -55,6 +59,7 @@ class Learned:
             id_types: of the ids.
             user_features: of its users, None where there are none.
             item_features: of its items, likewise.
+            kept: what a training needs to go on from this one; None where it is not kept.
             cold: whether to add users and items that have nothing but features.
         """
         labels = interactions.labels
@@ -78,7 +83,7 @@ class Learned:
             items = _with_cold(items, item_features)
         if items.history is not None:  # of cold items, too
             fold_in = replace(fold_in, second=SecondView(history=items.history))
-        return cls(users, items, fold_in, id_types, user_features, item_features)
+        return cls(users, items, fold_in, id_types, user_features, item_features, kept)
 
 
 def _with_cold(trained: Vectors, features: LearnedFeatures | None) -> Vectors:

@@ -36,6 +36,8 @@ class ModelSummary(Part):
     """nDCG of early stopping at the kept epoch; null without early stopping."""
     bytes: int | None = None
     """Size of its data files."""
+    refresh_of: str | None = None
+    """The model that was trained, where this one is a refresh of it; null for a training."""
     error: str | None = None
     """Why it cannot be used; null for a complete model."""
 
@@ -49,13 +51,18 @@ def list_models(files: Files) -> list[ModelSummary]:
     return sorted(found, key=_newness, reverse=True)
 
 
-def latest_model(files: Files) -> str:
+def latest_model(files: Files, option: str = "--model", *, trained: bool = False) -> str:
     """Return the id of the newest complete model of a root.
+
+    Args:
+        files: the root.
+        option: of the command line, for messages.
+        trained: whether to pass over models that are refreshes of others.
 
     Raises:
         ModelError: there is none.
     """
-    models = list_models(files)
+    models = [one for one in list_models(files) if one.refresh_of is None or not trained]
     chosen = next((model for model in models if model.error is None), None)
     for model in models:
         undated = model.created_at is None
@@ -65,21 +72,21 @@ def latest_model(files: Files) -> str:
             log.warning("model %s is passed over: %s", model.model_id, model.error)
     if chosen is None:
         raise ModelError(
-            f"--model {LATEST}: there is no complete model in {files.uri(MODELS)}; train one with "
+            f"{option} {LATEST}: there is no complete model in {files.uri(MODELS)}; train one with "
             "recsys train"
         )
     return chosen.model_id
 
 
-def check_known(files: Files, model_id: str) -> None:
-    """Refuse a model that is not there, and say which are.
+def check_known(files: Files, model_id: str, option: str = "--model") -> None:
+    """Refuse a model that is not there, and say which are; `option` is for the message.
 
     Raises:
         ModelError: there is no such directory.
     """
     if not files.exists(files.uri(MODELS, model_id)):
         raise ModelError(
-            f"--model: there is no model {model_id} in {files.uri(MODELS)}; {_known(files)}"
+            f"{option}: there is no model {model_id} in {files.uri(MODELS)}; {_known(files)}"
         )
 
 
@@ -116,6 +123,7 @@ def _summary(files: Files, name: str) -> ModelSummary:
         epochs=manifest.training.epochs,
         validation_ndcg=None if early is None else early.ndcg,
         bytes=sum(file.bytes for _, table in manifest.written() for file in table.files),
+        refresh_of=manifest.refresh_of,
         error=None if missing is None else f"{missing} is missing",
     )
 

@@ -125,6 +125,48 @@ class PairRules(Part):
     """`filters.min_item_interactions`."""
 
 
+class RefreshReport(Part):
+    """What a refresh found. The numbers are those of positive pairs and of who is in them."""
+
+    model_id: str
+    """The model whose items were taken."""
+    pairs: int
+    """Positive pairs that users were folded in from."""
+    users: int
+    """Users who were folded in."""
+    new_users: int
+    """Those of them whom that model has not learned from."""
+    users_left_out: int
+    """Users who like nothing that the model has; they get popular items."""
+    new_items: int
+    """Items that have come in by their features."""
+    waiting_items: int
+    """Items of positive pairs that the model does not have, until the next training."""
+    waiting_pairs: int
+    """Pairs of those items."""
+
+
+class WarmStartReport(Part):
+    """Where a training began that went on from another one."""
+
+    model_id: str
+    """The model that it went on from."""
+    epochs_before: int
+    """Epochs that model had been trained for, with those of the trainings before it."""
+    users: int
+    """Users of that model who are in this one."""
+    new_users: int
+    """Other users; they began as LightFM begins."""
+    gone_users: int
+    """Users of that model who are in no pair any more."""
+    items: int
+    """Items of that model that are in this one."""
+    new_items: int
+    """Other items."""
+    gone_items: int
+    """Items of that model that are in no pair any more."""
+
+
 class ModelTables(Part):
     """The tables of a model."""
 
@@ -138,6 +180,13 @@ class ModelTables(Part):
     """One row a feature of items; null without any."""
     user_features: WrittenTable | None = None
     """One row a feature of users; null without any."""
+    item_state: WrittenTable | None = None
+    """One row an item that was trained: what a training needs to go on from this one; null without
+    `training.resumable`, and where LightFM has learned with features."""
+    user_state: WrittenTable | None = None
+    """The same of users."""
+    training_state: WrittenTable | None = None
+    """One row: the same of the training as a whole."""
 
 
 class TrainedModel(Part):
@@ -154,7 +203,9 @@ class TrainedModel(Part):
     pair_rules: PairRules
     """How rows became pairs with labels."""
     training: TrainingReport
-    """How it was trained."""
+    """How it was trained; of a refresh, how the training was of which it is one."""
+    refresh_of: str | None = None
+    """The model that was trained, where this one is a refresh of it; null for a training."""
 
 
 class ModelOrigin(TrainedModel):
@@ -171,9 +222,14 @@ class ModelOrigin(TrainedModel):
     configuration_hash: str
     """SHA-256 of what has an effect on results."""
     fold_in: FoldInReport | None
-    """How the fold-in map was chosen; null for the models of an evaluation."""
+    """How the fold-in map was chosen; null for the models of an evaluation. The map of a refresh
+    has a bias scale of 1, since its items have their biases scaled already."""
     features: FeaturesReport | None = None
     """The features; null without any."""
+    refresh: RefreshReport | None = None
+    """What a refresh found; null for a training."""
+    warm_start: WarmStartReport | None = None
+    """Where the training began; null for one that began from nothing, and for a refresh."""
     versions: dict[str, str]
     """Versions of this package, Python and the libraries."""
     timings_seconds: dict[str, float]

@@ -45,6 +45,7 @@ from recsys.model.arrays import (
 from recsys.model.fold_in_table import FOLD_IN_TABLE, fold_in_from_table, fold_in_to_table
 from recsys.model.learned import Learned
 from recsys.model.manifest import ModelManifest, ModelOrigin, ModelTables, read_model_manifest
+from recsys.model.state import STATES, state_frames, state_schemas
 from recsys.runtime.memory import check_result
 from recsys.store.checksums import compare_files
 from recsys.store.manifest import MANIFEST
@@ -128,6 +129,8 @@ def write_model(
                 .coalesce(1)
                 .sortWithinPartitions(NAME)
             )
+    if learned.kept is not None:
+        frames |= state_frames(scratch, learned.kept, types, rows_per_file)
     schemas = _schemas(types)
     tables = {
         name: store.write_table(frame, f"{uri}/{name}", schemas[name])
@@ -167,6 +170,8 @@ def load_model(store: Store, uri: str) -> Model:
     """
     manifest = read_manifest(store, uri)
     for table, written in manifest.written():
+        if table in STATES:
+            continue  # which nothing but a warm start reads
         place = f"{uri}/{table}"
         found = store.data_files(place) if store.exists(place) else []
         compare_files(f"model {manifest.model_id}", table, written.files, found)
@@ -216,14 +221,14 @@ def read_features(store: Store, model: Model, kind: str) -> FeatureVectors | Non
     if about is None:
         return None
     table = store.read_table(f"{model.uri}/{FEATURES[kind]}", MODEL_FEATURES_SCHEMA).select(
-        NAME, GROUP, VALUE, BIAS, EMBEDDING
+        NAME, GROUP, VALUE, N_IDS, BIAS, EMBEDDING
     )
     texts = sum((id_bytes(name, "string") for name in (NAME, GROUP, VALUE)), F.lit(0))
     found = table.agg(F.sum(texts)).collect()[0][0] or 0
     check_result(
         table.sparkSession,
         f"{about.features:,} features of {kind} with {width} components",
-        about.features * (width + 2) * 4 + found,
+        about.features * (width + 4) * 4 + found,
         "raise it, or train with a larger min_count of the groups in features",
     )
     return features_from_table(table.toArrow(), model.manifest, kind)
@@ -236,6 +241,7 @@ def _schemas(types: IdTypes) -> dict[str, str]:
         FOLD_IN_TABLE: FOLD_IN_SCHEMA,
         ITEM_FEATURES: MODEL_FEATURES_SCHEMA,
         USER_FEATURES: MODEL_FEATURES_SCHEMA,
+        **state_schemas(types),
     }
 
 

@@ -187,6 +187,12 @@ class Training(Section):
     plans after two epochs, gives up what does not fit, and says what that was. It takes at most one
     epoch longer. The same input may then give another model, as the machine's speed decides. null:
     as long as it takes."""
+    resumable: bool = False
+    """Whether the model keeps what LightFM needs to go on, so that `recsys train --from MODEL` can
+    train for `epochs_from` epochs instead of all. It is four times as large as the vectors."""
+    epochs_from: Annotated[int, Field(ge=0)] = 4
+    """With `--from`: for how many epochs to go on, on all pairs, without looking for the best
+    epoch."""
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
     seed give the same model, bit for bit. More threads are faster, and the
@@ -244,6 +250,17 @@ class Training(Section):
             yield (
                 "user_vectors: found folded_in without early_stopping, expected held-out pairs to "
                 "choose the map by; set early_stopping, or user_vectors to trained"
+            )
+        if self.resumable and self.members:
+            yield (
+                "resumable: found true with members, and only one training can go on; set it to "
+                "false, or leave members out"
+            )
+        if self.resumable and self.early_stopping is not None and not self.early_stopping.refit:
+            yield (
+                "resumable: found true with early_stopping.refit false, which keeps an earlier "
+                "epoch than the last, from which LightFM cannot go on; set refit to true, or "
+                "resumable to false"
             )
         if self.loss == "warp-kos" and not self.sample_weights.without_effect:
             yield (

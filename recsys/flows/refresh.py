@@ -1,0 +1,252 @@
+"""Refresh a model: its items as they are, and everyone folded in from all pairs of today."""
+
+import logging
+
+from pyspark.sql import functions as F
+
+from recsys.columns import LABEL, TRAINED, USER, USER_INDEX
+from recsys.config.configuration import Config, digest
+from recsys.config.sections import SampleWeights
+from recsys.flows import base_model
+from recsys.flows.execution import Job
+from recsys.ingest.features import (
+    ITEMS,
+    KINDS,
+    USERS,
+    PreparedFeatures,
+    features_id,
+    prepare_features,
+    sources_of,
+    states,
+)
+from recsys.ingest.ids import index_frame
+from recsys.ingest.preparation import Prepared, interactions_id, prepare
+from recsys.learn.described import collect_described, sizes
+from recsys.learn.features import Described
+from recsys.learn.matrices import Interactions, collect
+from recsys.model.features_report import FeaturesReport
+from recsys.model.manifest import ModelManifest, ModelOrigin, RefreshReport
+from recsys.model.refreshed import BaseModel, Refreshed
+from recsys.model.tables import (
+    Model,
+    load_model,
+    read_features,
+    read_manifest,
+    write_model,
+    written_model,
+)
+from recsys.runtime.run import versions
+from recsys.runtime.signals import interruptible
+from recsys.runtime.stop_points import stop_point
+from recsys.store.manifest import MANIFEST
+
+log = logging.getLogger(__name__)
+
+
+def refresh(job: Job) -> Model:
+    """Publish interactions and a refreshed model; a retry takes up what its run had finished."""
+    run, store = job.run, job.store
+    base_uri = store.uri("models", job.model_id or "")
+    manifest = read_manifest(store, base_uri)
+    model_id = refreshed_id(job, manifest)
+    place = store.uri("models", model_id)
+    if store.exists(f"{place}/{MANIFEST}"):
+        log.info("model %s is there already: taking it up", model_id)
+        return load_model(store, place)
+    with run.step("prepare"):
+        prepared = prepare(job.spark, store, job.config, run, job.staging)
+        base_model.check_types(manifest, prepared.manifest.id_types)
+        described = _prepare_features(job, manifest)
+    stop_point("prepared")
+    with run.step("load model"):
+        base = load_model(store, base_uri)
+    with run.step("collect"):
+        liked = _collect(job, prepared, base, described)
+        found = {kind: _described(job, described, kind) for kind in KINDS}
+        known = BaseModel(
+            base.items,
+            base.fold_in,
+            base.id_types,
+            manifest.training.mean_user_bias,
+            user_features=read_features(store, base, USERS),
+            item_features=read_features(store, base, ITEMS),
+        )
+    with run.step("fold-in"):
+        made = interruptible(lambda: Refreshed.of(known, liked, found[ITEMS], found[USERS]))
+    with run.step("write model"):
+        report = _report(job, base, liked, made)
+        written = write_model(
+            store,
+            job.scratch,
+            f"{job.staging}/model",
+            made.learned,
+            prepared.pairs,
+            _origin(job, model_id, prepared, base, described, made, report),
+            rows_per_file=job.config.scoring.users_per_file,
+        )
+        stop_point("model written")
+        store.ensure_alive()
+        store.publish(f"{job.staging}/model", place)
+    return written_model(store, place, made.learned, written)
+
+
+def refreshed_id(job: Job, base: ModelManifest) -> str:
+    """Name what a run makes of a model: the same for a retry, another for other data or settings.
+
+    It depends on all that the manifest of the model says, with the checksums of its tables: a model
+    that was trained again under the same id makes another one.
+    """
+    config, run = described_by(job.config, base), job.run
+    made_of = [interactions_id(config, run), "refresh", base.model_id, digest(base.plain())]
+    if config.features.configured:
+        made_of.append(features_id(config, run, states(job.spark, config)))
+    return f"{run.run_id}-{digest(made_of)[:8]}"
+
+
+def described_by(config: Config, base: ModelManifest) -> Config:
+    """Return a configuration with the features that a model knows, and its ranges of numbers."""
+    kept = {}
+    for kind in KINDS:
+        about = base.described(kind)
+        kept[kind] = {} if about is None else sources_of(config, kind)
+        if about is None:
+            continue
+        kept[kind] = {
+            name: source.model_copy(
+                update={
+                    "groups": {
+                        key: group.model_copy(update={"edges": about.edges.get(key, group.edges)})
+                        for key, group in source.groups.items()
+                    }
+                }
+            )
+            for name, source in kept[kind].items()
+        }
+    return config.model_copy(update={"features": config.features.model_copy(update=kept)})
+
+
+def _prepare_features(job: Job, base: ModelManifest) -> PreparedFeatures | None:
+    config = described_by(job.config, base)
+    for kind in KINDS:
+        if sources_of(job.config, kind) and base.described(kind) is None:
+            log.warning(
+                "features.%s: model %s has no features of them, so they are not used until the "
+                "next training",
+                kind,
+                base.model_id,
+            )
+    found = states(job.spark, config)
+    return prepare_features(
+        job.spark, job.store, config, job.run, base.id_types, job.staging, found
+    )
+
+
+def _described(job: Job, prepared: PreparedFeatures | None, kind: str) -> Described | None:
+    if prepared is None or kind not in prepared.rows:
+        return None
+    return collect_described(job.spark, prepared.rows[kind], prepared.values[kind], kind)
+
+
+def _collect(
+    job: Job, prepared: Prepared, base: Model, described: PreparedFeatures | None
+) -> Interactions:
+    """Collect all positive pairs: whoever is folded in has no weights of pairs."""
+    settings = job.config.training.model_copy(
+        update={
+            "loss": "warp",
+            "no_components": base.manifest.no_components,
+            "sample_weights": SampleWeights(rating="none", user_exponent=0.0),
+        }
+    )
+    return collect(
+        job.spark,
+        job.scratch,
+        prepared.pairs.where(F.col(LABEL) == 1),
+        settings,
+        job.run.run_date,
+        max_share=job.config.memory.max_share,
+        features=sizes(described),
+    )
+
+
+def _report(job: Job, base: Model, liked: Interactions, made: Refreshed) -> RefreshReport:
+    """Say what was found, and log it."""
+    users = made.learned.users
+    folded = users.ids.filter(users.trained)
+    ids = index_frame(job.scratch, folded, base.id_types.user, USER, USER_INDEX)
+    before = base.users.where(TRAINED).select(USER)
+    report = RefreshReport(
+        model_id=base.model_id,
+        pairs=made.pairs,
+        users=made.users,
+        new_users=ids.join(before, on=USER, how="left_anti").count(),
+        users_left_out=made.users_left_out,
+        new_items=made.new_items,
+        waiting_items=made.waiting_items,
+        waiting_pairs=made.waiting_pairs,
+    )
+    log.info(
+        "%s users are folded in, %s of them new; %s new items come from their features",
+        f"{report.users:,}",
+        f"{report.new_users:,}",
+        f"{report.new_items:,}",
+    )
+    if report.waiting_items:
+        log.warning(
+            "%s items with %s of %s positive pairs are not in model %s and wait for the next "
+            "training",
+            f"{report.waiting_items:,}",
+            f"{report.waiting_pairs:,}",
+            f"{liked.labels.nnz:,}",
+            base.model_id,
+        )
+    return report
+
+
+def _origin(
+    job: Job,
+    model_id: str,
+    prepared: Prepared,
+    base: Model,
+    described: PreparedFeatures | None,
+    made: Refreshed,
+    report: RefreshReport,
+) -> ModelOrigin:
+    """Say where a refreshed model comes from."""
+    config, run, manifest = job.config, job.run, base.manifest
+    return ModelOrigin(
+        model_id=model_id,
+        run_id=run.run_id,
+        run_date=run.run_date.isoformat(),
+        created_at=run.started_at.isoformat(),
+        configuration=config.public(),
+        configuration_hash=config.fingerprint(),
+        interactions_id=prepared.manifest.interactions_id,
+        input=prepared.manifest.input,
+        counts=prepared.manifest.counts,
+        pair_rules=base_model.pair_rules(config),
+        training=manifest.training,
+        refresh_of=manifest.refresh_of or manifest.model_id,
+        fold_in=manifest.fold_in,
+        features=_features(manifest, described, made),
+        refresh=report,
+        versions=versions(),
+        timings_seconds=dict(run.timings),
+    )
+
+
+def _features(
+    base: ModelManifest, described: PreparedFeatures | None, made: Refreshed
+) -> FeaturesReport | None:
+    """Return what the model says of features, with the numbers of who has nothing else by now."""
+    if base.features is None:
+        return None
+    sides = {ITEMS: made.learned.items, USERS: made.learned.users}
+    update: dict[str, object] = {}
+    for kind, vectors in sides.items():
+        about = base.described(kind)
+        if about is not None:
+            update[kind] = about.model_copy(update={"cold": int((~vectors.trained).sum())})
+    if described is not None:
+        update["features_id"] = described.manifest.features_id
+    return base.features.model_copy(update=update)
