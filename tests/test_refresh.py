@@ -139,18 +139,20 @@ def test_what_users_like_by_now_changes_their_lists(
     run: Run, source: dict[str, Any], ratings_csv: Csv
 ) -> None:
     """An even user who has turned to odd items gets odd ones."""
-    training = {"epochs": 30, "no_components": 8}
-    base = run("train", **source, run_id="t", training=training)["model_id"]
+    more = {"training": {"epochs": 30, "no_components": 8}, "scoring": {"k": 40}}
+    base = run("train", **source, run_id="t", **more)["model_id"]
     rows = [["u000", f"i{n:03}", 5, 1_000_009] for n in range(1, 29, 2)]
-    before = run("refresh", **source, run_id="f1", model_id=base, training=training)
-    after = run(
-        "refresh", **with_more(ratings_csv, *rows), run_id="f2", model_id=base, training=training
-    )
+    before = run("refresh", **source, run_id="f1", model_id=base, **more)
+    newer = with_more(ratings_csv, *rows)
+    after = run("refresh", **newer, run_id="f2", model_id=base, **more)
+    left = set(lists(after)["u000"])  # what the user has not seen by now
+    assert {int(item[1:]) % 2 for item in left} == {0, 1}
 
-    def odd(found: dict[str, Any]) -> int:
-        return sum(int(item[1:]) % 2 for item in lists(found)["u000"])
+    def mean_rank_of_odd(found: dict[str, Any]) -> float:
+        ranked = [item for item in lists(found)["u000"] if item in left]
+        return float(np.mean([n for n, item in enumerate(ranked) if int(item[1:]) % 2]))
 
-    assert odd(after) > odd(before)
+    assert mean_rank_of_odd(after) < mean_rank_of_odd(before)
 
 
 def described(folder: Path, items: int) -> dict[str, Any]:
