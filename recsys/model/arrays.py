@@ -324,7 +324,7 @@ def _read_local_manifest(folder: Path) -> ModelManifest:
 def _load_local(folder: str | Path, kind: str) -> Vectors:
     index_name, id_name = _NAMES[kind]
     columns = [index_name, id_name, TRAINED, BIAS, EMBEDDING] + (
-        [POSITIVES] if kind == ITEMS else []
+        [POSITIVES, HISTORY] if kind == ITEMS else []
     )
     manifest, table = _load_table(folder, kind, columns)
     return vectors_from_table(table.sort_by(index_name), manifest, kind)
