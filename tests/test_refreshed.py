@@ -1,11 +1,14 @@
 """What a refresh makes of a model, by hand: no Spark."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
 from recsys.columns import IdTypes
 from recsys.kernel.fold_in import plain_mean
+from recsys.kernel.second_view import SecondView
 from recsys.learn.features import Described, Feature
 from recsys.learn.matrices import Interactions
 from recsys.model.arrays import FeatureVectors, Vectors
@@ -142,3 +145,25 @@ def test_many_at_once_are_what_each_is_alone() -> None:
             np.testing.assert_allclose(vectors[row], alone[0], rtol=1e-6)
             np.testing.assert_allclose(biases[row], alone[1], rtol=1e-6)
         assert not vectors[2:4].any()
+
+
+def test_the_second_part_is_made_of_what_each_item_adds_and_new_items_add_nothing() -> None:
+    """A column of LightFM and one of a second view; `d` comes in by its features."""
+    history = np.array([[3], [5], [0]], np.float32)
+    wide = base()
+    items = replace(
+        wide.items,
+        embeddings=np.array([[1, 7], [2, 8], [4, 9]], np.float32),
+        history=history,
+    )
+    made_of = replace(wide.fold_in, second=SecondView(history=history))
+    of_features = replace(features(), embeddings=np.array([[8, 80], [16, 160]], np.float32))
+    model = replace(wide, items=items, fold_in=made_of, item_features=of_features)
+    pairs = liked([("u", "a"), ("u", "c"), ("u", "d"), ("v", "d")])
+    found = Refreshed.of(model, pairs, described(d=[1, 1, 1])).learned
+    assert found.items.ids.to_pylist() == ["a", "c", "d", "e"]
+    assert found.items.history is not None
+    assert found.items.history.ravel().tolist() == [3, 5, 0, 0]
+    assert found.fold_in.second is not None
+    assert found.fold_in.second.history is found.items.history
+    np.testing.assert_allclose(found.users.embeddings, [[17.4 / 3, 8], [14.4, 0]], rtol=1e-6)
