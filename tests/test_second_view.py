@@ -226,6 +226,24 @@ def test_the_share_says_how_much_the_first_counts() -> None:
     assert again == pytest.approx(float(np.sqrt((scores(one) ** 2).mean())), rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["ease", "als"])
+def test_beside_a_model_scores_are_a_weighted_sum_and_new_users_have_the_same(
+    kind: second_view.Kind,
+) -> None:
+    matrix, one = pairs(share=0.4), model(1)
+    factors = second_view.learn(matrix, Second(kind, 6, 0.7, 5.0), seed=1)
+    both, view = second_view.beside(one, factors, 0.7, seed=1)
+    second = factors.users @ factors.items.T
+    second -= second.mean(axis=1, keepdims=True)
+    added = scores(one) + second * (3 / 7 * scores(one).std() / second.std())
+    assert np.allclose(scores(both), added, rtol=1e-3, atol=1e-3)
+    items = both.item_embeddings[:, 4:]
+    indptr, liked = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32)
+    assert np.allclose(view.vectors(items, indptr, liked), both.user_embeddings[:, 4:], atol=2e-3)
+    lengths = [np.square(part).sum() for part in (one.item_embeddings, items)]
+    assert lengths[1] / lengths[0] == pytest.approx((3 / 7) ** 2, rel=1e-4)
+
+
 def tastes(n: int = 200, m: int = 60, seed: int = 5) -> sp.coo_matrix:
     """Users who like items of their own kind, of three kinds."""
     rng = np.random.default_rng(seed)

@@ -86,14 +86,20 @@ class Factors:
         view = SecondView(history=np.ascontiguousarray(self.view.history[:, :rank]))
         return Factors(self.users[:, :rank], self.items[:, :rank], view)
 
-    def scaled(self, scale: float) -> "Factors":
-        """Return the same with users that are multiplied by a number."""
-        view, number = self.view, np.float32(scale)
-        if view.history is None:
-            view = replace(view, scale=view.scale * scale)
-        else:
+    def scaled(self, scale: float, stretch: float) -> "Factors":
+        """Return the same with scores that are multiplied by a number.
+
+        Args:
+            scale: of the scores.
+            stretch: of the items; users take what is left of the scale.
+        """
+        view, number = self.view, np.float32(scale / stretch)
+        if view.gram is not None:  # made from the items' factors, which are longer now
+            gram = (view.gram / np.float64(stretch) ** 2).astype(np.float32)
+            view = replace(view, gram=gram, scale=view.scale * scale)
+        elif view.history is not None:
             view = replace(view, history=number * view.history)
-        return Factors(number * self.users, self.items, view)
+        return Factors(number * self.users, np.float32(stretch) * self.items, view)
 
 
 def learn(likes: sp.csr_matrix, chosen: Second, seed: int) -> Factors:
@@ -112,6 +118,8 @@ def beside(
 ) -> tuple[Embeddings, SecondView]:
     """Put the factors beside a model; the scale of the scores is the model's.
 
+    Items are scaled so that both parts count in the cosine of two items as they do in a score.
+
     Args:
         model: of LightFM.
         factors: of the second view.
@@ -123,7 +131,8 @@ def beside(
     """
     first = spread(model.user_embeddings, model.item_embeddings, model.item_biases, seed=seed)
     second = spread(factors.users, factors.items, seed=seed)
-    scaled = factors.scaled(factor(share, first, second))
+    stretch = (1 - share) / share * _length(model.item_embeddings) / _length(factors.items)
+    scaled = factors.scaled(factor(share, first, second), stretch)
     made = Embeddings(
         user_embeddings=np.hstack([model.user_embeddings, scaled.users]),
         user_biases=model.user_biases,
@@ -131,6 +140,12 @@ def beside(
         item_biases=model.item_biases,
     )
     return made, scaled.view
+
+
+def _length(vectors: F32) -> float:
+    """Return the root of the mean squared length, above 0."""
+    found = float(np.sqrt(np.einsum("ij,ij->", vectors, vectors, dtype=np.float64) / len(vectors)))
+    return max(found, float(np.finfo(np.float32).tiny))
 
 
 class Trial:
