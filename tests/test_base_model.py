@@ -100,4 +100,4 @@ def test_a_refresh_and_a_model_that_kept_nothing_are_refused() -> None:
     assert found.startswith("--from: model m1 is a refresh of m0")
     tables = model().tables.model_copy(update={"training_state": None})
     (found,) = refused(model(tables=tables))
-    assert "was trained without training.resumable" in found
+    assert "has not kept what LightFM needs to go on" in found

@@ -142,3 +142,23 @@ def test_the_search_on_some_users_has_all_their_pairs() -> None:
     assert 1.9 < found.growth < 2.7  # half of the users, less a fifth of their pairs
     again = fitting.search(pairs, SETTINGS, stopping, 1, fitting.IDENTITIES)
     assert np.array_equal(found.labels.row, again.labels.row)
+
+
+def test_whoever_was_not_drawn_for_the_search_is_trained_however_short_the_time_is() -> None:
+    labels = tastes()
+    some = EarlyStopping(max_pairs=len(labels.data) // 2)
+    settings = SETTINGS.model_copy(update={"early_stopping": some})
+    fitted, made = assembly.fit(labels, settings, threads=1, budget=Budget(seconds=1e-6))
+    assert fitted.report["refit_epochs"] == fitted.epochs == 1
+    alike = SETTINGS.model_copy(update={"early_stopping": None, "epochs": 1})
+    everyone = fitting.fit(labels, alike, threads=1).embeddings
+    assert made.first.user_embeddings.tobytes() == everyone.user_embeddings.tobytes()
+
+
+def test_a_user_with_more_pairs_than_are_drawn_does_not_end_the_draw() -> None:
+    labels = tastes()
+    longest = int(np.bincount(labels.row).max())
+    found = Labelled(labels, None, None).of_some_users(longest - 1, seed=1)
+    assert 0 < len(found.labels.data) <= longest - 1
+    everyone = Labelled(labels, None, None)
+    assert everyone.of_some_users(None, seed=1) is everyone

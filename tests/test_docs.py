@@ -445,6 +445,8 @@ def test_a_table_has_the_columns_nulls_and_primary_key_that_the_reference_says(
         pytest.skip("no page makes this table; tests/test_similar.py does")
     if "feature" in name:
         pytest.skip("no page makes this table; test_features.py or test_similar_features.py does")
+    if name.endswith("_state") or name == "trials":
+        pytest.skip("no page makes this table; tests/test_refresh.py and test_tune.py do")
     assert places
     for place in places:
         found = pd.concat(pd.read_parquet(file) for file in sorted(place.glob("*.parquet")))

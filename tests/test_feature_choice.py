@@ -373,3 +373,16 @@ def test_without_early_stopping_features_are_measured_all_the_same() -> None:
     assert made.trial is not None
     assert made.fitted.epochs == settings.epochs
     assert made.fitted.report == {}
+
+
+def test_features_inside_several_trainings_are_mapped_to_their_joint_vectors() -> None:
+    known = Abouts(None, about(by_genre(80), 80))
+    settings = Training.model_validate(
+        {**SETTINGS.model_dump(), "early_stopping": None, "members": {"a": {}, "b": {"seed": 2}}}
+    )
+    made = fit_described(fans(), settings, Features(keep="all"), known, threads=1)
+    width = made.made.embeddings.item_embeddings.shape[1]
+    assert width == 2 * settings.no_components
+    assert made.items is not None
+    assert made.items.way == "mapped"
+    assert made.items.embeddings.shape[1] == width

@@ -345,6 +345,7 @@ def test_members_are_trained_with_what_is_different_in_them() -> None:
         ({"loss": "logistic", "second_view": "ease"}, "second_view"),
         ({"loss": "logistic", "user_vectors": "folded_in"}, "user_vectors"),
         ({"loss": "logistic", "members": {"a": {"seed": 1}}}, "members"),
+        ({"members": {"a": {}, "b": {"loss": "warp-kos"}}}, "takes no sample weights"),
         ({"early_stopping": None, "second_view": "als"}, "without early_stopping"),
         ({"early_stopping": None, "user_vectors": "folded_in"}, "without early_stopping"),
     ],

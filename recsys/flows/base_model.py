@@ -78,9 +78,9 @@ def for_warm_start(config: Config, base: ModelManifest, types: IdTypes | None) -
         return
     if base.tables.training_state is None:
         yield (
-            f"--from: model {base.model_id} was trained without training.resumable, so what "
-            "LightFM needs to go on was not kept; train once more from nothing, with "
-            "training.resumable true"
+            f"--from: model {base.model_id} has not kept what LightFM needs to go on; train once "
+            "more from nothing, with training.resumable true, and without training.max_minutes if "
+            "that has ended the training"
         )
     yield from for_refresh(config, base, types)
     now, then = config.public()["training"], base.configuration.get("training", {})

@@ -155,6 +155,8 @@ def _collect(
         update={
             "loss": "warp",
             "no_components": base.manifest.no_components,
+            "members": {},
+            "second_view": "none",  # it is in that number already
             "sample_weights": SampleWeights(rating="none", user_exponent=0.0),
         }
     )

@@ -133,9 +133,9 @@ def learn(
 
 
 def _spare(job: Job) -> int:
-    """Return how many bytes a second view may take; the rest is for the pairs and the model."""
+    """Return how many bytes a second view may take: a quarter of what is allowed."""
     heap = memory.heap_bytes(job.spark)
-    return memory.allowed_bytes(heap, job.config.memory.max_share) // 2
+    return memory.allowed_bytes(heap, job.config.memory.max_share) // 4
 
 
 def _collect(
@@ -197,6 +197,8 @@ def _go_on(
 def _recipe(base: ModelManifest, settings: Training) -> Recipe:
     assert base.fold_in is not None  # noqa: S101 - only models of evaluations have none
     before = base.training.assembly.recipe()
+    if settings.gives_probabilities:  # another vector, and there would be none
+        return before
     return recipe(before, base.fold_in.chosen.candidate(), settings.epochs_from)
 
 

@@ -31,7 +31,7 @@ from recsys.learn.features import IDENTITIES, Sides
 from recsys.learn.fitting import Fitted
 from recsys.learn.known_users import Known
 from recsys.learn.sample_weights import Labelled
-from recsys.learn.second_view import Second
+from recsys.learn.second_view import Factors, Second
 from recsys.learn.side_by_side import join
 from recsys.runtime.signals import interruptible
 
@@ -155,8 +155,12 @@ def fit(
     trainings: list[Fitted] = []
     for one, search in zip(each, found, strict=True):
         n = len(trainings) + 1
-        later = recipe.seconds + _seconds(found[n:], each[n:])
-        trainings.append(fitting.finish(pairs, one, search, threads, features, budget, later))
+        # What follows the trainings, with the map for new users.
+        later = max(recipe.seconds, budget.reserve / 3) + _seconds(found[n:], each[n:])
+        shared_by = len(each) - n + 1
+        trainings.append(
+            fitting.finish(pairs, one, search, threads, features, budget, later, shared_by)
+        )
     models = [one.embeddings for one in trainings]
     likes = likes_of(labels)
     made = interruptible(partial(assemble, models, likes, recipe, settings.seed))
@@ -191,6 +195,9 @@ def choose(
         return Recipe()
     few = len(part.validator.users) < FEWEST
     report: dict[str, Any] = {}
+    if few:
+        report["reason"] = f"fewer than {FEWEST} users have held-out pairs to choose by"
+        log.info("users' vectors and a second view: %s", report["reason"])
     model = join(part.models, seed=settings.seed)
     known = Known()
     if settings.user_vectors != "trained" and not few:
@@ -223,17 +230,28 @@ def assemble(
     """
     first = join(models, seed=seed)
     made = known_users.represent(first, likes, recipe.known)
-    view = None
-    if recipe.second is not None:
-        factors = second_view.learn(likes, recipe.second, seed)
-        made, view = second_view.beside(made, factors, recipe.second.share, seed)
+    view, second = None, recipe.second
+    if second is not None:
+        factors = _factors(likes, second, seed)
+        second = None if factors is None else replace(second, rank=factors.items.shape[1])
+        if second is not None and factors is not None:
+            made, view = second_view.beside(made, factors, second.share, seed)
     report = {
         "lightfm_components": int(first.item_embeddings.shape[1]),
         "known_users": recipe.known.as_record(),
-        "second_view": None if recipe.second is None else recipe.second.as_record(),
+        "second_view": None if second is None else second.as_record(),
         "compared": recipe.report,
     }
     return Assembled(made, first, recipe.known.bias_scale, view, report, recipe)
+
+
+def _factors(likes: sp.csr_matrix, second: Second, seed: int) -> Factors | None:
+    """Learn the factors of a second view; None, with a warning, where that cannot be done."""
+    try:
+        return second_view.learn(likes, second, seed)
+    except np.linalg.LinAlgError as error:
+        log.warning("the second view cannot be learned from all pairs, and is left out: %s", error)
+        return None
 
 
 def fold_in_of(made: Assembled, likes: sp.csr_matrix, seed: int) -> tuple[FoldIn, dict[str, Any]]:

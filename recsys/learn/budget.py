@@ -97,6 +97,7 @@ class Pace:
     Attributes:
         epoch: how many epochs there were.
         per_epoch: seconds of one, as far as is known.
+        again: how much longer a second training takes, for each epoch of this one.
         refits: whether there is time for a second training.
         stopped: whether time has ended the training.
     """
@@ -120,7 +121,7 @@ class Pace:
                 none.
             shared_by: among how many trainings what is left is to be shared.
         """
-        self._budget, self._epochs, self._again = budget, epochs, again
+        self._budget, self._epochs, self.again = budget, epochs, again
         self._begun, self._mine = time.monotonic(), (budget.left() - kept_back) / shared_by
         self.epoch, self.per_epoch = 0, 0.0
         self.refits, self.stopped = again > 0, False
@@ -134,11 +135,11 @@ class Pace:
             return False
         left = self._mine - used
         if self.refits and self.epoch <= 2:
-            possible = self.epoch + left / (self.per_epoch * (1 + self._again))
+            possible = self.epoch + left / (self.per_epoch * (1 + self.again))
             if possible < min(_FEWEST_EPOCHS, self._epochs):
                 self.refits = False
                 self._budget.give_up(NO_REFIT)
-        again = self._again * (self.epoch + 1) if self.refits else 0.0
+        again = self.again * (self.epoch + 1) if self.refits else 0.0
         if self.epoch < self._epochs and self.per_epoch * (1 + again) > left:
             self.stopped = True
             self._budget.give_up(f"epochs after {self.epoch} of {self._epochs}")

@@ -87,7 +87,7 @@ def described(
         abouts: what is known of the users and items.
         seed: of the folds by which a map is chosen.
     """
-    if not made.as_trained:
+    if made.embeddings is not fitted.embeddings:
         # The embeddings of features add up to what LightFM has trained, and to nothing else.
         chosen = replace(chosen, ways=dict.fromkeys(chosen.ways, MAPPED))
     found = {

@@ -209,6 +209,7 @@ class Search:
         labels: the pairs that are trained on.
         pace: how long an epoch takes, and whether time has ended the search.
         growth: how many times as many pairs there are as are trained on.
+        sampled: whether some users are left out altogether.
         epochs: the epochs that were judged.
         curve: their nDCG.
         training_seconds: since this was made, without the judging, for each of them.
@@ -240,7 +241,7 @@ class Search:
             watch: called with the number of each epoch that was judged and its nDCG; returns
                 whether to stop.
         """
-        self.growth = 1.0
+        self.growth, self.sampled = 1.0, False
         self.pace = pace or Pace(Budget(), last_epoch, 0.0)
         self.represent, self.labels, self._watch = represent, labels, watch
         self.validator, self._settings, self._last = validator, settings, last_epoch

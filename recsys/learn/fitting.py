@@ -126,7 +126,8 @@ def find(
     stopping = settings.early_stopping
     if stopping is None:
         return None
-    again = _again(stopping) if stopping.refit else 0.0
+    # The second training has as many more epochs; `search` adds that it has more pairs.
+    again = 1 / (1 - stopping.share) if stopping.refit else 0.0
     kept_back = budget.reserve if kept_back is None else kept_back
     pace = Pace(budget, settings.epochs, kept_back, again=again, shared_by=shared_by)
     found = search(pairs, settings, stopping, threads, features, part_seed=part_seed, pace=pace)
@@ -143,11 +144,6 @@ def seconds_to_finish(found: Search | None, settings: Training) -> float:
     return epochs * found.pace.per_epoch * found.growth
 
 
-def _again(stopping: EarlyStopping) -> float:
-    """Return what an epoch of the search costs in the second training: more pairs, more epochs."""
-    return 1 / (1 - stopping.share) ** 2
-
-
 def finish(
     pairs: Labelled,
     settings: Training,
@@ -156,6 +152,7 @@ def finish(
     features: Sides,
     budget: Budget,
     kept_back: float | None = None,
+    shared_by: int = 1,
 ) -> Fitted:
     """Train on all pairs for as many epochs as were best and a share more.
 
@@ -171,6 +168,7 @@ def finish(
         features: of the users and items.
         budget: ends the training.
         kept_back: seconds that have to be left; None: the budget's reserve.
+        shared_by: among how many trainings what is left is to be shared, without early stopping.
 
     Raises:
         TrainingError: as `training.train`.
@@ -178,12 +176,14 @@ def finish(
     kept_back = budget.reserve if kept_back is None else kept_back
     stopping = settings.early_stopping
     if found is None or stopping is None:
-        pace = Pace(budget, settings.epochs, kept_back)
+        pace = Pace(budget, settings.epochs, kept_back, shared_by=shared_by)
         return refit(pairs, settings, settings.epochs, threads, features, {}, pace)
     report = found.report()
     epochs = refit_epochs(found.epoch, stopping.share)
     seconds = seconds_to_finish(found, settings)
     enough = found.pace.refits and seconds / 2 <= budget.left() - kept_back
+    # Who was not drawn for the search has to be trained, however short the time is.
+    enough = enough or found.sampled
     if stopping.refit and enough:
         report = {**report, "refit_epochs": epochs}
         settings = settings.model_copy(update={"start": found.start})
@@ -308,7 +308,8 @@ def search(
     """
     seed = settings.seed if part_seed is None else part_seed
     everything = len(pairs.labels.data)
-    pairs = pairs.of_some_users(stopping.max_pairs, seed)
+    if stopping.refit:  # else this training's model is the model, and everybody is to be in it
+        pairs = pairs.of_some_users(stopping.max_pairs, seed)
     held_out = hold_out(pairs.labels, stopping, seed)
     kept = ~held_out
     kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
@@ -323,6 +324,8 @@ def search(
         validator, stopping, settings.epochs, features.represent, part.labels, pace, watch
     )
     watching.growth = everything / len(part.labels.data)
+    watching.sampled = len(pairs.labels.data) < everything
+    pace.again *= watching.growth
     if settings.start == "spectral":
         watching.start = settings.start
     _train(part, settings, threads, features, watching)

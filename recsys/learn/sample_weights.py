@@ -59,6 +59,7 @@ class Labelled:
         lengths = np.bincount(self.labels.row, minlength=self.labels.shape[0])
         drawn = np.random.default_rng(seed).permutation(len(lengths))
         chosen = np.zeros(len(lengths), np.bool_)
+        drawn = drawn[lengths[drawn] <= most]
         chosen[drawn[np.cumsum(lengths[drawn]) <= most]] = True
         log.info(
             "the best epoch is searched for on %s of %s users: training.early_stopping.max_pairs",

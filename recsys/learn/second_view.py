@@ -224,7 +224,12 @@ class Trial:
         if not self._budget.affords(2.5 * operations, what, self._kept_back):
             return None
         start = time.monotonic()
-        factors = learn(self._likes, second, self._settings.seed)
+        try:
+            factors = learn(self._likes, second, self._settings.seed)
+        except np.linalg.LinAlgError as error:
+            log.warning("%s cannot be learned, and is left out: %s", what, error)
+            self._tried.append({**second.as_record(), "failed": str(error)})
+            return None
         self._seconds[second.kind, second.rank] = time.monotonic() - start
         return factors
 
@@ -274,8 +279,8 @@ class Trial:
             self._best = second, values
 
     def _chosen(self) -> tuple[Second | None, dict[str, Any]]:
-        if self._best is None:  # there was no time
-            return None, {"without_ndcg": float(self._alone.mean()), "tried": []}
+        if self._best is None:  # there was no time, or nothing could be learned
+            return None, {"without_ndcg": float(self._alone.mean()), "tried": self._tried}
         second, values = self._best
         ahead, error = _difference(values, self._alone)
         forced = self._settings.second_view != "auto"

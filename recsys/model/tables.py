@@ -194,7 +194,9 @@ def check_vectors(table: DataFrame, manifest: ModelManifest, kind: str) -> None:
         (ITEM, manifest.id_types.item) if kind == ITEMS else (USER, manifest.id_types.user)
     )
     # An embedding and where it ends, a bias, and at most two more numbers.
-    numbers = n * (manifest.no_components + 4) * 4
+    second = manifest.training.assembly.second_view
+    history = second.rank if second is not None and kind == ITEMS else 0
+    numbers = n * (manifest.no_components + history + 4) * 4
     text = id_type == "string"  # only then is there anything to add up
     ids = table.agg(F.sum(id_bytes(name, id_type))).collect()[0][0] if text else n * 8
     check_result(

@@ -262,7 +262,8 @@ class Training(Section):
                 "epoch than the last, from which LightFM cannot go on; set refit to true, or "
                 "resumable to false"
             )
-        if self.loss == "warp-kos" and not self.sample_weights.without_effect:
+        kos = any(one.loss == "warp-kos" for one in self.each())
+        if kos and not self.sample_weights.without_effect:
             yield (
                 "sample_weights: LightFM's warp-kos takes no sample weights; set rating to none, "
                 "half_life_days to null and user_exponent to 0, or choose training.loss warp, bpr "
