@@ -201,7 +201,9 @@ def test_too_many_interactions_for_the_memory_are_refused_with_the_numbers(
         "50,000,000 interactions of 5,000,000 users and 10,000 items with 64 components need about"
     )
     assert "memory.max_share 0.01" in message
-    assert "lower spark.driver.memory or training.no_components" in message
+    assert (
+        "lower spark.driver.memory, training.no_components or training.second_view_rank" in message
+    )
 
 
 def test_drawn_negatives_count_in_the_memory_check_and_its_message(
@@ -216,7 +218,7 @@ def test_drawn_negatives_count_in_the_memory_check_and_its_message(
 
     drawn = refused(1e-9, "logistic", 1)
     assert drawn.startswith("3 interactions and 21 drawn negatives of 2 users and 2 items")
-    assert "training.no_components or training.negatives_per_positive" in drawn
+    assert "training.second_view_rank or training.negatives_per_positive" in drawn
     assert "drawn" not in refused(1e-9, "logistic", -1)
     assert "drawn" not in refused(1e-9, "warp", 1)
     # The pairs fit into a hundredth of the memory, but not with two billion drawn negatives.
