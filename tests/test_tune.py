@@ -211,7 +211,7 @@ def test_the_time_of_earlier_attempts_counts(tmp_path: Path) -> None:
     spent = sum(one.seconds for one in made.trials)
     how = Tuning(minutes=spent / 60, trials=None, ranges=RANGES)
     assert tuned(storage, how=how).trials == made.trials
-    longer = Tuning(minutes=spent / 60 + 0.001, trials=None, ranges=RANGES)
+    longer = Tuning(minutes=spent / 60 + 1e-6, trials=None, ranges=RANGES)
     more = tuned(storage, how=longer).trials
     assert len(more) == 5
     assert more[4].state in (PRUNED, COMPLETE)
