@@ -14,6 +14,11 @@ Optuna, which `--no-choose` does without.
 Seconds are apart. `train` is one training, the mean over the seeds; for this project with its
 search for the epoch and the judging, as in a job. `CPU` is the processor's, of all threads.
 `choose` is the choice of everything else, done once. `score` is the making and measuring of lists.
+Of models whose score is an inner product the table also has the width of a vector (`dim`), the
+microseconds that the kernel takes for a user on one thread (`us/user`), and the size of what a job
+broadcasts to each executor, without the items' ids (`MiB`). The last lines compare this project's
+models with EASE, paired over users.
+
 `--curve FILE.csv` writes what was reached on the validation part in how many seconds of training:
 for this project after each judged epoch, for peers by each setting that was tried.
 
@@ -36,7 +41,7 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-from compare_lists import CurvePoint, Lists, SameForAllSeeds, measured, popular
+from compare_lists import ByProduct, CurvePoint, Lists, SameForAllSeeds, measured, popular
 from compare_ours import choose, course, fit, fit_with_features, of_model
 from compare_peers import Peers
 from compare_split import Data, read_split
@@ -85,7 +90,7 @@ def contenders(
             if settings.early_stopping is not None:
                 click.echo(f"  seed {seed}: epoch {fitted.epochs}, {_assembled(made)}", err=True)
                 curve.extend(course(name, seed, fitted.report))
-            return of_model(made.embeddings)
+            return of_model(made.embeddings, made.second)
 
         return name, make
 
@@ -179,7 +184,7 @@ def compare(
     )
     click.echo(
         f"{'':44}{'MAP':>16}{'nDCG':>16}{'precision':>16}{'recall':>16}"
-        f"{'train s':>9}{'CPU s':>9}{'choose s':>9}{'score s':>9}"
+        f"{'train s':>9}{'CPU s':>9}{'choose s':>9}{'score s':>9}{'dim':>6}{'us/user':>9}{'MiB':>8}"
     )
     records = []
     ndcg: dict[str, NDArray[np.float64]] = {}
@@ -204,27 +209,37 @@ def compare(
             times["scoring_seconds"] = time.perf_counter() - start
             means = {measure: float(column.mean()) for measure, column in per_user.items()}
             rounded = {key: round(value, 2) for key, value in times.items()}
-            found.append({"model": name, "seed": seed, **means, **rounded})
+            if not found:
+                costs = lists.costs(data) if isinstance(lists, ByProduct) else dict[str, Any]()
+            found.append({"model": name, "seed": seed, **means, **rounded, **costs})
             values.append(per_user["ndcg"])
         ndcg[name] = np.mean(values, axis=0)
         records += found
-        table = pd.DataFrame(found)
-        cells = [
-            f"{table[m].mean():.4f} ±{table[m].std(ddof=1) if len(seeds) > 1 else 0:.4f}"
-            for m in ("map", "ndcg", "precision", "recall")
-        ]
-        click.echo(
-            f"{name:44}"
-            + "".join(f"{c:>16}" for c in cells)
-            + f"{table.seconds.mean():9.1f}{table.cpu_seconds.mean():9.1f}"
-            + f"{preparing:9.1f}{table.scoring_seconds.mean():9.1f}"
-        )
+        click.echo(_row(name, pd.DataFrame(found)))
         if name.startswith("recsys"):
             click.echo(f"  its nDCG minus popularity's: {_ahead(ndcg[name], ndcg['popularity'])}")
         if name == WITH_FEATURES:
             ahead = _ahead(ndcg[name], ndcg[WITHOUT_FEATURES])
             click.echo(f"  its nDCG minus that without features: {ahead}")
+    for ease in (name for name in ndcg if name.startswith("EASE")):
+        for name in (name for name in ndcg if name.startswith("recsys")):
+            click.echo(f"{name}: its nDCG minus EASE's: {_ahead(ndcg[name], ndcg[ease])}")
     return records
+
+
+def _row(name: str, seeds: pd.DataFrame) -> str:
+    """Return a model's row of the table, from the records of its seeds."""
+    cells = [
+        f"{seeds[m].mean():.4f} ±{seeds[m].std(ddof=1) if len(seeds) > 1 else 0:.4f}"
+        for m in ("map", "ndcg", "precision", "recall")
+    ]
+    times = ("seconds", "cpu_seconds", "choosing_seconds", "scoring_seconds")
+    row = f"{name:44}" + "".join(f"{cell:>16}" for cell in cells)
+    row += "".join(f"{seeds[time].mean():9.1f}" for time in times)
+    if "dimensions" not in seeds:
+        return row + f"{'-':>6}{'-':>9}{'-':>8}"
+    first = seeds.iloc[0]
+    return row + f"{first.dimensions:6}{first.kernel_us:9.1f}{first.broadcast_mib:8.1f}"
 
 
 def _assembled(made: Assembled) -> str:

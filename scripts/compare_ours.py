@@ -7,6 +7,7 @@ from compare_lists import CurvePoint, Lists, factors
 from compare_split import Data
 
 from recsys.config.sections import EarlyStopping, Features, Training, Tuning
+from recsys.kernel.second_view import SecondView
 from recsys.learn import assembly, fitting, studies
 from recsys.learn.assembly import Assembled
 from recsys.learn.described_fit import DescribedFit
@@ -46,9 +47,14 @@ def fit_with_features(
     )
 
 
-def of_model(model: Embeddings) -> Lists:
+def of_model(model: Embeddings, second: SecondView | None = None) -> Lists:
+    """Return the lists of a model, and of what makes second parts of its new users."""
     return factors(
-        model.user_embeddings, model.item_embeddings, model.user_biases, model.item_biases
+        model.user_embeddings,
+        model.item_embeddings,
+        model.user_biases,
+        model.item_biases,
+        0 if second is None else second.nbytes,
     )
 
 

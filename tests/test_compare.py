@@ -32,6 +32,7 @@ from tests.test_training import settings
 Csv = Callable[..., str]
 KEYS = {"model", "seed", "map", "map_truncated", "ndcg", "precision", "recall"}
 TIMES = {"seconds", "cpu_seconds", "choosing_seconds", "scoring_seconds"}
+COSTS = {"dimensions", "kernel_us", "broadcast_mib"}
 
 
 def pairs_of(rows: list[tuple[str, str]], ratings: float | list[float] = 1.0) -> pd.DataFrame:
@@ -235,7 +236,8 @@ def test_the_command_gives_a_table_and_its_records(config: Path) -> None:
     head = ran.stdout.splitlines()[0]
     assert f"{kept:,} pairs to train on, {counts.sum() - kept:,} held out" in head
     records = json.loads((config.parent / "out.json").read_text())
-    assert all(set(record) == KEYS | TIMES for record in records)
+    assert all(set(record) == KEYS | TIMES | COSTS for record in records)
+    assert all(record[name] > 0 for record in records for name in ("dimensions", "kernel_us"))
     models = ["popularity", "notebook's settings", "recsys, as configured"]
     models.append("recsys, chosen on validation")
     assert [(r["model"], r["seed"]) for r in records] == [(m, s) for m in models for s in (1, 2)]

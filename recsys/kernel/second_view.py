@@ -73,6 +73,11 @@ class SecondView:
         assert array is not None  # noqa: S101 - checked above
         return int(array.shape[1])
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
+        return sum(array.nbytes for array in (self.history, self.gram) if array is not None)
+
     def vectors(
         self,
         factors: _F32,

@@ -59,11 +59,13 @@ def sizes(model: BroadcastModel) -> str:
     ids = sum(map(len, model.ids)) if model.ids.dtype == object else model.ids.nbytes
     n_allowed = n_items if model.allowed is None else int(model.allowed.sum())
     mib = 2.0**20
+    second = model.fold_in.second
+    beside = "" if second is None else f"second view {second.nbytes / mib:,.1f} MiB, "
     return (
         f"broadcast to each executor: {n_items:,} items x {width:,}, "
         f"embeddings {model.embeddings.nbytes / mib:,.1f} MiB, "
-        f"biases {model.biases.nbytes / mib:,.1f} MiB, ids {ids / mib:,.1f} MiB; each Python "
-        f"worker has these, and {bytes_of(n_allowed, width) / mib:,.1f} MiB for the kernel, "
+        f"biases {model.biases.nbytes / mib:,.1f} MiB, {beside}ids {ids / mib:,.1f} MiB; "
+        f"each Python worker has these, and {bytes_of(n_allowed, width) / mib:,.1f} MiB for the kernel, "
         "twice if users are also folded in with another scale of biases"
     )
 
