@@ -65,8 +65,8 @@ def sizes(model: BroadcastModel) -> str:
         f"broadcast to each executor: {n_items:,} items x {width:,}, "
         f"embeddings {model.embeddings.nbytes / mib:,.1f} MiB, "
         f"biases {model.biases.nbytes / mib:,.1f} MiB, {beside}ids {ids / mib:,.1f} MiB; "
-        f"each Python worker has these, and {bytes_of(n_allowed, width) / mib:,.1f} MiB for the kernel, "
-        "twice if users are also folded in with another scale of biases"
+        f"each Python worker has these, and {bytes_of(n_allowed, width) / mib:,.1f} MiB for the "
+        "kernel, twice if users are also folded in with another scale of biases"
     )
 
 
