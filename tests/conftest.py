@@ -46,6 +46,7 @@ PROCESSES = (
     "iceberg_races",
     "launch",
     "manage",
+    "package",
     "secrets",
     "signals",
     "torture",
