@@ -300,7 +300,7 @@ def origin(
             negatives=negatives_report(fitted),
             weightless_pairs=interactions.weightless_pairs,
             mean_user_bias=float(biases.mean(dtype="float64")),
-            assembly=AssemblyReport(**made.made.report),
+            assembly=AssemblyReport(**made.made.as_record()),
             threads=threads(job),
             openmp=has_openmp(),
             seed=config.training.seed,

@@ -95,18 +95,21 @@ class SecondView:
         """
         n = len(indptr) - 1
         made = np.zeros((n, self.width), np.float32)
+        gram = None if self.gram is None else self.gram.astype(np.float64)
         for user in range(n):
             part = slice(int(indptr[user]), int(indptr[user + 1]))
             if part.start < part.stop:
                 own = None if weights is None else weights[part].astype(np.float64)
-                made[user] = self._vector(factors, *_ordered(items[part], own))
+                made[user] = self._vector(factors, gram, *_ordered(items[part], own))
         return made
 
-    def _vector(self, factors: _F32, items: NDArray[np.int32], weights: _F64) -> _F64:
+    def _vector(
+        self, factors: _F32, gram: _F64 | None, items: NDArray[np.int32], weights: _F64
+    ) -> _F64:
         if self.history is not None:
             return _added(self.history[items].astype(np.float64), weights)
-        assert self.gram is not None  # noqa: S101 - one of both is there
-        gram, own = self.gram.astype(np.float64), factors[items].astype(np.float64)
+        assert gram is not None  # noqa: S101 - one of both is there
+        own = factors[items].astype(np.float64)
         share = self.confidence * weights
         mapped = own @ gram  # rows of Y_u G, which is symmetric
         if len(items) <= len(gram):
