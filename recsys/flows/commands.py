@@ -21,7 +21,7 @@ from recsys.ingest.settings import check_settings
 from recsys.learn import search_space, studies
 from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
-from recsys.model.tables import load_model, read_manifest
+from recsys.model.tables import Model, load_model, read_manifest
 
 # What lies below the root, by who writes it.
 _OF_PREPARATION = ("interactions", "rejects")
@@ -36,12 +36,16 @@ def run_command() -> Command:
             id_types = preflight.training(job, found)
             preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
             preflight.scoring(job, id_types, found)
-        model = train(job)
-        learned, scored = trained(job, model), score(job, model)
-        outputs = {**learned.outputs, **scored.outputs}
-        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+        return _scored(job, train(job))
 
     return Command("run", _for_run, work)
+
+
+def _scored(job: Job, model: Model) -> Outcome:
+    """Score with a model that this run has made."""
+    learned, scored = trained(job, model), score(job, model)
+    outputs = {**learned.outputs, **scored.outputs}
+    return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
 
 
 def _for_run(config: Config) -> Iterator[str]:
@@ -72,10 +76,7 @@ def refresh_command(model_id: str) -> Command:
             id_types = preflight.refreshing(job, base, found)
             preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
             preflight.scoring(job, id_types, found)
-        model = refresh(job)
-        learned, scored = trained(job, model), score(job, model)
-        outputs = {**learned.outputs, **scored.outputs}
-        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+        return _scored(job, refresh(job))
 
     return Command("refresh", _for_run, work, model_id, base_of="--model")
 
