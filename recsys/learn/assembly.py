@@ -128,7 +128,7 @@ def fit(
         ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         features: of the users and items.
         bytes_allowed: memory that the inverse of a second view may take.
-        budget: the time for all of it; None: as long as it takes.
+        budget: the time for all of it; None: `settings.max_minutes` from now.
 
     Returns:
         The first training, and the model.
@@ -137,7 +137,7 @@ def fit(
         TrainingError: as `fitting.fit`.
     """
     pairs, each = Labelled(labels, ratings, ages), settings.each()
-    budget = Budget() if budget is None else budget
+    budget = Budget.of(settings.max_minutes) if budget is None else budget
     found: list[Search | None] = []
     for one in each:
         found.append(
