@@ -259,6 +259,34 @@ def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -
     _manage(lambda place: manage.rollback(place, cohort, run_date.date(), to), **given)
 
 
+_OF_COHORT = click.option("--cohort", help="Only of this cohort.")
+_OF_DAY = click.option("--run-date", type=_DAY, help="Only of this day.")
+
+
+@main.command()
+@click.option("--user", required=True, metavar="ID", help="The user.")
+@click.option("--item", required=True, metavar="ID", help="The item.")
+@click.option("--run", help="The run that published the list; default: what readers see.")
+@_OF_COHORT
+@_OF_DAY
+@_JSON
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def why(
+    user: str,
+    item: str,
+    run: str | None,
+    cohort: str | None,
+    run_date: dt.datetime | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Say why an item is in a user's list, or why it is not."""
+    from recsys.flows import look
+
+    day = None if run_date is None else run_date.date()
+    _manage(lambda place: look.why(place, user, item, run, cohort, day, as_json=as_json), **given)
+
+
 @main.command()
 @click.option("--yes", is_flag=True, help="Delete what is shown.")
 @click.option(
