@@ -20,7 +20,7 @@ from recsys.flows.tune import TUNINGS, Where, check_study, tune
 from recsys.learn import search_space, studies
 from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
-from recsys.model.tables import load_model, read_manifest
+from recsys.model.tables import Model, load_model, read_manifest
 
 # What lies below the root, by who writes it.
 _OF_PREPARATION = ("interactions", "rejects")
@@ -36,12 +36,16 @@ def run_command() -> Command:
         preflight.scoring(job, id_types, found)
 
     def work(job: Job) -> Outcome:
-        model = train(job)
-        learned, scored = trained(job, model), score(job, model)
-        outputs = {**learned.outputs, **scored.outputs}
-        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+        return _scored(job, train(job))
 
     return Command("run", _for_run, look, work)
+
+
+def _scored(job: Job, model: Model) -> Outcome:
+    """Score with a model that this run has made."""
+    learned, scored = trained(job, model), score(job, model)
+    outputs = {**learned.outputs, **scored.outputs}
+    return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
 
 
 def _for_run(config: Config) -> Iterator[str]:
@@ -74,10 +78,7 @@ def refresh_command(model_id: str) -> Command:
         preflight.scoring(job, id_types, found)
 
     def work(job: Job) -> Outcome:
-        model = refresh(job)
-        learned, scored = trained(job, model), score(job, model)
-        outputs = {**learned.outputs, **scored.outputs}
-        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+        return _scored(job, refresh(job))
 
     return Command("refresh", _for_run, look, work, model_id, base_of="--model")
 
