@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from recsys.flows.execution import Command
+    from recsys.flows.execution import Act, Command
     from recsys.flows.manage import Place
 
 _CONFIG_OPTIONS = [
@@ -59,12 +59,17 @@ def _with(options: Sequence[Callable[[_Command], _Command]]) -> Callable[[_Comma
     return add
 
 
-def _execute(choose: Callable[[Any], "Command"], given: dict[str, Any]) -> NoReturn:
+def _execute(
+    choose: Callable[[Any], "Command"],
+    given: dict[str, Any],
+    act: Callable[[], "Act"] | None = None,
+) -> NoReturn:
     """Run a command that needs Spark, and end the process with its exit status.
 
     Args:
         choose: returns the command, from the module `recsys.flows.commands`.
         given: the command line.
+        act: returns what to do with the command instead of running it.
     """
     from recsys.runtime import signals
 
@@ -74,7 +79,7 @@ def _execute(choose: Callable[[Any], "Command"], given: dict[str, Any]) -> NoRet
 
     day: dt.datetime | None = given.pop("run_date")
     options = Options(**given, run_date=day.date() if day else None)
-    status = execute(choose(commands), options)
+    status = execute(choose(commands), options, None if act is None else act())
     signals.ignore()
     sys.exit(status)
 
@@ -206,9 +211,39 @@ def print_config(name: str, names_only: bool) -> None:
         sys.exit(error.exit_code)
 
 
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _for(*names: str) -> Callable[[_Command], _Command]:
+    about = "The command that is meant."
+    choice = click.Choice(names)
+    return click.option("--for", "name", type=choice, default="run", show_default=True, help=about)
+
+
+@main.command()
+@_for("run", "train", "refresh", "score", "evaluate", "tune")
+@click.option(
+    "--model",
+    "model_id",
+    default="latest",
+    show_default=True,
+    help="For refresh and score: the id of the model, or latest.",
+)
+@_JSON
+@_with(_OPTIONS)
+def doctor(name: str, model_id: str, as_json: bool, **given: Any) -> None:
+    """Check what a command needs before it starts, and print each check with its limit."""
+
+    def examine() -> "Act":
+        from recsys.flows import doctor
+
+        return doctor.examine(as_json=as_json)
+
+    _execute(lambda commands: commands.named(name, model_id), given, examine)
+
+
 _DAY = click.DateTime(["%Y-%m-%d"])
 _DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _manage(
@@ -314,6 +349,19 @@ def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:
         lambda place: manage.clean(place, yes=yes, stored=stored, min_age_days=min_age_days),
         **given,
     )
+
+
+@main.command()
+@_for("run", "train", "score", "evaluate")
+@_JSON
+@_with([*_CONFIG_OPTIONS, _DEBUG])
+def plan(
+    name: str, as_json: bool, config: str | None, overrides: Sequence[str], *, debug: bool
+) -> None:
+    """Show what a run would do, its rows, sizes and minutes by an earlier run, without Spark."""
+    from recsys.flows import plan
+
+    sys.exit(plan.execute(name, config, overrides, as_json=as_json, debug=debug))
 
 
 @main.command()
