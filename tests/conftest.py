@@ -38,6 +38,7 @@ RUN_DATE = dt.date(2026, 11, 24)
 # Modules whose tests start processes: commands, clusters, builds, servers.
 PROCESSES = (
     "command_line",
+    "doctor",
     "docs",
     "executors",
     "folders",

@@ -6,7 +6,7 @@ import pytest
 from example_manifests import trained_model
 
 from recsys.columns import IdTypes
-from recsys.flows.base_model import for_refresh, for_warm_start
+from recsys.flows.base_model import for_refresh, for_warm_start, not_used
 from recsys.model.manifest import ModelManifest, ModelTables
 from recsys.store.manifest import WrittenTable
 from tests.conftest import configured
@@ -74,6 +74,16 @@ def test_numbers_of_a_loss_and_of_a_schedule_count_where_they_are_used() -> None
     ada = {"learning_schedule": "adadelta"}
     (found,) = refused(model(sections={"training": ada}), training={**ada, "rho": 0.5})
     assert found.startswith("training.rho: found 0.5, but model m1 has 0.95")
+
+
+def test_settings_that_a_warm_start_does_not_use_are_named() -> None:
+    def said(**training: Any) -> list[str]:
+        return list(not_used(configured("out", **PLAIN, training=training), model()))
+
+    assert said() == []
+    second, minutes = said(second_view="none", max_minutes=5)
+    assert "training.second_view: none is not used; the model is put together as m1 is" in second
+    assert "training.max_minutes is not used by a training that goes on" in minutes
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:

@@ -108,9 +108,9 @@ def test_a_generous_time_changes_nothing_but_the_report() -> None:
     plain = assembly.fit(tastes(), SETTINGS, threads=1)[1]
     timed = assembly.fit(tastes(), SETTINGS, threads=1, budget=Budget(seconds=3600.0))[1]
     assert plain.embeddings.item_embeddings.tobytes() == timed.embeddings.item_embeddings.tobytes()
-    assert plain.report["budget"] is None
-    assert timed.report["budget"]["given_up"] == []
-    assert 0 < timed.report["budget"]["used"] < 3600
+    assert plain.budget.report() is None
+    assert timed.budget.given_up == []
+    assert 0 < timed.as_record()["budget"]["used"] < 3600
 
 
 def test_without_time_there_is_still_a_model_and_a_list_of_what_is_missing() -> None:
@@ -118,7 +118,7 @@ def test_without_time_there_is_still_a_model_and_a_list_of_what_is_missing() -> 
     fitted, made = assembly.fit(tastes(), SETTINGS, threads=1, budget=Budget(seconds=1e-6))
     assert fitted.epochs == 1
     assert made.second is None
-    given_up = made.report["budget"]["given_up"]
+    given_up = made.budget.given_up
     assert NO_REFIT in given_up
     assert "epochs after 1 of 5" in given_up
     assert any("second view" in one for one in given_up)

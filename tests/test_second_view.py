@@ -212,7 +212,7 @@ def scores(one: Embeddings) -> np.ndarray:
 
 def test_models_side_by_side_add_their_scores_at_the_same_spread() -> None:
     first, second = model(1), model(10, d=3, scale=20.0)
-    both = join([first, second], seed=1)
+    both = join([first, second], pairs(share=0.4), seed=1)
     assert both.item_embeddings.shape == (25, 7)
     added = scores(first) + scores(second) * (scores(first).std() / scores(second).std())
     assert np.allclose(scores(both), added, rtol=0.02, atol=0.05)
@@ -221,9 +221,16 @@ def test_models_side_by_side_add_their_scores_at_the_same_spread() -> None:
 def test_the_share_says_how_much_the_first_counts() -> None:
     assert factor(0.5, 2.0, 4.0) == 0.5
     assert factor(0.75, 1.0, 1.0) == pytest.approx(1 / 3)
-    one = model(1)
-    again = spread(one.user_embeddings, one.item_embeddings, one.item_biases, seed=1)
-    assert again == pytest.approx(float(np.sqrt((scores(one) ** 2).mean())), rel=1e-4)
+    one, likes = model(1), pairs(share=0.4)
+
+    def measured() -> float:
+        users, items = one.user_embeddings, one.item_embeddings
+        return spread(users, items, one.item_biases, likes=likes, seed=1)
+
+    assert measured() == pytest.approx(float(np.sqrt((scores(one) ** 2).mean())), rel=1e-4)
+    likes = sp.vstack([sp.csr_matrix((20, 25), dtype=np.float32), likes[20:]]).tocsr()
+    one.user_embeddings[:20] *= 100  # nobody who was trained
+    assert measured() == pytest.approx(float(np.sqrt((scores(one)[20:] ** 2).mean())), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["ease", "als"])
@@ -232,7 +239,7 @@ def test_beside_a_model_scores_are_a_weighted_sum_and_new_users_have_the_same(
 ) -> None:
     matrix, one = pairs(share=0.4), model(1)
     factors = second_view.learn(matrix, Second(kind, 6, 0.7, 5.0), seed=1)
-    both, view = second_view.beside(one, factors, 0.7, seed=1)
+    both, view = second_view.beside(one, factors, 0.7, matrix, seed=1)
     second = factors.users @ factors.items.T
     second -= second.mean(axis=1, keepdims=True)
     added = scores(one) + second * (3 / 7 * scores(one).std() / second.std())

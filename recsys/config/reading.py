@@ -1,8 +1,9 @@
 """Reading a configuration: YAML and overrides in, a checked `Config` or one clear line out."""
 
 import difflib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,24 @@ def load_config(path: str | None, overrides: Sequence[str] = ()) -> Config:
             "Unicode text; write it in UTF-8"
         ) from error
     return config
+
+
+def stored_config(plain: Mapping[str, Any], owner: str) -> Config:
+    """Return the configuration that a manifest has, with its secrets redacted.
+
+    Args:
+        plain: the manifest's `configuration`.
+        owner: whose it is, for the message.
+
+    Raises:
+        ConfigError: it has a key or a value that this version does not know.
+    """
+    try:
+        return Config.model_validate_json(json.dumps(plain))
+    except ValidationError as error:
+        raise ConfigError(
+            f"{owner} is of another version of recsys: {_explain(error)}; use that version"
+        ) from error
 
 
 class _Loader(yaml.SafeLoader):

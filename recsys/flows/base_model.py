@@ -24,6 +24,8 @@ _RULES = {
 }
 # What LightFM keeps has another shape, or another meaning, where one of these differs.
 _SAME = ("loss", "no_components", "learning_schedule")
+# How a model is put together is taken from the model that a training goes on from.
+_TAKEN = ("members", "user_vectors", "second_view", "second_view_rank")
 _SAME_BY_CHOICE: dict[tuple[str, str], tuple[str, ...]] = {
     ("loss", "warp-kos"): ("k", "n"),
     ("learning_schedule", "adadelta"): ("rho", "epsilon"),
@@ -89,6 +91,22 @@ def for_warm_start(config: Config, base: ModelManifest, types: IdTypes | None) -
         if now[key] != then.get(key):
             yield _other(f"training.{key}", now[key], then.get(key), base)
     yield from _learned_features(config, base)
+
+
+def not_used(config: Config, base: ModelManifest) -> Iterator[str]:
+    """Say which settings a training that goes on from a model does not use."""
+    now, then = config.public()["training"], base.configuration.get("training", {})
+    for key in _TAKEN:
+        if now[key] != then.get(key):
+            yield (
+                f"training.{key}: {_shown(now[key])} is not used; the model is put together as "
+                f"{base.model_id} is, with {_shown(then.get(key))}; train from nothing to change it"
+            )
+    if now["max_minutes"] is not None:
+        yield (
+            "training.max_minutes is not used by a training that goes on; training.epochs_from "
+            "says for how many epochs it does"
+        )
 
 
 def check_types(base: ModelManifest | None, types: IdTypes) -> None:

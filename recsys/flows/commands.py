@@ -1,14 +1,14 @@
 """What each command does: look at everything first, then work step by step."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from recsys.config import requirements
 from recsys.config.configuration import Config
 from recsys.config.stored_ids import check_stored_id
-from recsys.errors import Complaints, ConfigError
+from recsys.errors import ConfigError
 from recsys.flows import preflight
+from recsys.flows.checks import Checks
 from recsys.flows.evaluate import evaluate
 from recsys.flows.execution import Command, Job
 from recsys.flows.manifest import Outcome
@@ -17,11 +17,10 @@ from recsys.flows.score import score
 from recsys.flows.similar import find_neighbours
 from recsys.flows.train import train, trained
 from recsys.flows.tune import TUNINGS, Where, check_study, tune
-from recsys.ingest.settings import check_settings
 from recsys.learn import search_space, studies
 from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
-from recsys.model.tables import load_model, read_manifest
+from recsys.model.tables import Model, load_model, read_manifest
 
 # What lies below the root, by who writes it.
 _OF_PREPARATION = ("interactions", "rejects")
@@ -31,17 +30,22 @@ _OF_TRAINING = (*_OF_PREPARATION, "models")
 def run_command() -> Command:
     """Prepare, train and score."""
 
-    def work(job: Job) -> Outcome:
-        with _looking(job) as found:
-            id_types = preflight.training(job, found)
-            preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
-            preflight.scoring(job, id_types, found)
-        model = train(job)
-        learned, scored = trained(job, model), score(job, model)
-        outputs = {**learned.outputs, **scored.outputs}
-        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+    def look(job: Job, found: Checks) -> None:
+        id_types = preflight.training(job, found)
+        preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
+        preflight.scoring(job, id_types, found)
 
-    return Command("run", _for_run, work)
+    def work(job: Job) -> Outcome:
+        return _scored(job, train(job))
+
+    return Command("run", _for_run, look, work)
+
+
+def _scored(job: Job, model: Model) -> Outcome:
+    """Score with a model that this run has made."""
+    learned, scored = trained(job, model), score(job, model)
+    outputs = {**learned.outputs, **scored.outputs}
+    return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
 
 
 def _for_run(config: Config) -> Iterator[str]:
@@ -52,69 +56,72 @@ def _for_run(config: Config) -> Iterator[str]:
 def train_command(from_model: str | None = None) -> Command:
     """Prepare the ratings and train a model, from nothing or from a model that is there."""
 
+    def look(job: Job, found: Checks) -> None:
+        base = None if from_model is None else _model(job, found, "--from")
+        if from_model is None or base is not None:
+            preflight.training(job, found, base)
+        preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
+
     def work(job: Job) -> Outcome:
-        with _looking(job) as found:
-            base = None if from_model is None else _model(job, found, "--from")
-            if from_model is None or base is not None:
-                preflight.training(job, found, base)
-            preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
         return trained(job, train(job))
 
-    return Command("train", requirements.for_training, work, from_model, base_of="--from")
+    return Command("train", requirements.for_training, look, work, from_model, base_of="--from")
 
 
 def refresh_command(model_id: str) -> Command:
     """Fold everyone into a model again, from all pairs, and score."""
 
-    def work(job: Job) -> Outcome:
-        with _looking(job) as found:
-            base = _model(job, found)
-            id_types = preflight.refreshing(job, base, found)
-            preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
-            preflight.scoring(job, id_types, found)
-        model = refresh(job)
-        learned, scored = trained(job, model), score(job, model)
-        outputs = {**learned.outputs, **scored.outputs}
-        return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+    def look(job: Job, found: Checks) -> None:
+        base = _model(job, found)
+        id_types = preflight.refreshing(job, base, found)
+        preflight.places(job, found, *map(job.store.uri, _OF_TRAINING))
+        preflight.scoring(job, id_types, found)
 
-    return Command("refresh", _for_run, work, model_id, base_of="--model")
+    def work(job: Job) -> Outcome:
+        return _scored(job, refresh(job))
+
+    return Command("refresh", _for_run, look, work, model_id, base_of="--model")
 
 
 def score_command(model_id: str) -> Command:
     """Score a cohort with a model that was trained before."""
 
+    def look(job: Job, found: Checks) -> None:
+        manifest = _model(job, found)
+        types = None if manifest is None else manifest.id_types
+        preflight.scoring(job, types, found, manifest)
+
     def work(job: Job) -> Outcome:
-        with _looking(job) as found:
-            manifest = _model(job, found)
-            types = None if manifest is None else manifest.id_types
-            preflight.scoring(job, types, found, manifest)
         return score(job, load_model(job.store, _model_uri(job)))
 
-    return Command("score", requirements.for_scoring, work, model_id)
+    return Command("score", requirements.for_scoring, look, work, model_id)
 
 
 def similar_command(kind: str, model_id: str) -> Command:
     """Write the nearest neighbours of `items`, `users` or `features`."""
 
+    def look(job: Job, found: Checks) -> None:
+        preflight.similar(job, kind, _model(job, found), found)
+
     def work(job: Job) -> Outcome:
-        with _looking(job) as found:
-            preflight.similar(job, kind, _model(job, found), found)
         return find_neighbours(job, load_model(job.store, _model_uri(job)), kind)
 
-    return Command(f"similar-{kind}", partial(requirements.for_similar, kind=kind), work, model_id)
+    requires = partial(requirements.for_similar, kind=kind)
+    return Command(f"similar-{kind}", requires, look, work, model_id)
 
 
 def evaluate_command() -> Command:
     """Hold pairs out, train on the rest, and measure the lists beside popularity."""
 
+    def look(job: Job, found: Checks) -> None:
+        id_types = preflight.training(job, found)
+        preflight.places(job, found, *map(job.store.uri, _OF_PREPARATION))
+        preflight.evaluation(job, id_types, found)
+
     def work(job: Job) -> Outcome:
-        with _looking(job) as found:
-            id_types = preflight.training(job, found)
-            preflight.places(job, found, *map(job.store.uri, _OF_PREPARATION))
-            preflight.evaluation(job, id_types, found)
         return evaluate(job)
 
-    return Command("evaluate", requirements.for_evaluation, work)
+    return Command("evaluate", requirements.for_evaluation, look, work)
 
 
 def tune_command(storage: str | None, study: str) -> Command:
@@ -126,15 +133,27 @@ def tune_command(storage: str | None, study: str) -> Command:
     """
     where = Where(storage, study)
 
+    def look(job: Job, found: Checks) -> None:
+        preflight.training(job, found)
+        preflight.places(job, found, *map(job.store.uri, (*_OF_PREPARATION, TUNINGS)))
+        with found.looking("trials"):
+            check_study(job, where)
+
     def work(job: Job) -> Outcome:
-        with _looking(job) as found:
-            preflight.training(job, found)
-            preflight.places(job, found, *map(job.store.uri, (*_OF_PREPARATION, TUNINGS)))
-            with found.collecting():
-                check_study(job, where)
         return tune(job, where)
 
-    return Command("tune", _for_tuning, work)
+    return Command("tune", _for_tuning, look, work)
+
+
+def named(name: str, model_id: str) -> Command:
+    """Return the command with a name; `model_id` for those that use a model."""
+    with_model = {"refresh": refresh_command, "score": score_command}
+    if name in with_model:
+        return with_model[name](model_id)
+    if name == "tune":
+        return tune_command(None, "recsys")
+    plain = {"run": run_command, "train": train_command, "evaluate": evaluate_command}
+    return plain[name]()
 
 
 def _for_tuning(config: Config) -> Iterator[str]:
@@ -147,21 +166,10 @@ def _for_tuning(config: Config) -> Iterator[str]:
         yield search_space.nothing_to_tune(config.training)
 
 
-@contextmanager
-def _looking(job: Job) -> Iterator[Complaints]:
-    """Time the look at everything, and refuse the run by all that is wrong."""
-    with job.run.step("preflight"):
-        found = Complaints()
-        with found.collecting():
-            check_settings(job.spark, job.config.spark)
-        yield found
-        found.raise_all()
-
-
-def _model(job: Job, found: Complaints, option: str = "--model") -> ModelManifest | None:
+def _model(job: Job, found: Checks, option: str = "--model") -> ModelManifest | None:
     """Return what is said of the model that a run uses; None where it cannot be used."""
     model_id = job.model_id or ""
-    with found.collecting():
+    with found.looking("model", model_id):
         expected = f"the id of a model under {job.store.uri('models')}"
         check_stored_id(model_id, key=option, expected=expected)
         check_known(job.store.files, model_id, option)

@@ -16,8 +16,10 @@ from pyspark.sql import SparkSession
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError, OutputError, RecsysError, Stopped, one_line, unexpected
+from recsys.flows.checks import Checks
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
 from recsys.flows.record import RunRecord, continued, earlier_attempt
+from recsys.ingest.settings import check_settings
 from recsys.runtime import logs, session, signals
 from recsys.runtime.run import Run, new_run, run_lock
 from recsys.runtime.spark_errors import over_result_limit, spark_reason
@@ -51,6 +53,7 @@ class Command:
     Attributes:
         name: the job's, for the run's manifest.
         requires: yields what the configuration lacks for it.
+        look: looks at everything that can be known before the work.
         work: does it.
         model_id: the model that it uses, or `latest`; None where it uses none.
         base_of: the option that named this model, where another model is made from it; the latest
@@ -59,6 +62,7 @@ class Command:
 
     name: str
     requires: Callable[[Config], Iterable[str]]
+    look: Callable[["Job", Checks], None]
     work: Callable[[Job], Outcome]
     model_id: str | None = None
     base_of: str | None = None
@@ -76,10 +80,19 @@ class Options:
     force: bool = False
 
 
-def execute(command: Command, options: Options) -> int:
+# What is done with a command in a session: it is run, or looked at. It returns the exit status.
+Act = Callable[[Command, SparkSession, Config, Run, Options], int]
+
+
+def execute(command: Command, options: Options, act: Act | None = None) -> int:
     """Run a command and return its exit status (see `recsys.errors`).
 
     The caller has called `signals.listen`.
+
+    Args:
+        command: what to do.
+        options: what the command line says.
+        act: what to do with the command instead of running it with a record.
     """
     logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO)
     logging.getLogger("py4j").setLevel(logging.WARNING)
@@ -89,7 +102,7 @@ def execute(command: Command, options: Options) -> int:
             PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
         for handler in logging.getLogger().handlers:
             handler.addFilter(_is_not_py4j)
-    return signals.supervised(lambda: _execute(command, options), session.cancel_jobs)
+    return signals.supervised(lambda: _execute(command, options, act or _run), session.cancel_jobs)
 
 
 def _is_not_py4j(record: logging.LogRecord) -> bool:
@@ -97,7 +110,13 @@ def _is_not_py4j(record: logging.LogRecord) -> bool:
     return "py4j" not in Path(record.pathname).parts
 
 
-def _execute(command: Command, options: Options) -> int:
+def _run(command: Command, spark: SparkSession, config: Config, run: Run, options: Options) -> int:
+    dated = options.run_date is not None
+    run_recorded(command, spark, config, run, force=options.force, dated=dated)
+    return 0
+
+
+def _execute(command: Command, options: Options, act: Act) -> int:
     try:
         signals.check_stop()
         config = load_config(options.config, options.overrides)
@@ -106,14 +125,13 @@ def _execute(command: Command, options: Options) -> int:
         logs.name_run(run.run_id)
         spark = session.start(config.spark, quiet=not options.debug)
         try:
-            dated = options.run_date is not None
-            run_recorded(command, spark, config, run, force=options.force, dated=dated)
+            status = act(command, spark, config, run, options)
         finally:
             with suppress(Py4JError, OSError):  # the JVM may be gone, which was said already
                 spark.stop()
     except (Exception, Stopped, KeyboardInterrupt) as error:
         return _report(signals.settle() or error, options)
-    return 0
+    return status
 
 
 def check_configuration(command: Command, config: Config) -> None:
@@ -181,6 +199,8 @@ def run_recorded(
                 scratch = Scratch(store, f"{staging}/scratch")
                 model_id = record.choose_model()
                 job = Job(spark, store, config, run, staging, scratch, force, model_id)
+                with run.step("preflight"):
+                    look(command, job).raise_all()
                 outcome = command.work(job)
             if (stopped := signals.settle()) is not None:  # what comes later is too late
                 raise stopped
@@ -194,6 +214,18 @@ def run_recorded(
         stop_point("recorded")
         _print_result(complete)
         return complete
+
+
+def look(command: Command, job: Job) -> Checks:
+    """Look at everything that can be known before the work, and return what was found."""
+    found = Checks()
+    with found.looking("spark"):
+        check_settings(job.spark, job.config.spark)
+    command.look(job, found)
+    for check in found.made:
+        if check.state == "warning":
+            log.warning("%s", check)
+    return found
 
 
 def _cause(error: BaseException, store: Store) -> BaseException:

@@ -10,10 +10,11 @@ from functools import partial
 
 from recsys.columns import ITEM, USER, IdTypes
 from recsys.config.sections import ItemList, UserIds
-from recsys.errors import Complaints, ConfigError
+from recsys.errors import ConfigError
 from recsys.evaluate.held_out import read_segments
-from recsys.flows import base_model, space
+from recsys.flows import base_model, limits, space
 from recsys.flows import similar as neighbours
+from recsys.flows.checks import Checks
 from recsys.flows.execution import Job
 from recsys.flows.refresh import described_by, refreshed_id
 from recsys.flows.score import schemas
@@ -40,18 +41,24 @@ from recsys.store.manifest import MANIFEST
 _TEXT = IdTypes("string", "string")
 
 
-def places(job: Job, found: Complaints, *uris: str) -> None:
+def places(job: Job, found: Checks, *uris: str) -> None:
     """See that what will be staged can be moved to where it belongs."""
-    _all([partial(job.store.files.check_move, job.staging, uri) for uri in uris], found)
+    moves = {uri: partial(job.store.files.check_move, job.staging, uri) for uri in uris}
+    for uri, check in moves.items():
+        below = uri.removeprefix(job.store.root).strip("/")
+        with found.looking(f"root: {below}", "can be written"):
+            check()
 
 
-def worker(job: Job, found: Complaints) -> None:
+def worker(job: Job, found: Checks) -> None:
     """Start a Python worker of Spark's, and note what is there."""
-    with found.collecting():
+    with found.looking("Python workers") as told:
+        # The place for a comparison of all executors' versions with the driver's.
         job.run.workers.update(look_at_worker(job.spark))
+        told += [f"{name} {version}" for name, version in job.run.workers.items()]
 
 
-def training(job: Job, found: Complaints, base: ModelManifest | None = None) -> IdTypes | None:
+def training(job: Job, found: Checks, base: ModelManifest | None = None) -> IdTypes | None:
     """Look at the input and at LightFM; return the types of the ids, None where not known yet.
 
     Args:
@@ -59,22 +66,27 @@ def training(job: Job, found: Complaints, base: ModelManifest | None = None) -> 
         found: collects what is wrong.
         base: the model that the training goes on from; None: it begins anew.
     """
-    with found.collecting():
+    limits.training(job, found)
+    with found.looking("training.threads") as told:
         lightfm.check_threads(threads(job))
+        told.append(f"{threads(job)}")
     types = None
-    with found.collecting():
+    with found.looking("input") as told:
         found_states = features.states(job.spark, job.config)
         types = _input_types(job, model_id_of(job.config, job.run, found_states, base))
+        told += _of_types(types)
     if base is not None:
-        _all(map(_refusal, base_model.for_warm_start(job.config, base, types)), found)
-    with found.collecting():
-        features.look(job.spark, job.config, types)
+        refusals = map(_refusal, base_model.for_warm_start(job.config, base, types))
+        _all([("--from", refuse) for refuse in refusals], found)
+    if job.config.features.configured:
+        with found.looking("features"):
+            features.look(job.spark, job.config, types)
     if job.config.features.configured:
         places(job, found, job.store.uri(features.FEATURES))
     return types
 
 
-def refreshing(job: Job, base: ModelManifest | None, found: Complaints) -> IdTypes | None:
+def refreshing(job: Job, base: ModelManifest | None, found: Checks) -> IdTypes | None:
     """Look at the input, and whether a model can be refreshed; return the types of the ids.
 
     Args:
@@ -85,10 +97,12 @@ def refreshing(job: Job, base: ModelManifest | None, found: Complaints) -> IdTyp
     if base is None:
         return None
     types = None
-    with found.collecting():
+    with found.looking("input") as told:
         types = _input_types(job, refreshed_id(job, base))
-    _all(map(_refusal, base_model.for_refresh(job.config, base, types)), found)
-    with found.collecting():
+        told += _of_types(types)
+    refusals = map(_refusal, base_model.for_refresh(job.config, base, types))
+    _all([("--model", refuse) for refuse in refusals], found)
+    with found.looking("features"):
         features.look(job.spark, described_by(job.config, base), base.id_types)
     if job.config.features.configured:
         places(job, found, job.store.uri(features.FEATURES))
@@ -103,7 +117,7 @@ def _refusal(message: str) -> Callable[[], object]:
 
 
 def scoring(
-    job: Job, id_types: IdTypes | None, found: Complaints, model: ModelManifest | None = None
+    job: Job, id_types: IdTypes | None, found: Checks, model: ModelManifest | None = None
 ) -> None:
     """Look at everything that scoring and publishing need.
 
@@ -115,9 +129,9 @@ def scoring(
     """
     config, files, spark = job.config, job.store.files, job.spark
     unit = Unit(config.cohort.name, job.run.run_date)
-    with found.collecting():
+    with found.looking("publishing.views"):
         check_views(spark, config.publishing)  # which a retry replaces as well
-    with found.collecting():
+    with found.looking("what is published", f"can be followed by {unit}"):
         index = open_index(files, config.publishing, job.store.ensure_alive)
         if published_before(index, unit, job.run.run_id) is not None:
             return  # a retry, which only has to finish its record
@@ -127,35 +141,37 @@ def scoring(
         space.check_lists(job, index, unit)
     places(job, found, place(files, unit), files.uri(HELD))
     worker(job, found)
+    limits.scoring(job, found, model)
     types, items, newer = id_types or _TEXT, config.items, config.scoring.interactions
-    checks: list[Callable[[], object]] = []
+    checks: list[tuple[str, Callable[[], object]]] = []
     if config.cohort.users is not None:
         users = config.cohort.users
-        checks.append(lambda: read_list(spark, users, types))
+        checks.append(("cohort.users", lambda: read_list(spark, users, types)))
     for name in ("allow", "deny"):
         chosen: ItemList | None = getattr(items, name)
         if chosen is not None:
-            checks.append(_items_check(job, chosen, f"items.{name}", types))
+            checks.append((f"items.{name}", _items_check(job, chosen, f"items.{name}", types)))
     if items.candidates is not None:
         candidates = items.candidates
-        checks.append(lambda: read_pairs(spark, candidates, types))
+        checks.append(("items.candidates", lambda: read_pairs(spark, candidates, types)))
     if newer is not None:
-        checks.append(lambda: open_newer_pairs(job.store, newer, id_types))
+        look = partial(open_newer_pairs, job.store, newer, id_types)
+        checks.append(("scoring.interactions", look))
     if model is not None:
-        checks.append(lambda: open_pairs(job.store, model))
+        checks.append(("the model's interactions", lambda: open_pairs(job.store, model)))
     _all(checks, found)
 
 
-def similar(job: Job, kind: str, model: ModelManifest | None, found: Complaints) -> None:
+def similar(job: Job, kind: str, model: ModelManifest | None, found: Checks) -> None:
     """Look at what is published, and at the list of those whose neighbours are wanted."""
     places(job, found, *neighbours.places(job, kind))
     worker(job, found)
     if model is not None:
-        with found.collecting():
+        with found.looking("what is published"):
             neighbours.check_published(job, kind, model.id_types)
     if kind == neighbours.FEATURES:
         if model is not None:
-            with found.collecting():
+            with found.looking("similar.features.groups"):
                 check_groups(model, job.config.similar.features.groups)
         return
     chosen: ItemList | UserIds | None = getattr(job.config.similar, kind)
@@ -165,17 +181,17 @@ def similar(job: Job, kind: str, model: ModelManifest | None, found: Complaints)
     name, type_ = (ITEM, types.item) if kind == ITEMS else (USER, types.user)
     key = f"similar.{kind}"
     column = IdColumn(chosen.column, f"{key}.column", type_)
-    with found.collecting():
+    with found.looking(key):
         read_ids(job.spark, chosen, {name: column}, key=key, where=chosen.where)
 
 
-def evaluation(job: Job, id_types: IdTypes | None, found: Complaints) -> None:
+def evaluation(job: Job, id_types: IdTypes | None, found: Checks) -> None:
     """Look at the table of segments, and at what measuring needs."""
     places(job, found, job.store.uri("evaluations"))
     worker(job, found)
     segments = job.config.evaluation.segment
     if segments is not None:
-        with found.collecting():
+        with found.looking("evaluation.segment"):
             read_segments(job.spark, segments, (id_types or _TEXT).user)
 
 
@@ -210,7 +226,13 @@ def _items_check(job: Job, chosen: ItemList, key: str, types: IdTypes) -> Callab
     return lambda: read_items(job.spark, chosen, key, types.item)
 
 
-def _all(checks: Iterable[Callable[[], object]], found: Complaints) -> None:
-    for check in checks:
-        with found.collecting():
+def _all(checks: Iterable[tuple[str, Callable[[], object]]], found: Checks) -> None:
+    for name, check in checks:
+        with found.looking(name):
             check()
+
+
+def _of_types(types: IdTypes | None) -> list[str]:
+    if types is None:
+        return []
+    return [f"user ids {types.user}", f"item ids {types.item}"]

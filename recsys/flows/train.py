@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 
 from recsys.config.configuration import Config, digest
 from recsys.config.sections import Training
-from recsys.flows.base_model import check_types, pair_rules
+from recsys.flows.base_model import check_types, not_used, pair_rules
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
@@ -166,6 +166,8 @@ def _go_on(
 ) -> tuple[Interactions, DescribedFit, WarmStartReport]:
     """Collect labelled pairs, match them with an earlier training, and let it go on."""
     settings = job.config.training
+    for line in not_used(job.config, base):
+        log.warning("%s", line)
     interactions, known = _collect(job, pairs, described)
     with job.run.step("match"):
         kept = read_state(job.store, job.store.uri("models", base.model_id), base)
@@ -300,7 +302,7 @@ def origin(
             negatives=negatives_report(fitted),
             weightless_pairs=interactions.weightless_pairs,
             mean_user_bias=float(biases.mean(dtype="float64")),
-            assembly=AssemblyReport(**made.made.report),
+            assembly=AssemblyReport(**made.made.as_record()),
             threads=threads(job),
             openmp=has_openmp(),
             seed=config.training.seed,

@@ -95,30 +95,70 @@ class SecondView:
         """
         n = len(indptr) - 1
         made = np.zeros((n, self.width), np.float32)
+        gram = self._wide_gram()
         for user in range(n):
             part = slice(int(indptr[user]), int(indptr[user + 1]))
             if part.start < part.stop:
                 own = None if weights is None else weights[part].astype(np.float64)
-                made[user] = self._vector(factors, *_ordered(items[part], own))
+                made[user] = self._vector(factors, gram, *_ordered(items[part], own))
         return made
 
-    def _vector(self, factors: _F32, items: NDArray[np.int32], weights: _F64) -> _F64:
+    def parts(self, factors: _F32, items: NDArray[np.int32], weights: _F32 | None = None) -> _F64:
+        """Return what each item of one user's history adds to the user's part, `(n, r)` float64.
+
+        With `als` item i adds `scale * weight_i * W y_i` with `W = inverse(G^-1 + Y_u' S Y_u)`,
+        which is how the paper explains a recommendation (section 5): the system is that of all
+        items together, and what each adds is linear in its weight.
+
+        Args:
+            factors: `(n_items, r)` float32, the items' own.
+            items: `(n,)` rows of `factors`, ascending, each once.
+            weights: `(n,)` positive, or None for ones.
+        """
+        own = None if weights is None else weights.astype(np.float64)
+        items, share = _ordered(items, own)
+        if self.history is not None or not len(items):
+            added = factors if self.history is None else self.history
+            return added[items].astype(np.float64) * share[:, None]
+        mapped, system = self._system(factors, self._wide_gram(), items, share)
+        by_items = len(items) <= mapped.shape[1]
+        solved = (
+            np.linalg.solve(system.T, mapped) if by_items else np.linalg.solve(system, mapped.T).T
+        )
+        parts: _F64 = self.scale * share[:, None] * solved
+        return parts
+
+    def _wide_gram(self) -> _F64 | None:
+        return None if self.gram is None else self.gram.astype(np.float64)
+
+    def _vector(
+        self, factors: _F32, gram: _F64 | None, items: NDArray[np.int32], weights: _F64
+    ) -> _F64:
         if self.history is not None:
             return _added(self.history[items].astype(np.float64), weights)
-        assert self.gram is not None  # noqa: S101 - one of both is there
-        gram, own = self.gram.astype(np.float64), factors[items].astype(np.float64)
+        mapped, system = self._system(factors, gram, items, weights)
+        vector: NDArray[np.floating]
+        if len(items) <= mapped.shape[1]:
+            vector = np.linalg.solve(system, weights) @ mapped
+        else:
+            vector = np.linalg.solve(system, mapped.T @ weights)
+        scaled: _F64 = np.asarray(self.scale * vector, np.float64)
+        return scaled
+
+    def _system(
+        self, factors: _F32, gram: _F64 | None, items: NDArray[np.int32], weights: _F64
+    ) -> tuple[_F64, _F64]:
+        """Return `Y_u G`, and the system to solve, of the smaller size of the two."""
+        assert gram is not None  # noqa: S101 - one of both is there
+        own = factors[items].astype(np.float64)
         share = self.confidence * weights
         mapped = own @ gram  # rows of Y_u G, which is symmetric
         if len(items) <= len(gram):
             system = share[:, None] * (mapped @ own.T)
-            system[np.diag_indices(len(items))] += 1.0
-            vector: NDArray[np.floating] = np.linalg.solve(system, weights) @ mapped
         else:
             system = mapped.T @ (share[:, None] * own)
-            system[np.diag_indices(len(gram))] += 1.0
-            vector = np.linalg.solve(system, mapped.T @ weights)
-        scaled: _F64 = np.asarray(self.scale * vector, np.float64)
-        return scaled
+        system[np.diag_indices(len(system))] += 1.0
+        return mapped, system
 
 
 def _ordered(items: NDArray[np.int32], weights: _F64 | None) -> tuple[NDArray[np.int32], _F64]:

@@ -49,11 +49,13 @@ class Part:
         models: one of each member.
         likes: `(n_users, n_items)` CSR of ones, the positive pairs that they were trained with.
         validator: judges by the pairs that were held out.
+        growth: how many times as many pairs there are in all.
     """
 
     models: Sequence[Embeddings]
     likes: sp.csr_matrix
     validator: Validator
+    growth: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Assembled:
         second: makes the second part of other users; None without a second view.
         report: how it was put together, in plain JSON values.
         recipe: how it was put together.
+        budget: the time that it had.
     """
 
     embeddings: Embeddings
@@ -92,6 +95,11 @@ class Assembled:
     second: SecondView | None = None
     report: dict[str, Any] = field(default_factory=dict)
     recipe: Recipe = field(default_factory=Recipe)
+    budget: Budget = field(default_factory=Budget)
+
+    def as_record(self) -> dict[str, Any]:
+        """Say how it was put together, and in what time until now, in plain JSON values."""
+        return {**self.report, "budget": self.budget.report()}
 
     @property
     def as_trained(self) -> bool:
@@ -120,7 +128,7 @@ def fit(
         ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         features: of the users and items.
         bytes_allowed: memory that the inverse of a second view may take.
-        budget: the time for all of it; None: as long as it takes.
+        budget: the time for all of it; None: `settings.max_minutes` from now.
 
     Returns:
         The first training, and the model.
@@ -129,7 +137,7 @@ def fit(
         TrainingError: as `fitting.fit`.
     """
     pairs, each = Labelled(labels, ratings, ages), settings.each()
-    budget = Budget() if budget is None else budget
+    budget = Budget.of(settings.max_minutes) if budget is None else budget
     found: list[Search | None] = []
     for one in each:
         found.append(
@@ -148,7 +156,8 @@ def fit(
     searches = [one for one in found if one is not None]
     if searches:
         models = [one.model() for one in searches]
-        part = Part(models, likes_of(searches[0].labels), searches[0].validator)
+        first = searches[0]
+        part = Part(models, likes_of(first.labels), first.validator, first.growth)
         recipe = interruptible(
             partial(choose, part, settings, bytes_allowed, budget, _seconds(found, each))
         )
@@ -166,7 +175,7 @@ def fit(
     made = interruptible(partial(assemble, models, likes, recipe, settings.seed))
     if budget.given_up:
         log.warning("training.max_minutes: given up: %s", "; ".join(budget.given_up))
-    return trainings[0], replace(made, report={**made.report, "budget": budget.report()})
+    return trainings[0], replace(made, budget=budget)
 
 
 def _seconds(found: Sequence[Search | None], each: Sequence[Training]) -> float:
@@ -198,19 +207,27 @@ def choose(
     if few:
         report["reason"] = f"fewer than {FEWEST} users have held-out pairs to choose by"
         log.info("users' vectors and a second view: %s", report["reason"])
-    model = join(part.models, seed=settings.seed)
+    model = join(part.models, part.likes, seed=settings.seed)
     known = Known()
     if settings.user_vectors != "trained" and not few:
         mixing = settings.user_vectors == "auto"
         known, report["user_vectors"] = known_users.choose(
             model, part.likes, part.validator, mixing=mixing
         )
-    seconds = time.monotonic() - started  # the map is fitted again, on all pairs
+    # The map is fitted again, on all pairs.
+    seconds = part.growth * (time.monotonic() - started)
     second = None
     if settings.second_view != "none" and not few:
         served = known_users.represent(model, part.likes, known)
         trial = second_view.Trial(
-            served, part.likes, part.validator, settings, bytes_allowed, budget, kept_back + seconds
+            served,
+            part.likes,
+            part.validator,
+            settings,
+            bytes_allowed,
+            budget,
+            kept_back + seconds,
+            part.growth,
         )
         second, report["second_view"] = trial.run()
         seconds += trial.seconds(second)
@@ -228,14 +245,14 @@ def assemble(
         recipe: how.
         seed: of the training.
     """
-    first = join(models, seed=seed)
+    first = join(models, likes, seed=seed)
     made = known_users.represent(first, likes, recipe.known)
     view, second = None, recipe.second
     if second is not None:
         factors = _factors(likes, second, seed)
         second = None if factors is None else replace(second, rank=factors.items.shape[1])
         if second is not None and factors is not None:
-            made, view = second_view.beside(made, factors, second.share, seed)
+            made, view = second_view.beside(made, factors, second.share, likes, seed)
     report = {
         "lightfm_components": int(first.item_embeddings.shape[1]),
         "known_users": recipe.known.as_record(),

@@ -37,6 +37,11 @@ class Budget:
     started: float = field(default_factory=time.monotonic)
     _rate: float | None = None
 
+    @classmethod
+    def of(cls, minutes: float | None) -> "Budget":
+        """Begin a time in minutes; None: as long as it takes."""
+        return cls(None if minutes is None else 60 * minutes)
+
     def left(self) -> float:
         """Return how many seconds are left; infinity without a limit."""
         if self.seconds is None:

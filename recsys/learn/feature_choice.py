@@ -63,8 +63,7 @@ def fit_described(
     Raises:
         TrainingError: as `fitting.fit`.
     """
-    minutes = settings.max_minutes
-    budget = Budget(None if minutes is None else 60 * minutes)
+    budget = Budget.of(settings.max_minutes)
     pairs = Labelled(labels, ratings, ages)
     chosen = _chosen(pairs, settings, features, abouts, threads, budget)
     sides = abouts.sides(chosen.groups)

@@ -176,7 +176,9 @@ class Trial:
             stopping: what else is held out, and when to stop.
             threads: CPU threads for the epochs.
         """
-        self.parts = Parts.of(pairs, abouts, settings.seed)
+        # Users whom the search would leave out would be judged without having been trained.
+        sampled = pairs.of_some_users(stopping.max_pairs, settings.seed)
+        self.parts = Parts.of(sampled, abouts, settings.seed)
         self._abouts, self._settings, self._stopping = abouts, settings, stopping
         self._threads = threads
         self._fans = _sample(self.parts.liked_items, stopping.max_users, settings.seed)

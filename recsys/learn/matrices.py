@@ -43,15 +43,13 @@ _MAX_PAIRS = 2**31 - 1
 # Parameters, gradients and momentum, float32, and either their float64 copies while they are
 # initialised, or the average of the epochs and the change to it.
 _BYTES_PER_PARAMETER = 24
-# What Spark counts against spark.driver.maxResultSize: two ints, a byte, a double and a float.
-_RESULT_BYTES_PER_PAIR = 21
+RESULT_BYTES_PER_PAIR = 21  # what Spark counts: two ints, a byte, a double and a float
 # For each feature of a user or an item: as it is collected (group, value, id and weight as Python's
 # objects for a moment), and the matrices with their copies.
 _BYTES_PER_FEATURE = 250
-# Embeddings by features, beside the trained ones, sorted, and written for the executors.
+# Embeddings by features, sorted, and written for the executors.
 _BYTES_PER_COLD_PARAMETER = 12
-# For each pair in a trial of features: the pairs without those of held-out users and items.
-_BYTES_PER_TRIAL_PAIR = 24
+_BYTES_PER_TRIAL_PAIR = 24  # in a trial of features: the pairs without those held out
 # Ids as they are collected, sorted, and written for the executors.
 _COPIES_OF_IDS = 3
 _SECONDS_PER_DAY = 86_400
@@ -278,6 +276,23 @@ def without_weightless(found: Interactions, policy: SampleWeights) -> Interactio
     )
 
 
+def driver_bytes(
+    sizes: Sizes, no_components: int, n_drawn: int = 0, features: FeatureSizes = NO_FEATURES
+) -> dict[str, int]:
+    """Return the bytes that training takes on the driver, by what takes them."""
+    n, width = sizes.users + sizes.items, no_components + 1
+    return {
+        "matrix": sizes.pairs * _BYTES_PER_PAIR + n_drawn * _BYTES_PER_DRAWN_PAIR,
+        "ids": (sizes.user_bytes + sizes.item_bytes) * _COPIES_OF_IDS,
+        "model and averaged states": (n + features.columns) * width * _BYTES_PER_PARAMETER,
+        # Users and items are made of the parameters after each epoch, and the best are kept.
+        "features": (n * width * 12 if features.rows else 0)
+        + features.rows * _BYTES_PER_FEATURE
+        + features.ids * width * _BYTES_PER_COLD_PARAMETER,
+        "validation": sizes.pairs * _BYTES_PER_TRIAL_PAIR if features.rows else 0,
+    }
+
+
 def check_collectable(
     spark: SparkSession,
     sizes: Sizes,
@@ -303,8 +318,8 @@ def check_collectable(
     n_pairs = sizes.pairs
     drawn = f" and {n_drawn:,} drawn negatives" if n_drawn else ""
     described = f", {features.rows:,} features of them" if features.rows else ""
-    fewer = "training.negatives_per_positive, or " if n_drawn else ""
     if n_pairs + n_drawn > _MAX_PAIRS:
+        fewer = "training.negatives_per_positive, or " if n_drawn else ""
         raise MemoryLimitError(
             f"{n_pairs:,} interactions{drawn} are more than the {_MAX_PAIRS:,} that LightFM can "
             f"train on; lower {fewer}filters.last_days, or raise the minimum numbers of "
@@ -312,7 +327,7 @@ def check_collectable(
         )
     # Each is a result of its own.
     for what, n_bytes in (
-        (f"{n_pairs:,} interactions", n_pairs * _RESULT_BYTES_PER_PAIR),
+        (f"{n_pairs:,} interactions", n_pairs * RESULT_BYTES_PER_PAIR),
         (f"{sizes.users:,} user ids", sizes.user_bytes),
         (f"{sizes.items:,} item ids", sizes.item_bytes),
     ):
@@ -325,17 +340,7 @@ def check_collectable(
     check_fits(
         what=f"{n_pairs:,} interactions{drawn} of {sizes.users:,} users and {sizes.items:,} items "
         f"with {no_components} components{described}",
-        needed=n_pairs * _BYTES_PER_PAIR
-        + n_drawn * _BYTES_PER_DRAWN_PAIR
-        + (sizes.user_bytes + sizes.item_bytes) * _COPIES_OF_IDS
-        + (sizes.users + sizes.items + features.columns)
-        * (no_components + 1)
-        * _BYTES_PER_PARAMETER
-        # Users and items are made of the parameters after each epoch, and the best are kept.
-        + ((sizes.users + sizes.items) * (no_components + 1) * 12 if features.rows else 0)
-        + (n_pairs * _BYTES_PER_TRIAL_PAIR if features.rows else 0)
-        + features.rows * _BYTES_PER_FEATURE
-        + features.ids * (no_components + 1) * _BYTES_PER_COLD_PARAMETER,
+        needed=sum(driver_bytes(sizes, no_components, n_drawn, features).values()),
         heap=heap_bytes(spark),
         max_share=max_share,
         remedy="take a larger machine, lower spark.driver.memory, training.no_components or "

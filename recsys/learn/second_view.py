@@ -114,7 +114,7 @@ def learn(likes: sp.csr_matrix, chosen: Second, seed: int) -> Factors:
 
 
 def beside(
-    model: Embeddings, factors: Factors, share: float, seed: int
+    model: Embeddings, factors: Factors, share: float, likes: sp.csr_matrix, seed: int
 ) -> tuple[Embeddings, SecondView]:
     """Put the factors beside a model; the scale of the scores is the model's.
 
@@ -124,19 +124,21 @@ def beside(
         model: of LightFM.
         factors: of the second view.
         share: how much the model counts.
+        likes: `(n_users, n_items)` CSR, the positive pairs that both were trained with.
         seed: of the sample of users that tells the spread of scores.
 
     Returns:
         The wider embeddings, and what makes the second part of other users.
     """
-    first = spread(model.user_embeddings, model.item_embeddings, model.item_biases, seed=seed)
-    second = spread(factors.users, factors.items, seed=seed)
-    stretch = (1 - share) / share * _length(model.item_embeddings) / _length(factors.items)
+    items = model.item_embeddings
+    first = spread(model.user_embeddings, items, model.item_biases, likes=likes, seed=seed)
+    second = spread(factors.users, factors.items, likes=likes, seed=seed)
+    stretch = (1 - share) / share * _length(items) / _length(factors.items)
     scaled = factors.scaled(factor(share, first, second), stretch)
     made = Embeddings(
         user_embeddings=np.hstack([model.user_embeddings, scaled.users]),
         user_biases=model.user_biases,
-        item_embeddings=np.hstack([model.item_embeddings, scaled.items]),
+        item_embeddings=np.hstack([items, scaled.items]),
         item_biases=model.item_biases,
     )
     return made, scaled.view
@@ -160,6 +162,7 @@ class Trial:
         bytes_allowed: int,
         budget: Budget,
         kept_back: float,
+        growth: float,
     ) -> None:
         """Begin without any second view.
 
@@ -171,7 +174,9 @@ class Trial:
             bytes_allowed: memory that EASE's inverse may take.
             budget: what does not fit into it is not tried.
             kept_back: seconds that have to be left.
+            growth: how many times as many pairs there are in all.
         """
+        self._growth = growth
         self._budget, self._kept_back = budget, kept_back
         self._seconds: dict[tuple[Kind, int], float] = {}
         self._model, self._likes, self._validator = model, likes, validator
@@ -221,7 +226,7 @@ class Trial:
             operations = als.operations(self._likes, second.rank, _SWEEPS)
         else:
             operations = ease.operations(shape[0], shape[1], second.rank, second.way)
-        if not self._budget.affords(2.5 * operations, what, self._kept_back):
+        if not self._budget.affords((1 + self._growth) * operations, what, self._kept_back):
             return None
         start = time.monotonic()
         try:
@@ -240,7 +245,7 @@ class Trial:
         rank = (
             second.rank if second.kind == "als" else max(r for k, r in self._seconds if k == "ease")
         )
-        return 1.3 * self._seconds[second.kind, rank]
+        return self._growth * self._seconds[second.kind, rank]
 
     def _judge(self, second: Second, factors: Factors) -> float:
         """Compare the factors beside the model with each share; return their nDCG alone."""
@@ -252,7 +257,7 @@ class Trial:
         alone = float(self._validator.of_vectors(users, factors.items, nothing).mean())
         record = {**second.as_record(), "alone_ndcg": alone, "ndcg": {}}
         for share in _SHARES:
-            wide, _ = beside(self._model, factors, share, self._settings.seed)
+            wide, _ = beside(self._model, factors, share, self._likes, self._settings.seed)
             values = self._validator.by_user(wide)
             record["ndcg"][f"{share:g}"] = float(values.mean())
             self._take(replace(second, share=share), values)

@@ -11,6 +11,7 @@ mean.
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.learn.embeddings import Embeddings
@@ -20,19 +21,22 @@ F32 = NDArray[np.float32]
 _SAMPLE = 500  # users whose scores tell the spread
 
 
-def spread(users: F32, items: F32, biases: F32 | None = None, *, seed: int) -> float:
+def spread(
+    users: F32, items: F32, biases: F32 | None = None, *, likes: sp.csr_matrix, seed: int
+) -> float:
     """Return the standard deviation of scores about each user's mean.
 
     Args:
-        users: `(n_users, d)`; of a sample of those that have any vector.
+        users: `(n_users, d)`; of a sample of those that like anything.
         items: `(n_items, d)`.
         biases: `(n_items,)` of the items.
+        likes: `(n_users, n_items)` CSR, the positive pairs that were trained with.
         seed: of the sample.
 
     Returns:
         Above 0; the smallest float32 where all scores of a user are equal.
     """
-    rows = np.flatnonzero(users.any(axis=1))
+    rows = np.flatnonzero(np.diff(likes.indptr))  # others have random vectors, or none
     if len(rows) > _SAMPLE:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_SAMPLE])
     variances = []
@@ -54,17 +58,18 @@ def factor(share: float, first: float, second: float) -> float:
     return (1 - share) / share * first / second
 
 
-def join(models: Sequence[Embeddings], *, seed: int) -> Embeddings:
+def join(models: Sequence[Embeddings], likes: sp.csr_matrix, *, seed: int) -> Embeddings:
     """Put models of the same users and items side by side; all count the same.
 
     Args:
         models: at least one; the scale of the scores is that of the first.
+        likes: `(n_users, n_items)` CSR, the positive pairs that they were trained with.
         seed: of the sample of users that tells the spread of scores.
     """
     if len(models) == 1:
         return models[0]
     spreads = [
-        spread(one.user_embeddings, one.item_embeddings, one.item_biases, seed=seed)
+        spread(one.user_embeddings, one.item_embeddings, one.item_biases, likes=likes, seed=seed)
         for one in models
     ]
     factors = [np.float32(factor(0.5, spreads[0], one)) for one in spreads]

@@ -189,7 +189,7 @@ def load_fold_in(folder: str | Path, items: Vectors | None = None) -> FoldIn:
         ConfigError: it is no local path.
         ModelError: the table does not fit the manifest.
     """
-    manifest, table = _load_table(folder, FOLD_IN_TABLE, None)
+    manifest, table = load_table(folder, FOLD_IN_TABLE, None)
     if items is None and manifest.training.assembly.second_view is not None:
         items = load_items(folder)
     return fold_in_from_table(table, manifest, None if items is None else items.history)
@@ -281,7 +281,7 @@ def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
     """
     if _read_local_manifest(require_local(folder, "model")).described(kind) is None:
         return None
-    manifest, table = _load_table(folder, FEATURES[kind], None)
+    manifest, table = load_table(folder, FEATURES[kind], None)
     return features_from_table(table, manifest, kind)
 
 
@@ -326,13 +326,14 @@ def _load_local(folder: str | Path, kind: str) -> Vectors:
     columns = [index_name, id_name, TRAINED, BIAS, EMBEDDING] + (
         [POSITIVES, HISTORY] if kind == ITEMS else []
     )
-    manifest, table = _load_table(folder, kind, columns)
+    manifest, table = load_table(folder, kind, columns)
     return vectors_from_table(table.sort_by(index_name), manifest, kind)
 
 
-def _load_table(
+def load_table(
     folder: str | Path, kind: str, columns: list[str] | None
 ) -> tuple[ModelManifest, pa.Table]:
+    """Return a model's manifest and columns of one of its tables, in any order of the rows."""
     place = require_local(folder, "model")
     manifest, expected = _checked(place, kind)
     # Whatever the directories above are called, they are no columns.

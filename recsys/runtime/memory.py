@@ -115,15 +115,20 @@ def _gib(count: int) -> str:
     return f"{count / 2**30:.2f} GiB"
 
 
+def result_limit(spark: SparkSession) -> tuple[int, str]:
+    """Return how many bytes Spark lets a result have (0: no limit), and how that is written."""
+    jvm: Any = spark.sparkContext._jvm
+    text = spark.conf.get("spark.driver.maxResultSize", "1g") or "1g"
+    return int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(text)), text
+
+
 def check_result(spark: SparkSession, what: str, n_bytes: int, remedy: str) -> None:
     """Refuse to collect more than Spark's result limit.
 
     Raises:
         MemoryLimitError: with the numbers and what to change.
     """
-    jvm: Any = spark.sparkContext._jvm
-    limit_text = spark.conf.get("spark.driver.maxResultSize", "1g")
-    limit = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(limit_text))
+    limit, limit_text = result_limit(spark)
     if 0 < limit < n_bytes:
         raise MemoryLimitError(
             f"{what} are about {n_bytes / 2**20:,.0f} MiB to collect, but "

@@ -1,0 +1,179 @@
+"""Commands without Spark: they answer within about a second, so each imports what it needs."""
+
+import datetime as dt
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recsys.cli.group import main
+from recsys.cli.options import CONFIG_OPTIONS, JSON, for_command, with_options
+
+if TYPE_CHECKING:
+    from recsys.flows.manage import Place
+
+_DAY = click.DateTime(["%Y-%m-%d"])
+_DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
+
+
+@main.command()
+@click.option(
+    "--model", required=True, help="Id of a model under a local root, latest, or a path to one."
+)
+@click.option("--liked", metavar="ID,ID,...", help="Items that someone likes.")
+@click.option(
+    "--features",
+    metavar="GROUP=VALUE,...",
+    help="What describes someone, beside --liked or instead of it.",
+)
+@click.option("--k", type=click.IntRange(min=1), help="Length of the list; default: scoring.k.")
+@with_options(CONFIG_OPTIONS)
+def recommend(**given: Any) -> None:
+    """Recommend to someone new by what they like or what describes them, without Spark."""
+    from recsys.flows import recommend as recommend_job
+
+    sys.exit(recommend_job.main(**given))
+
+
+@main.command("config")
+@click.argument("name", default="base")
+@click.option("--list", "names_only", is_flag=True, help="Print the names of all.")
+def print_config(name: str, names_only: bool) -> None:
+    """Print the commented defaults, or the configuration for a data set by its NAME."""
+    from recsys.config import shipped
+    from recsys.errors import ConfigError
+
+    try:
+        click.echo("\n".join(shipped.names()) if names_only else shipped.read(name).rstrip())
+    except ConfigError as error:
+        click.echo(f"recsys: error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _manage(
+    action: Callable[["Place"], None], config: str | None, overrides: Sequence[str], *, debug: bool
+) -> None:
+    from recsys.flows import manage
+
+    sys.exit(manage.execute(action, config, overrides, debug=debug))
+
+
+@main.command()
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--run-date", type=_DAY, help="Only runs for this day.")
+@click.option("--run-id", help="Only this run; also by the id that a scheduler gave it.")
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def runs(
+    limit: int, run_date: dt.datetime | None, run_id: str | None, as_json: bool, **given: Any
+) -> None:
+    """List the latest runs of a root, with their state."""
+    from recsys.flows import manage
+
+    day = None if run_date is None else run_date.date()
+    _manage(lambda place: manage.runs(place, limit, day, run_id, as_json=as_json), **given)
+
+
+@main.command()
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def models(as_json: bool, **given: Any) -> None:
+    """List the models of a root, the newest first."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.models(place, as_json=as_json), **given)
+
+
+@main.command()
+@click.option("--cohort", required=True, help="Its name.")
+@click.option("--run-date", type=_DAY, required=True, help="The day.")
+@click.option(
+    "--to", help="Run id of a version that is kept, or a scheduler's; default: the one before."
+)
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -> None:
+    """Let readers see an earlier version again, in one step."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.rollback(place, cohort, run_date.date(), to), **given)
+
+
+_OF_COHORT = click.option("--cohort", help="Only of this cohort.")
+_OF_DAY = click.option("--run-date", type=_DAY, help="Only of this day.")
+
+
+@main.command()
+@click.option("--user", required=True, metavar="ID", help="The user.")
+@click.option("--item", required=True, metavar="ID", help="The item.")
+@click.option("--run", help="The run that published the list; default: what readers see.")
+@_OF_COHORT
+@_OF_DAY
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def why(
+    user: str,
+    item: str,
+    run: str | None,
+    cohort: str | None,
+    run_date: dt.datetime | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Say why an item is in a user's list, or why it is not."""
+    from recsys.flows import look
+
+    day = None if run_date is None else run_date.date()
+    _manage(lambda place: look.why(place, user, item, run, cohort, day, as_json=as_json), **given)
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Delete what is shown.")
+@click.option(
+    "--stored",
+    is_flag=True,
+    help="Also models, interactions, rejects, evaluations, tunings and tables of neighbours of "
+    "which no kept version was made.",
+)
+@click.option(
+    "--min-age",
+    "min_age_days",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    help="Days; of what a gate held back, and of what --stored names, only what is older.",
+)
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:
+    """Show what nothing needs any more, and with --yes delete it."""
+    if math.isnan(min_age_days):
+        raise click.BadParameter("found nan, expected a number of days", param_hint="--min-age")
+    from recsys.flows import manage
+
+    _manage(
+        lambda place: manage.clean(place, yes=yes, stored=stored, min_age_days=min_age_days),
+        **given,
+    )
+
+
+@main.command()
+@for_command("run", "train", "score", "evaluate")
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def plan(
+    name: str, as_json: bool, config: str | None, overrides: Sequence[str], *, debug: bool
+) -> None:
+    """Show what a run would do, its rows, sizes and minutes by an earlier run, without Spark."""
+    from recsys.flows import plan
+
+    sys.exit(plan.execute(name, config, overrides, as_json=as_json, debug=debug))
+
+
+@main.command()
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def verify(**given: Any) -> None:
+    """Re-read every published version and every model, and compare with what was written."""
+    from recsys.flows import manage
+
+    _manage(manage.verify, **given)

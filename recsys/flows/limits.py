@@ -1,0 +1,191 @@
+"""The sizes of a run against the limits of memory, Spark and the disk, before it begins.
+
+How many pairs there will be is known after preparing. Until then the newest run of the root that
+prepared the same input says so. By such an estimate no run is refused: the input may have shrunk,
+and a refused run would never make a newer estimate. The exact numbers are checked again when they
+are known (`recsys.learn.matrices`, `recsys.flows.space`).
+"""
+
+from recsys.errors import MemoryLimitError
+from recsys.flows.checks import Check, Checks, State
+from recsys.flows.earlier import newest_run
+from recsys.flows.execution import Job
+from recsys.flows.manifest import RunManifest
+from recsys.kernel.nominate import bytes_of
+from recsys.learn.matrices import RESULT_BYTES_PER_PAIR, Sizes, driver_bytes
+from recsys.learn.negatives import drawn_per_positive
+from recsys.model.manifest import ModelManifest
+from recsys.runtime import memory
+
+_LATER = "known after preparing"
+_ARROW_MOST = 2**31 - 1  # the offsets of its lists are int32
+_COLLECTED = MemoryLimitError.exit_code
+_RECORDS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+
+
+def training(job: Job, found: Checks) -> None:
+    """Compare what training takes on the driver with what there is."""
+    run = newest_run(job.store.files, config=job.config)
+    sizes = None if run is None else _sizes(run)
+    _driver(job, found, sizes, run)
+    _result(job, found, sizes)
+    _space(job, found, run)
+
+
+def scoring(job: Job, found: Checks, model: ModelManifest | None) -> None:
+    """Compare what scoring takes on executors with what there is.
+
+    Args:
+        job: the run.
+        found: takes the checks.
+        model: the manifest of the model; None where it is not trained yet.
+    """
+    run = newest_run(job.store.files, config=job.config) if model is None else None
+    n_items = n_users = n_pairs = None
+    width = job.config.training.widest
+    if model is not None:
+        n_items, n_users, width = model.n_items, model.n_users, model.no_components
+        n_pairs = model.counts.pairs
+    elif run is not None and (sizes := _sizes(run)) is not None:
+        n_items, n_users, n_pairs = sizes.items, sizes.users, sizes.pairs
+    _broadcast(job, found, n_items, width, exact=model is not None)
+    mean = None if n_users is None or n_pairs is None else n_pairs / max(1, n_users)
+    _batches(job, found, width, mean)
+
+
+def _sizes(run: RunManifest) -> Sizes | None:
+    counts = run.counts
+    if counts is None:
+        return None
+    # Ids are text of some 16 bytes, or numbers that take less.
+    users, items = counts.users_in_training, counts.items_in_training
+    pairs = counts.positive_pairs + counts.negative_pairs
+    return Sizes(pairs, counts.negative_pairs, users, items, users * 16, items * 16)
+
+
+def _driver(job: Job, found: Checks, sizes: Sizes | None, run: RunManifest | None) -> None:
+    settings, share = job.config.training, job.config.memory.max_share
+    heap = memory.heap_bytes(job.spark)
+    allowed = memory.allowed_bytes(heap, share)
+    limit = (
+        f"{_size(allowed)}: memory.max_share {share} of {_size(memory.limit_bytes())} less the "
+        f"JVM's heap {_size(heap)}"
+    )
+    if sizes is None or run is None:
+        found.add(Check("driver memory", _LATER, limit, "unknown"))
+        return
+    drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
+    parts = driver_bytes(sizes, settings.widest, drawn)
+    needed = sum(parts.values())
+    told = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
+    about = f"about {_size(needed)} by run {run.run_id}: {told}"
+    change = (
+        "take a larger machine, lower spark.driver.memory, training.no_components or "
+        "training.second_view_rank, or raise the minimum numbers of interactions in filters"
+    )
+    found.add(_estimated("driver memory", about, limit, change, fits=needed <= allowed))
+
+
+def _result(job: Job, found: Checks, sizes: Sizes | None) -> None:
+    limit, text = memory.result_limit(job.spark)
+    name, shown = "spark.driver.maxResultSize", text if limit else "none"
+    if sizes is None:
+        found.add(Check(name, _LATER, shown, "unknown"))
+        return
+    needed = sizes.pairs * RESULT_BYTES_PER_PAIR
+    about = f"about {_size(needed)} of {sizes.pairs:,} pairs to collect"
+    change = f"raise {name}, or raise the minimum numbers of interactions in filters"
+    found.add(_estimated(name, about, shown, change, fits=not limit or needed <= limit))
+
+
+def _space(job: Job, found: Checks, run: RunManifest | None) -> None:
+    free = job.store.files.free_bytes()
+    limit = "not known of this store" if free is None else f"{_size(free)} free"
+    if run is None:
+        found.add(Check("space at the root", _LATER, limit, "unknown"))
+        return
+    listed = [file.bytes for table in run.outputs.values() for file in table.files or ()]
+    rows = sum(table.rows for table in run.outputs.values() if table.files is None)
+    # Interactions and models are listed in records of their own; a row of theirs has at least this.
+    needed = sum(listed) + rows * 8
+    change = "free space there (recsys clean shows what nothing needs), or choose another root"
+    about = f"at least {_size(needed)} by run {run.run_id}"
+    fits = free is None or needed <= free
+    found.add(_estimated("space at the root", about, limit, change, fits=fits, status=8))
+
+
+def _broadcast(job: Job, found: Checks, n_items: int | None, width: int, *, exact: bool) -> None:
+    """Compare the items, as each Python worker has them, with a worker's share of the memory."""
+    allowed, limit, certain = _worker_bytes(job)
+    if n_items is None:
+        found.add(Check("broadcast of items", _LATER, limit, "unknown"))
+        return
+    matrix = n_items * (width + 1) * 4
+    # The fold-in map's arrays of a second view are as wide as the second view at most.
+    second = n_items * max(0, width - job.config.training.no_components) * 4
+    needed = matrix + second + n_items * 16 + bytes_of(n_items, width)
+    about = (
+        f"about {_size(needed)} in each Python worker: {n_items:,} items x {width + 1:,}, "
+        f"second view {_size(second)}, kernel {_size(bytes_of(n_items, width))}"
+    )
+    change = (
+        "lower training.no_components or training.second_view_rank, let fewer workers run at once "
+        "(spark.master local[N], spark.executor.cores), or give executors more memory "
+        "(spark.executor.pyspark.memory, spark.executor.memoryOverhead)"
+    )
+    fits = needed <= allowed
+    if not fits and exact and certain:
+        check = Check("broadcast of items", about, limit, "refused", change, _COLLECTED)
+        found.add(check, MemoryLimitError(str(check)))
+        return
+    found.add(_estimated("broadcast of items", about, limit, change, fits=fits))
+
+
+def _worker_bytes(job: Job) -> tuple[int, str, bool]:
+    """Return what a Python worker may take, how that is said, and whether it is certain."""
+    context = job.spark.sparkContext
+    conf = context.getConf()
+    of_python = conf.get("spark.executor.pyspark.memory")
+    cores = int(conf.get("spark.executor.cores", "1") or 1)
+    parse = context._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes  # type: ignore
+    if of_python:
+        share = int(parse(of_python)) // cores
+        return share, f"{_size(share)}: spark.executor.pyspark.memory by {cores} cores", True
+    if (context.master or "").startswith("local"):
+        workers = context.defaultParallelism
+        allowed = memory.allowed_bytes(memory.heap_bytes(job.spark), job.config.memory.max_share)
+        return allowed // workers, f"{_size(allowed // workers)} for each of {workers}", True
+    heap = int(parse(conf.get("spark.executor.memory", "1g") or "1g"))
+    told = conf.get("spark.executor.memoryOverhead")
+    overhead = int(parse(told)) if told else max(384 * 2**20, heap // 10)
+    share = overhead // cores
+    return share, f"{_size(share)}: spark.executor.memoryOverhead by {cores} cores", False
+
+
+def _batches(job: Job, found: Checks, width: int, mean: float | None) -> None:
+    """Compare the longest Arrow batch of users with what Arrow can hold."""
+    told = int(job.spark.conf.get(_RECORDS, "10000") or 10000)
+    # Without a limit a batch is a whole part.
+    rows = told if told > 0 else job.config.scoring.users_per_file
+    name, limit = "Arrow batches", _size(_ARROW_MOST)
+    if mean is None:
+        found.add(Check(name, f"{rows:,} users in a batch; their size is {_LATER}", limit))
+        return
+    # The vector, the bias, and int32 items that were seen and liked with their weights.
+    per_user = (width + 1) * 4 + mean * 12
+    about = f"{rows:,} users of about {per_user / 1024:,.1f} KiB: {_size(int(rows * per_user))}"
+    fits = rows * per_user <= _ARROW_MOST
+    found.add(_estimated(name, about, limit, f"lower {_RECORDS}", fits=fits))
+
+
+def _estimated(
+    name: str, found: str, limit: str, change: str, *, fits: bool, status: int = _COLLECTED
+) -> Check:
+    state: State = "ok" if fits else "warning"
+    return Check(name, found, limit, state, "" if fits else change, 0 if fits else status)
+
+
+def _size(count: float) -> str:
+    if count < 2**30:
+        return f"{count / 2**20:,.1f} MiB"
+    return f"{count / 2**30:,.2f} GiB"

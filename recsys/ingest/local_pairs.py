@@ -1,0 +1,51 @@
+"""The pairs of prepared interactions in a local root, read without Spark."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.columns import ITEM, LABEL, RATING, USER
+from recsys.errors import ModelError
+from recsys.ingest.manifest import InteractionsManifest
+from recsys.store.manifest import MANIFEST, ManifestError
+
+_COLUMNS = [USER, ITEM, RATING, LABEL]
+
+
+def read_local_pairs(folder: Path, users: pa.Array | None = None) -> pa.Table:
+    """Return `user_id`, `item_id`, `rating` and `label` of pairs, in any order.
+
+    Args:
+        folder: `interactions/<id>` of a local root.
+        users: only those of these users; None: all.
+
+    Raises:
+        ModelError: they are not there, or their manifest is damaged or of a newer version.
+    """
+    try:
+        manifest = InteractionsManifest.from_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise ModelError(
+            f"there are no interactions {folder.name} in {folder.parent}; restore them, or train "
+            "and score again"
+        ) from None
+    except ManifestError as error:
+        raise ModelError(f"{folder / MANIFEST} cannot be used: {error}") from error
+    parts = []
+    for file in manifest.tables.pairs.files:
+        try:
+            part = pq.read_table(folder / "pairs" / file.path, columns=_COLUMNS, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise ModelError(f"interactions {folder.name}: cannot read {file.path}") from error
+        if users is not None:
+            part = part.filter(
+                pc.is_in(part.column(USER), value_set=users.cast(part.schema.field(USER).type))
+            )
+        parts.append(part)
+    if parts:
+        return pa.concat_tables(parts)
+    types = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}
+    kinds = [types[manifest.id_types.user], types[manifest.id_types.item], pa.float64(), pa.int8()]
+    return pa.schema(list(zip(_COLUMNS, kinds, strict=True))).empty_table()

@@ -1,0 +1,138 @@
+"""Find a version that is kept, and the one before it, and read its tables; no Spark."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.columns import USER
+from recsys.config.configuration import Config
+from recsys.config.reading import stored_config
+from recsys.errors import ConfigError, DamageError, OutputError
+from recsys.publishing.manifest import VersionManifest
+from recsys.publishing.read import check_version
+from recsys.publishing.versions import Version, VersionIndex, place
+from recsys.runtime.run import run_name
+from recsys.store.files import local_path
+from recsys.store.posix import PosixFiles
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A version that is kept, compared with its checksums.
+
+    Attributes:
+        files: the root.
+        version: which it is.
+        manifest: what is said of it.
+        config: what it was made with, secrets redacted.
+    """
+
+    files: PosixFiles
+    version: Version
+    manifest: VersionManifest
+    config: Config
+
+    def read(self, name: str, columns: list[str], users: pa.Array | None = None) -> pa.Table:
+        """Return columns of one of its tables, in any order of the rows.
+
+        Args:
+            name: `recommendations` or `status`.
+            columns: their names; `user_id` is among them where users are given.
+            users: only the rows of these; None: all.
+        """
+        folder = local_path(place(self.files, self.version.unit, self.version.run_id, name))
+        parts = []
+        for file in self.manifest.tables.of(name).files:
+            # Whatever the root's own directories are called, they are no columns.
+            part = pq.read_table(f"{folder}/{file.path}", columns=columns, partitioning=None)
+            if users is not None:
+                ids = part.column(USER)
+                part = part.filter(pc.is_in(ids, value_set=users.cast(ids.type)))
+            parts.append(part)
+        if not parts:
+            raise DamageError(f"{self.version.unit}, run {self.version.run_id}: {name} has no file")
+        return pa.concat_tables(parts)
+
+
+def open_kept(files: PosixFiles, version: Version) -> Kept:
+    """Compare every file of a version with what was published, and open it.
+
+    Raises:
+        DamageError: a file is missing, damaged or too many.
+        ConfigError: its configuration has keys that this version of recsys does not know.
+    """
+    manifest = check_version(files, version)
+    owner = f"the configuration of {version.unit}, run {version.run_id}"
+    return Kept(files, version, manifest, stored_config(manifest.configuration, owner))
+
+
+def find_version(
+    index: VersionIndex, run: str | None, cohort: str | None, day: dt.date | None
+) -> Version:
+    """Return a version that is kept.
+
+    Args:
+        index: says what readers see.
+        run: its run, or the id that a scheduler gave that; None: what readers see.
+        cohort: of this cohort; None: of any with this run; without a run, of the only one.
+        day: of this day; None: of any with this run; without a run, of the latest.
+
+    Raises:
+        OutputError: nothing like that is published.
+        ConfigError: there are several cohorts, and none is named.
+    """
+    units = [
+        unit
+        for unit in index.units()
+        if cohort in (None, unit.cohort) and day in (None, unit.run_date)
+    ]
+    asked = "".join([f" of cohort {cohort}" if cohort else "", f" of {day}" if day else ""])
+    if run is not None:
+        name = run_name(run)
+        for unit in sorted(units, key=lambda unit: unit.run_date, reverse=True):
+            for version in index.versions(unit):
+                if version.run_id == name:
+                    return version
+        raise OutputError(
+            f"run {run[:140]!r}: no version of it is kept{asked}; recsys runs shows what is"
+        )
+    cohorts = sorted({unit.cohort for unit in units})
+    if len(cohorts) > 1:
+        raise ConfigError(
+            f"--cohort: found none, expected one of {', '.join(cohorts)}, or the id of a run"
+        )
+    if not units:
+        raise OutputError(f"nothing is published{asked}; publish lists with recsys run")
+    unit = max(units, key=lambda unit: unit.run_date)
+    current = index.current(unit)
+    if current is None:
+        raise OutputError(f"{unit}: nothing is published")
+    return current
+
+
+def version_before(index: VersionIndex, kept: Kept) -> Version:
+    """Return what was published before a version: what it was compared with, as far as it is kept.
+
+    Raises:
+        OutputError: there was nothing, or it is not kept any more.
+    """
+    unit = kept.version.unit
+    compared = kept.manifest.compared_with
+    earlier = [u for u in index.units() if u.cohort == unit.cohort and u <= unit]
+    for other in sorted(earlier, reverse=True):
+        versions = index.versions(other)
+        named = [v for v in versions if v.run_id == compared]
+        if named:
+            return named[0]
+    mine = index.versions(unit)
+    if kept.version in mine and (at := mine.index(kept.version)) > 0:
+        return mine[at - 1]
+    for other in sorted((u for u in earlier if u < unit), reverse=True):
+        if (current := index.current(other)) is not None:
+            return current
+    raise OutputError(
+        f"{unit}, run {kept.version.run_id}: no version before it is kept; name two runs"
+    )
