@@ -1,0 +1,224 @@
+#!/usr/bin/env bash
+# Clusters of real processes for tests and trials, on 127.0.0.1 and free ports.
+# usage: bash scripts/cluster.sh start standalone DIR   Spark's master and two workers
+#        bash scripts/cluster.sh start hdfs DIR         NameNode and two DataNodes
+#        bash scripts/cluster.sh start yarn DIR         HDFS, ResourceManager and two NodeManagers
+#        bash scripts/cluster.sh stop DIR               ends exactly these, and removes what start made
+#
+# start writes DIR/environment, to be sourced: SPARK_MASTER or HADOOP_CONF_DIR and HDFS. Spark is the
+# installed PySpark's. Hadoop's servers come from Maven, once, into a folder in the user's cache, or
+# into the one that RECSYS_HADOOP names; status 3 says that they cannot be had.
+set -euo pipefail
+
+usage() {
+    sed -n '2,10s/^# \?//p' "$0" >&2
+    exit 2
+}
+
+die() {
+    echo "cluster.sh: $1" >&2
+    exit "${2:-1}"
+}
+
+here=$(realpath "$(dirname "$0")/..")
+python=$here/.venv/bin/python
+[ -x "$python" ] || python=python3
+hadoop=3.5.0
+jars=${RECSYS_HADOOP:-${XDG_CACHE_HOME:-$HOME/.cache}/recsys-hadoop-$hadoop}
+
+free_port() {
+    "$python" -c 'import socket
+with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    print(s.getsockname()[1])'
+}
+
+fetch() {
+    [ -e "$jars/complete" ] && return
+    command -v mvn > /dev/null || die "Maven is not installed (Debian's package maven), so Hadoop cannot be had" 3
+    mkdir -p "$jars"
+    cat > "$jars/pom.xml" << XML
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>recsys</groupId><artifactId>cluster</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.hadoop</groupId><artifactId>hadoop-client-minicluster</artifactId><version>$hadoop</version>
+      <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>
+    </dependency>
+    <dependency> <!-- which YARN's ResourceManager needs and does not bring -->
+      <groupId>org.bouncycastle</groupId><artifactId>bcpkix-jdk18on</artifactId><version>1.82</version>
+    </dependency>
+  </dependencies>
+</project>
+XML
+    (cd "$jars" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$jars") > "$jars/log" 2>&1 ||
+        die "Maven does not bring Hadoop's servers: $(grep -m1 ERROR "$jars/log")" 3
+    touch "$jars/complete"
+}
+
+# Start one process: its name, then its command. It outlives this script.
+begin() {
+    local name=$1
+    shift
+    setsid "$@" < /dev/null > "$folder/logs/$name" 2>&1 &
+    echo $! > "$folder/pids/$name"
+}
+
+# Wait until a log has a line, so and so often.
+await() {
+    local name=$1 text=$2 wanted=${3:-1} left=240
+    until [ "$(grep -c "$text" "$folder/logs/$name" 2> /dev/null)" -ge "$wanted" ]; do
+        left=$((left - 1))
+        if [ "$left" = 0 ] || ! kill -0 "$(cat "$folder/pids/$name")" 2> /dev/null; then
+            tail -n 15 "$folder/logs/$name" >&2
+            end
+            die "$name did not start; see above"
+        fi
+        sleep 0.25
+    done
+}
+
+end() {
+    local file pid left
+    for file in "$folder"/pids/*; do
+        [ -e "$file" ] || continue
+        pid=$(cat "$file")
+        # A number may have been given to another process since.
+        grep -aqF "$folder" "/proc/$pid/environ" 2> /dev/null || continue
+        kill "$pid" 2> /dev/null || true
+    done
+    for file in "$folder"/pids/*; do
+        [ -e "$file" ] || continue
+        pid=$(cat "$file") left=60
+        while [ "$left" -gt 0 ] && grep -aqF "$folder" "/proc/$pid/environ" 2> /dev/null; do
+            sleep 0.25
+            left=$((left - 1))
+        done
+        [ "$left" -gt 0 ] || kill -9 "$pid" 2> /dev/null || true
+        rm -f "$file"
+    done
+}
+
+property() {
+    echo "<property><name>$1</name><value>$2</value></property>"
+}
+
+# A Hadoop file of settings: its name, then names and values.
+settings() {
+    local file=$1
+    shift
+    {
+        echo "<configuration>"
+        while [ $# -gt 0 ]; do
+            property "$1" "$2"
+            shift 2
+        done
+        echo "</configuration>"
+    } > "$folder/conf/$file"
+}
+
+
+standalone() {
+    local port n
+    export SPARK_LOCAL_IP=127.0.0.1 SPARK_NO_DAEMONIZE=1
+    port=$(free_port)
+    begin master "$spark/bin/spark-class" org.apache.spark.deploy.master.Master --host 127.0.0.1 --port "$port" --webui-port 0
+    await master "I have been elected leader"
+    for n in 1 2; do
+        begin "worker$n" "$spark/bin/spark-class" org.apache.spark.deploy.worker.Worker \
+            --host 127.0.0.1 --webui-port 0 -c 1 -m 2G --work-dir "$folder/work$n" "spark://127.0.0.1:$port"
+    done
+    for n in 1 2; do await "worker$n" "Successfully registered with master"; done
+    echo "export SPARK_MASTER=spark://127.0.0.1:$port" > "$folder/environment"
+}
+
+hdfs() {
+    local port n
+    port=$(free_port)
+    settings core-site.xml fs.defaultFS "hdfs://127.0.0.1:$port" hadoop.tmp.dir "$folder/tmp"
+    settings hdfs-site.xml dfs.namenode.name.dir "file://$folder/name" dfs.replication 2 \
+        dfs.namenode.http-address 127.0.0.1:0 dfs.datanode.address 127.0.0.1:0 \
+        dfs.datanode.ipc.address 127.0.0.1:0 dfs.datanode.http.address 127.0.0.1:0 \
+        dfs.namenode.datanode.registration.ip-hostname-check false
+    "$JAVA_HOME/bin/java" -cp "$classpath" org.apache.hadoop.hdfs.server.namenode.NameNode \
+        -format -nonInteractive > "$folder/logs/format" 2>&1 || die "HDFS cannot be made: $(tail -n 3 "$folder/logs/format")"
+    begin namenode "$JAVA_HOME/bin/java" -Xmx256m -cp "$classpath" org.apache.hadoop.hdfs.server.namenode.NameNode
+    await namenode "IPC Server listener on $port: starting"
+    for n in 1 2; do
+        begin "datanode$n" "$JAVA_HOME/bin/java" -Xmx256m -cp "$classpath" \
+            org.apache.hadoop.hdfs.server.datanode.DataNode "-Ddfs.datanode.data.dir=file://$folder/data$n"
+    done
+    await namenode "Adding a new node" 2
+    {
+        echo "export HADOOP_CONF_DIR=$folder/conf HADOOP_USER_NAME=$(id -un)"
+        echo "export HDFS=hdfs://127.0.0.1:$port"
+    } > "$folder/environment"
+}
+
+yarn() {
+    local n
+    settings capacity-scheduler.xml yarn.scheduler.capacity.root.queues default \
+        yarn.scheduler.capacity.root.default.capacity 100 yarn.scheduler.capacity.maximum-am-resource-percent 1.0
+    settings yarn-site.xml yarn.resourcemanager.hostname 127.0.0.1 \
+        yarn.resourcemanager.address "127.0.0.1:$(free_port)" \
+        yarn.resourcemanager.scheduler.address "127.0.0.1:$(free_port)" \
+        yarn.resourcemanager.resource-tracker.address "127.0.0.1:$(free_port)" \
+        yarn.resourcemanager.admin.address "127.0.0.1:$(free_port)" \
+        yarn.resourcemanager.webapp.address "127.0.0.1:$(free_port)" \
+        yarn.nodemanager.hostname 127.0.0.1 yarn.nodemanager.address 127.0.0.1:0 \
+        yarn.nodemanager.localizer.address 127.0.0.1:0 yarn.nodemanager.webapp.address 127.0.0.1:0 \
+        yarn.nodemanager.resource.memory-mb 3072 yarn.nodemanager.resource.cpu-vcores 2 \
+        yarn.nodemanager.vmem-check-enabled false yarn.scheduler.minimum-allocation-mb 256 \
+        yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage 99.5
+    begin resourcemanager "$JAVA_HOME/bin/java" -Xmx256m -cp "$classpath" \
+        org.apache.hadoop.yarn.server.resourcemanager.ResourceManager
+    await resourcemanager "Transitioned to active state"
+    for n in 1 2; do
+        begin "nodemanager$n" "$JAVA_HOME/bin/java" -Xmx256m -cp "$classpath" \
+            org.apache.hadoop.yarn.server.nodemanager.NodeManager \
+            "-Dyarn.nodemanager.local-dirs=$folder/local$n" "-Dyarn.nodemanager.log-dirs=$folder/containers$n"
+    done
+    await resourcemanager "transitioned from NEW to RUNNING\|from NEW to RUNNING" 2
+}
+
+start() {
+    [ ! -e "$folder/pids" ] || die "$folder has a cluster; stop it first"
+    case $1 in standalone | hdfs | yarn) ;; *) usage ;; esac
+    export RECSYS_CLUSTER=$folder # by which stop knows its processes
+    spark=$("$python" -c 'import pathlib, pyspark; print(pathlib.Path(pyspark.__file__).parent)')
+    JAVA_HOME=${JAVA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")}
+    export JAVA_HOME
+    [ "$1" = standalone ] || fetch
+    mkdir -p "$folder"/{pids,logs,conf}
+    cat > "$folder/conf/log4j2.properties" << 'PROPERTIES'
+appender.c.type = Console
+appender.c.name = c
+appender.c.layout.type = PatternLayout
+appender.c.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
+rootLogger.level = info
+rootLogger.appenderRef.c.ref = c
+PROPERTIES
+    classpath=$folder/conf:$(ls "$jars"/*.jar "$spark"/jars/{hadoop-client,slf4j-api,log4j,jcl-over,snappy}*.jar 2> /dev/null | tr '\n' ':')
+    case $1 in
+        standalone) standalone ;;
+        hdfs) hdfs ;;
+        yarn) hdfs && yarn ;;
+    esac
+    cat "$folder/environment"
+}
+
+stop() {
+    [ -e "$folder/pids" ] || die "there is no cluster in $folder"
+    end
+    rm -rf "$folder"/{pids,logs,conf,environment,tmp,name,data?,work?,local?,containers?}
+    rmdir --ignore-fail-on-non-empty "$folder"
+}
+
+[ $# -ge 2 ] || usage
+folder=$(realpath -m "${!#}")
+case $1:$# in
+    start:3) start "$2" ;;
+    stop:2) stop ;;
+    *) usage ;;
+esac
