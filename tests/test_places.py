@@ -331,7 +331,9 @@ def test_too_large_a_result_ends_with_status_5_wherever_it_was_collected(
             raise InputError("cannot read x.csv as csv") from error
 
     monkeypatch.setattr(
-        commands, "train_command", lambda _base: Command("train", lambda _: [], work)
+        commands,
+        "train_command",
+        lambda _base: Command("train", lambda _: [], lambda *_: None, work),
     )
     with pytest.raises(
         MemoryLimitError, match=r"1025\.0 MiB.*spark\.driver\.maxResultSize is 1024"
