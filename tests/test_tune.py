@@ -425,7 +425,18 @@ def test_ranges_that_are_none_are_refused(
             st.integers(-(2**40), 2**40),
             st.floats(allow_nan=False, allow_infinity=False),
             st.sampled_from(
-                ["1e-6", "1.5e3", "no", "~", "2026-11-24", "a: b # c", "|", "0x1F", ""]
+                [
+                    "1e-6",
+                    "1.5e3",
+                    "no",
+                    "~",
+                    "2026-11-24",
+                    "a: b # c",
+                    "|",
+                    "0x1F",
+                    "",
+                    "a\x85b\u2028",
+                ]
             ),
         ),
         max_size=4,

@@ -9,6 +9,8 @@ from recsys.config.configuration import Config
 from recsys.config.reading import FLOAT, FLOAT_BEGINS
 from recsys.config.redaction import names_secret, redact
 
+_LINE_BREAKS = ("\x85", "\u2028", "\u2029")  # which a reader of YAML takes for a space
+
 
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes what the reader would take for a number."""
@@ -70,7 +72,13 @@ def _lines(
 
 def _plain(value: Any) -> str:
     """Return a value as YAML in one line."""
-    text = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=True, width=2**31, allow_unicode=True
-    )
+
+    def dumped(*, readable: bool) -> str:
+        return yaml.dump(
+            value, Dumper=_Dumper, default_flow_style=True, width=2**31, allow_unicode=readable
+        )
+
+    text = dumped(readable=True)
+    if any(one in text for one in _LINE_BREAKS):
+        text = dumped(readable=False)
     return text.removesuffix("...\n").removesuffix("\n")  # strip would take other spaces as well
