@@ -14,8 +14,9 @@ from recsys.columns import ITEM, LIKED, USER, WEIGHT, IdTypes
 from recsys.config.configuration import Config
 from recsys.config.sections import ItemList, Source, UserList
 from recsys.errors import RecsysError
+from recsys.ingest.local_pairs import ARROW
 from recsys.score.local_ids import LocalIds
-from recsys.score.local_lists import ARROW, needs_spark, read_likes, read_list, read_pairs
+from recsys.score.local_lists import needs_spark, read_likes, read_list, read_pairs
 from recsys.score.replay import Filters
 from recsys.score.titles import read_titles
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from recsys.columns import ITEM, RANK, SCORE, SOURCE, USER
 from recsys.config.stored_ids import check_stored_id
 from recsys.flows.lists_again import Inputs
-from recsys.ingest.local_pairs import read_local_pairs
+from recsys.ingest.local_pairs import ARROW, read_local_pairs
 from recsys.model.listing import MODELS, check_known
 from recsys.model.whole import WholeModel
 from recsys.publishing.lookup import Kept
@@ -78,9 +78,7 @@ def _interactions(kept: Kept, model: WholeModel) -> Path:
 
 def published_list(kept: Kept, user: object) -> PublishedList:
     """Return what is published of one user; empty where there is nothing."""
-    kind = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}[
-        kept.manifest.schemas[RECOMMENDATIONS][USER]
-    ]
+    kind = ARROW[kept.manifest.schemas[RECOMMENDATIONS][USER]]
     rows = kept.read(RECOMMENDATIONS, LIST_COLUMNS, pa.array([user], kind)).sort_by(RANK)
     scores = rows.column(SCORE).to_numpy(zero_copy_only=False).astype(np.float32)
     return PublishedList(rows.column(ITEM).to_pylist(), scores, rows.column(SOURCE).to_pylist())

@@ -12,14 +12,13 @@ from recsys.errors import ConfigError, RecsysError
 from recsys.flows.lists_again import Inputs
 from recsys.flows.manage import Place
 from recsys.flows.remake import PublishedList, published_list, row_of, situation
-from recsys.ingest.local_pairs import read_local_pairs
+from recsys.ingest.local_pairs import ARROW, read_local_pairs
 from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL, POPULAR
 from recsys.publishing.lookup import Kept, find_version, open_kept
 from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score import explain
 from recsys.score.histories import find_histories
 from recsys.score.local_ids import LocalIds
-from recsys.score.local_lists import ARROW
 from recsys.score.replay import NONE, Situation
 from recsys.store.manifest import Part
 

@@ -11,6 +11,7 @@ from recsys.errors import ModelError
 from recsys.ingest.manifest import InteractionsManifest
 from recsys.store.manifest import MANIFEST, ManifestError
 
+ARROW = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}  # types of ids
 _COLUMNS = [USER, ITEM, RATING, LABEL]
 
 
@@ -46,6 +47,5 @@ def read_local_pairs(folder: Path, users: pa.Array | None = None) -> pa.Table:
         parts.append(part)
     if parts:
         return pa.concat_tables(parts)
-    types = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}
-    kinds = [types[manifest.id_types.user], types[manifest.id_types.item], pa.float64(), pa.int8()]
+    kinds = [ARROW[manifest.id_types.user], ARROW[manifest.id_types.item], pa.float64(), pa.int8()]
     return pa.schema(list(zip(_COLUMNS, kinds, strict=True))).empty_table()

@@ -15,11 +15,10 @@ import pyarrow.json as pj
 from recsys.columns import ITEM, USER, WEIGHT
 from recsys.config.sections import CandidateList, IdList, Source, UserList
 from recsys.errors import InputError
+from recsys.ingest.local_pairs import ARROW
 from recsys.score.local_ids import LocalIds
 from recsys.score.local_rows import CSV_OPTIONS, read_rows
 from recsys.store.files import require_local, scheme
-
-ARROW = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}
 
 _PATTERNS = "*?[]{}"
 
