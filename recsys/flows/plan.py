@@ -104,7 +104,7 @@ def _step(
     seconds = run.timings_seconds.get(name)
     if seconds is not None:
         seconds *= grows * (_more_training(config, run) if name == "train" else 1.0)
-    rows = _rows(name, run)
+    rows = run.step_rows.get(name)
     written = {"score": ("recommendations", "status")}.get(name, ())
     listed = [file.bytes for key in written for file in _files(run, key)]
     return Step(
@@ -118,22 +118,6 @@ def _step(
 def _files(run: RunManifest, table: str) -> Sequence[File]:
     found = run.outputs.get(table)
     return () if found is None else found.files or ()
-
-
-def _rows(name: str, run: RunManifest) -> int | None:
-    counts = run.counts
-    if counts is not None:
-        of_training = {
-            "prepare": counts.rows_read,
-            "collect": counts.positive_pairs + counts.negative_pairs,
-            "train": counts.positive_pairs + counts.negative_pairs,
-            "fold-in": counts.users_in_training,
-            "write model": counts.users_in_training + counts.items_in_training,
-        }
-        if name in of_training:
-            return of_training[name]
-    table = run.outputs.get({"cohort": "status", "score": "recommendations"}.get(name, ""))
-    return None if table is None else table.rows
 
 
 def _more_training(config: Config, run: RunManifest) -> float:
