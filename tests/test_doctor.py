@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,11 @@ def test_the_doctor_of_an_empty_root_says_what_is_known_only_later(came: dict[st
     assert ran["status"] == 0, ran["stderr"]
     found = checks(ran)
     assert found["driver memory"]["state"] == "unknown"
-    assert found["driver memory"]["found"] == "known after preparing"
+    about = "the input has about 900 rows; more is known after preparing"
+    assert found["driver memory"]["found"] == about
+    result = found["spark.driver.maxResultSize"]
+    assert result["found"].endswith("of 900 pairs to collect, by the rows of the input")
+    assert result["state"] == "ok"
     assert "memory.max_share 0.8" in found["driver memory"]["limit"]
     assert found["input"]["found"] == "user ids string, item ids string"
     assert "pyarrow" in found["Python workers"]["found"]
@@ -130,10 +135,13 @@ def test_a_plan_says_rows_and_minutes_by_the_earlier_run_and_writes_nothing(
     assert came["plan as text"]["files"] == came["run"]["files"]
 
 
-def test_a_plan_of_an_empty_root_says_that_it_does_not_know(came: dict[str, Any]) -> None:
+def test_a_plan_of_an_empty_root_says_rows_and_that_it_does_not_know_minutes(
+    came: dict[str, Any],
+) -> None:
     ran = came["plan before"]
     assert ran["status"] == 0
-    assert "rows and minutes are not known" in ran["stdout"]
+    assert re.search(r"^prepare +900 ", ran["stdout"], re.MULTILINE)
+    assert "minutes are not known" in ran["stdout"]
     assert ran["files"] == ["c.yaml", "ratings.csv"]
     assert came["plan of nothing"]["status"] == 2
 
