@@ -45,7 +45,6 @@ def told(
     """Give a run whose monitors are all told, and the events of OpenLineage."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "file")
         patch.setenv("OPENLINEAGE__TRANSPORT__LOG_FILE_PATH", str(folder / "events"))
         patch.setenv("OPENLINEAGE__TRANSPORT__APPEND", "true")

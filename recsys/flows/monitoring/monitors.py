@@ -19,8 +19,14 @@ _EXTRAS = {
     "openlineage": ("openlineage", "openlineage-python", "lineage"),
     "mlflow": ("mlflow", "mlflow-skinny", "mlflow"),
 }
-# Their own retries would hold a run that is ready for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# MLflow's own retries would hold a run that is ready for minutes, its lines would not be JSON, and
+# it would tell its makers of each use. Whoever has set these variables keeps them.
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 class Monitor(Protocol):
@@ -105,7 +111,7 @@ def _lineage(namespace: str, root: str) -> Monitor:
 
 
 def _tracking(experiment: str, root: str) -> Monitor:
-    for name, value in _PATIENCE.items():
+    for name, value in _MLFLOW.items():
         os.environ.setdefault(name, value)
     from recsys.flows.monitoring.tracking import Tracking  # an extra of the package
 
