@@ -26,6 +26,7 @@ class Lists:
             `rated`.
         format: of the source that the query is asked of.
         options: likewise.
+        column: the column with the items, if they are in one.
         items: some ids of items.
         rated: whether the query gives ratings.
         said: what the source is, for people.
@@ -35,6 +36,7 @@ class Lists:
     query: str
     format: str
     options: dict[str, str | bool]
+    column: str | None
     items: set[str]
     said: str
     rated: bool = False
@@ -79,7 +81,7 @@ def _of_cells(table: Table, user: Column, listed: Column, separator: str) -> Lis
     )
     unsure = [f"the items of a line are in {listed.name}, separated by {separator!r}"]
     said = f"a list a line, in {listed.name}"
-    return Lists(query, table.format, table.options, set(parts), said, unsure=unsure)
+    return Lists(query, table.format, table.options, listed.name, set(parts), said, unsure=unsure)
 
 
 def _of_array(table: Table, user: Column, arrays: list[Column]) -> Lists:
@@ -93,7 +95,7 @@ def _of_array(table: Table, user: Column, arrays: list[Column]) -> Lists:
     if not pa.types.is_struct(kind):
         query = f"select {user_name} as user_id, line as item_id\n{source}"
         items = set(values.astype(str))
-        return Lists(query, table.format, table.options, items, said)
+        return Lists(query, table.format, table.options, listed.name, items, said)
     fields = [f.name for f in kind]
     item = max(fields, key=lambda one: names.says(one, names.ITEMS))
     rated = [one for one in fields if names.says(one, names.RATINGS | names.COUNTS) > 0.15]
@@ -101,7 +103,16 @@ def _of_array(table: Table, user: Column, arrays: list[Column]) -> Lists:
     rating = f", line.{sql.name(rated[0])} as rating" if rated else ""
     query = f"select {user_name} as user_id, line.{sql.name(item)} as item_id{rating}\n{source}"
     items = {str(one[item]) for one in values if one.get(item) is not None}
-    return Lists(query, table.format, table.options, items, said, rated=bool(rated), unsure=unsure)
+    return Lists(
+        query,
+        table.format,
+        table.options,
+        listed.name,
+        items,
+        said,
+        rated=bool(rated),
+        unsure=unsure,
+    )
 
 
 def _of_lines(table: Table) -> Lists | None:
@@ -143,7 +154,7 @@ def _with_users(table: Table, pattern: str, items: set[str], *, colon: bool) -> 
         f"where {_NAME} <> ''"
     )
     unsure = ["each line begins with a user, and the items follow"]
-    return Lists(query, "text", {}, items, "a list a line, behind its user", unsure=unsure)
+    return Lists(query, "text", {}, None, items, "a list a line, behind its user", unsure=unsure)
 
 
 def _without_users(table: Table, pattern: str, items: set[str]) -> Lists:
@@ -156,14 +167,16 @@ def _without_users(table: Table, pattern: str, items: set[str]) -> Lists:
             f"lateral view explode(split(trim(line), {pattern})) as item\n"
             f"where {_NAME} <> ''"
         )
-        return Lists(query, "text", {"wholetext": True}, items, "a list a line", unsure=unsure)
+        return Lists(
+            query, "text", {"wholetext": True}, None, items, "a list a line", unsure=unsure
+        )
     unsure[0] += ", by a hash of the line; equal lines are one user"
     query = (
         f"select xxhash64(value) as user_id, {_NAME} as item_id\n"
         f"from input lateral view explode(split(trim(value), {pattern})) as item\n"
         f"where {_NAME} <> ''"
     )
-    return Lists(query, "text", {}, items, "a list a line", unsure=unsure)
+    return Lists(query, "text", {}, None, items, "a list a line", unsure=unsure)
 
 
 def _separator(lines: list[str]) -> str | None:

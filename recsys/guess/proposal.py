@@ -66,6 +66,9 @@ def _choose(tables: Sequence[Table], told: Told) -> tuple[Table, Found]:
             missing = absent
             continue
         roles = find_roles(table, told) if table.columns else None
+        lists = None if any(vars(told).values()) else find_lists(table)
+        if roles is not None and lists is not None and lists.column == roles.item:
+            roles = None
         if roles is not None and roles.clear >= 1.4:
             found.append((roles.clear + 1, table, roles))
         elif (shape := _shape(table)) is not None and not any(vars(told).values()):

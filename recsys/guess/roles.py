@@ -1,5 +1,7 @@
 """Which column has the users, which the items, and so on."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -64,7 +66,12 @@ def find_roles(table: Table, told: Told) -> Roles | None:
     timestamp = told.timestamp or _timestamp(table, unsure)
     event = _event(columns, {told.user, told.item, told.rating, timestamp})
     taken = {timestamp, event, told.rating} - {None}
-    left = [one for one in columns.values() if one.name not in taken and _may_be_id(one)]
+    numbered = set() if table.headless else _numbered(list(columns))
+    left = [
+        one
+        for one in columns.values()
+        if one.name not in taken and one.name not in numbered and _may_be_id(one)
+    ]
     user, item, clear = _ids(table, left, told, unsure)
     if user is None or item is None:
         return None
@@ -82,6 +89,13 @@ def _may_be_id(column: Column) -> bool:
         return False
     whole = column.kind != "number"
     return whole and not pa.types.is_boolean(column.type) and column.values.str.len().mean() < 80
+
+
+def _numbered(found: list[str]) -> set[str]:
+    """Return the names that differ by a number alone, such as `joke_1`, `joke_2` and `joke_3`."""
+    plain = {name: re.sub(r"\d+", "#", name) for name in found}
+    times = Counter(plain.values())
+    return {name for name, general in plain.items() if "#" in general and times[general] > 2}
 
 
 def _ids(
