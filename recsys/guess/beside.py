@@ -162,7 +162,7 @@ def _readable(column: Column) -> bool:
     letters = some.str.count(r"[^\W\d_]") / some.str.len().clip(lower=1)
     links = some.str.contains(_LINKS.pattern, regex=True).mean() > 0.5
     return bool(
-        column.distinct > 1 and letters.mean() > 0.55 and not links and some.str.len().mean() < 150
+        column.distinct > 1 and letters.mean() > 0.45 and not links and some.str.len().mean() < 150
     )
 
 

@@ -107,20 +107,34 @@ def sniff(text: str, encoding: str) -> Layout:
         for separator in _SEPARATORS:
             escape = _escape(lines, quote, separator)
             rows = split(lines, separator, quote, escape)
-            made = Layout(encoding, separator, quote, escape, unsure=unsure)
-            tried.append((_alike(rows), made, rows))
-    if quoted:
-        for separator in _SEPARATORS[:5]:
-            rows = split([text[: 2**18]], separator, '"', '"')[:-1]
-            if any("\n" in value for row in rows for value in row):
-                made = Layout(encoding, separator, multi_line=True, unsure=unsure)
-                tried.append((_alike(rows) - 0.001, made, rows))
+            several = any("\n" in value for row in rows for value in row)
+            made = Layout(encoding, separator, quote, escape, multi_line=several, unsure=unsure)
+            fit = 1.0 if several or not (quoted and quote) else _well_quoted(lines, made)
+            tried.append((_alike(rows) * fit, made, rows))
     best = max(share for share, _, _ in tried)
     least = _SURE if best >= _SURE else best
     if best < _ENOUGH:
         return Layout(encoding, None, unsure=unsure)
-    found, rows = next((made, rows) for share, made, rows in tried if share >= least)
+    good = [(made, rows) for share, made, rows in tried if share >= least]
+    # The first line may be a header without the blanks and signs that text below has.
+    found, rows = next((one for one in good if _first_fits(one[1])), good[0])
     return _with_header(found, rows)
+
+
+def _first_fits(rows: list[list[str]]) -> bool:
+    """Whether the first row has as many values as most."""
+    return len(rows[0]) == Counter(map(len, rows)).most_common(1)[0][0]
+
+
+def _well_quoted(lines: list[str], layout: Layout) -> float:
+    """Return which share of the lines with quotes has them around whole values alone."""
+    separator = re.escape(layout.separator or ",")
+    value = f'(?:"(?:[^"]|"")*+"|(?:(?!{separator})[^"])*+)'
+    pattern = re.compile(f"{value}(?:{separator}{value})*+")
+    some = [line for line in lines if '"' in line][:_LINES]
+    if layout.escape != layout.quote:
+        some = [re.sub(r"\\.", "", line) for line in some]
+    return sum(pattern.fullmatch(line) is not None for line in some) / max(len(some), 1)
 
 
 def _with_header(layout: Layout, rows: list[list[str]]) -> Layout:
@@ -177,9 +191,10 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first of some rows has names, not values."""
     names = [name.strip() for name in rows[0]]
     below = [row for row in rows[1:] if len(row) == len(names)]
-    if not below or len({name.lower() for name in names}) < len(names):
-        return False
     known = sum(map(is_known, names))
+    twice = len({name.lower() for name in names}) < len(names)
+    if not below or (twice and known < len(names)):
+        return False
     values = [name for name in names if _value_like(name)]
     if values:
         # A wide matrix has item ids for names, which may be numbers.
