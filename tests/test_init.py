@@ -22,7 +22,7 @@ from recsys.errors import InputError
 from recsys.flows import commands
 from recsys.flows.execution import check_configuration
 from recsys.flows.init import look, written
-from recsys.guess import samples, text
+from recsys.guess import matrix, samples, text
 from recsys.guess.names import ITEMS, USERS, says, tokens
 from recsys.guess.ratings import scale
 from recsys.guess.roles import Told, weight
@@ -231,6 +231,13 @@ def test_rows_without_a_user_raise_the_limit_of_rejects(tmp_path: Path) -> None:
     assert config.row_checks.max_rejected_share == 0.3
 
 
+def test_a_mark_for_what_is_missing_is_no_user(tmp_path: Path) -> None:
+    rows = [[row[0] if n % 4 else "NA", *row[1:]] for n, row in enumerate(ratings(400))]
+    config = guess(write(tmp_path / "a.csv", csv_text(rows)))
+    assert config.input.options["nullValue"] == "NA"
+    assert config.row_checks.max_rejected_share == 0.3
+
+
 def test_files_that_are_written_alike_are_one_source(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"a{n}.csv", csv_text(ratings(50 + n))) for n in range(3)]
     assert guess(*paths).input.paths == [str(path) for path in paths]
@@ -387,6 +394,22 @@ def test_a_wide_matrix_becomes_rows(spark: SparkSession, tmp_path: Path) -> None
     frame.insert(0, "user", users)
     frame.to_parquet(tmp_path / "b.parquet")
     assert rows_of(spark, guess(tmp_path / "b.parquet")) == expected(MATRIX, users, items)
+
+
+def test_a_matrix_of_very_many_columns_is_read_by_lines(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix, "_MOST_COLUMNS", 3)
+    header = ",".join(["product", *(f"customer {n}" for n in range(4))])
+    items = ["p1", "p2", "p3"]
+    config = guess(write(tmp_path / "a.csv", matrix_text(MATRIX, "", items, header)))
+    assert config.input.options == {"wholetext": True}
+    turned = [[row[n] for row in MATRIX] for n in range(4)]
+    users = [f"customer {n}" for n in range(4)]
+    assert rows_of(spark, config) == expected(turned, users, items)
+    monkeypatch.setattr(matrix, "MOST_IN_ONE_PIECE", 10)
+    with pytest.raises(InputError, match=r"wide matrix .* at most .* a row for each rating"):
+        guess(tmp_path / "a.csv")
 
 
 def test_a_wide_matrix_without_ids_has_the_numbers_of_its_lines(

@@ -54,6 +54,8 @@ def main(
     """
     logs.log_to_stderr(logging.WARNING)
     try:
+        if output is not None:
+            _refuse_there(Path(output))
         draft, name = look(files, told)
         place = Path(f"{name}.yaml" if output is None else output)
         text = written(draft, place, features=features)
@@ -148,17 +150,26 @@ def _write(place: Path, text: str) -> None:
     Raises:
         OutputError: it is there, or cannot be written.
     """
+    _refuse_there(place)
     try:
         with place.open("x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError as error:
-        raise OutputError(
-            f"{place} is there already, and is never overwritten; choose another name by --output"
-        ) from error
     except OSError as error:
         raise OutputError(
             f"{place} cannot be written: {error.strerror}; choose another place by --output"
         ) from error
+
+
+def _refuse_there(place: Path) -> None:
+    """Refuse a place where something is.
+
+    Raises:
+        OutputError: something is.
+    """
+    if place.exists():
+        raise OutputError(
+            f"{place} is there already, and is never overwritten; choose another name by --output"
+        )
 
 
 def _next(place: Path) -> str:

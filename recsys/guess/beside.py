@@ -105,7 +105,8 @@ def propose_titles(draft: Draft, about: About, ids: Ids) -> bool:
     """Propose the titles of items from a table about them; False where it has none."""
     table = about.table
     chosen = _titles(about)
-    known = {option.lower() for option in table.options} <= set(CSV_OPTIONS)
+    options = {key: value for key, value in table.options.items() if key != "nullValue"}
+    known = {option.lower() for option in options} <= set(CSV_OPTIONS)
     if not chosen or table.format not in ("csv", "parquet") or not known:
         return False
     if table.size > _MOST_FOR_TITLES or len(table.paths) > 1:
@@ -120,8 +121,8 @@ def propose_titles(draft: Draft, about: About, ids: Ids) -> bool:
     draft.put("items.titles.path", table.paths[0])
     if table.format != "csv":
         draft.put("items.titles.format", table.format)
-    if table.options:
-        draft.put("items.titles.options", dict(table.options))
+    if options:
+        draft.put("items.titles.options", options)
     draft.put("items.titles.column", about.id.name, note)
     draft.put("items.titles.title", chosen[0] if len(chosen) == 1 else chosen)
     draft.said["titles"] = f"{', '.join(chosen)} of {table.name}, by {about.id.name}"

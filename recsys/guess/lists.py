@@ -88,10 +88,10 @@ def _of_array(table: Table, user: Column, arrays: list[Column]) -> Lists:
     words = names.ITEMS | {"basket", "history", "line", "liked"}
     listed = max(arrays, key=lambda one: names.says(one.name, words))
     kind = listed.type.value_type
-    source = f"from input lateral view explode({sql.name(listed.name)}) as line"
+    source = f"from input lateral view explode({table.sql(listed.name)}) as line"
     values = pd.Series(table.values(listed.name).slice(0, 20_000).to_pylist()).explode().dropna()
     said = f"a list a row, in {listed.name}"
-    user_name = sql.name(user.name)
+    user_name = table.sql(user.name)
     if not pa.types.is_struct(kind):
         query = f"select {user_name} as user_id, line as item_id\n{source}"
         items = set(values.astype(str))

@@ -14,7 +14,7 @@ from recsys.guess.tables import Table
 # Spark takes a file of text in one piece to number its lines, so only up to this size.
 MOST_IN_ONE_PIECE = 64 * 2**20
 # Beyond so many columns Spark spends minutes on the plan of a query.
-_MOST_COLUMNS = 500
+_MOST_COLUMNS = 200
 _LEAST_WITH_IDS, _LEAST = 3, 10
 
 

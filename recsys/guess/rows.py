@@ -30,8 +30,8 @@ def propose_rows(draft: Draft, table: Table, roles: Roles) -> tuple[Ids, Ids]:
     use_rating = found is not None and found.policy != "count" and found.kind != "same"
     if events:
         _events(draft, table, roles)
-    elif use_rating and roles.rating is not None:
-        draft.put("input.columns.rating", roles.rating, found.note if found else "")
+    elif found is not None and use_rating and roles.rating is not None:
+        draft.put("input.columns.rating", roles.rating, f"{found.note.capitalize()}.")
         if table.columns[roles.rating].comma:
             draft.put("input.decimal", ",")
     if roles.timestamp is not None:
@@ -73,8 +73,8 @@ def _events(draft: Draft, table: Table, roles: Roles) -> None:
         for kind, value in sorted(known.items(), key=lambda one: (-one[1], one[0]))
     )
     kept = [roles.user, roles.item, *([roles.timestamp] if roles.timestamp else [])]
-    chosen = ", ".join(_as_named(name) for name in kept)
-    query = f"select {chosen}, case {sql.name(event)}\n{cases}\nend as weight\nfrom input"
+    chosen = ", ".join(_as_named(table, name) for name in kept)
+    query = f"select {chosen}, case {table.sql(event)}\n{cases}\nend as weight\nfrom input"
     draft.put(
         "input.query",
         query,
@@ -82,7 +82,7 @@ def _events(draft: Draft, table: Table, roles: Roles) -> None:
         "is not named here is rejected.",
     )
     for role, name in (("user", roles.user), ("item", roles.item), ("timestamp", roles.timestamp)):
-        if name is not None and "." in name:
+        if name is not None and name not in table.rows.column_names:
             draft.put(f"input.columns.{role}", name.rpartition(".")[2])
     draft.put("input.columns.rating", "weight")
     draft.said["events"] = ", ".join(f"{kind} {value:g}" for kind, value in known.items())
@@ -91,9 +91,14 @@ def _events(draft: Draft, table: Table, roles: Roles) -> None:
         draft.unsure.append(f"what these events mean, which count 1: {', '.join(unknown)}")
 
 
-def _as_named(name: str) -> str:
-    field = name.rpartition(".")[2]
-    return f"{sql.name(name)} as {sql.whole_name(field)}" if "." in name else sql.whole_name(name)
+def _as_named(table: Table, name: str) -> str:
+    """Return a column for a query; a field of one keeps its own name alone."""
+    own = name in table.rows.column_names
+    return table.sql(name) if own else f"{table.sql(name)} as {_own_name(table, name)}"
+
+
+def _own_name(table: Table, name: str) -> str:
+    return name if name in table.rows.column_names else sql.whole_name(name.rpartition(".")[2])
 
 
 def _range(column: Column) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import orc
 
 from recsys.errors import InputError
-from recsys.guess import columns, samples, text
+from recsys.guess import columns, samples, sql, text
 from recsys.guess.columns import Column
 
 _MOST_ROWS = 2_000_000
@@ -60,6 +60,10 @@ class Table:
     def headless(self) -> bool:
         """Whether the columns have no names of their own."""
         return self.format == "csv" and "header" not in self.options
+
+    def sql(self, name: str) -> str:
+        """Return the name of a column, or of a field of one, for a query."""
+        return sql.whole_name(name) if name in self.rows.column_names else sql.name(name)
 
     def values(self, name: str) -> pa.ChunkedArray:
         """Return the values of a column, or of a field of one, in `rows`."""
@@ -183,9 +187,11 @@ def _text(name: str, path: Path) -> Table:
             (name,), "text", {}, pa.table({}), {}, lines, about, sample.whole, size, unsure=unsure
         )
     rows, wrong = text.read_table(decoded, layout, name)
+    rows, mark = text.without_marks(rows)
+    options = {**layout.options, **({} if mark is None else {"nullValue": mark})}
     about = round((rows.num_rows + wrong) / sample.share)
     return Table(
-        (name,), "csv", layout.options, rows, columns.look(rows), lines, about, sample.whole, size,
+        (name,), "csv", options, rows, columns.look(rows), lines, about, sample.whole, size,
         malformed=wrong / max(rows.num_rows + wrong, 1), unsure=unsure,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from recsys.errors import InputError
@@ -21,6 +22,9 @@ _ENOUGH, _SURE = 0.9, 0.98
 _LINES = 500  # at the beginning, in the middle and at the end
 # Stands for a separator of several characters, which neither pyarrow nor Python's csv module takes.
 _ONE = "\x1f"
+# What stands for a missing value in text, and how many rows are looked at for it.
+_MARKS = ("NA", "NULL", "null", "NaN", "nan", "None", "\\N", "N/A")
+_FOR_MARKS = 20_000
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 _BEGINS_AS_TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
@@ -217,6 +221,22 @@ def _value_like(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text) or _BEGINS_AS_TIME.match(text))
 
 
+def without_marks(table: pa.Table) -> tuple[pa.Table, str | None]:
+    """Return a table of text with nothing where a mark such as `NA` says so, and the mark.
+
+    Only one mark is looked for, since Spark knows one.
+    """
+    some = table.slice(0, _FOR_MARKS)
+    values = pa.chunked_array([chunk for one in some.columns for chunk in one.chunks], pa.string())
+    counts = {one["values"]: one["counts"] for one in pc.value_counts(values).to_pylist()}
+    found = max(_MARKS, key=lambda mark: counts.get(mark, 0))
+    if counts.get(found, 0) < max(some.num_rows / 1000, 2):
+        return table, None
+    none = pa.scalar(None, pa.string())
+    cleaned = [pc.if_else(pc.equal(one, found), none, one) for one in table.columns]
+    return pa.table(cleaned, names=table.column_names), found
+
+
 def read_table(text: str, layout: Layout, name: str) -> tuple[pa.Table, int]:
     """Return the columns of text, all as text, and how many lines have too many or too few values.
 
@@ -262,7 +282,7 @@ def read_table(text: str, layout: Layout, name: str) -> tuple[pa.Table, int]:
             convert_options=pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 strings_can_be_null=True,
-                null_values=["", "NULL", "null", "NA", "NaN", "nan", "None", "\\N"],
+                null_values=[""],
             ),
         )
     except pa.ArrowInvalid as error:
