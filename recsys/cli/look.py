@@ -37,6 +37,32 @@ def recommend(**given: Any) -> None:
     sys.exit(recommend_job.main(**given))
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--output", metavar="FILE", help="Where to write; default: a name in this folder.")
+@click.option("--user", metavar="COLUMN", help="The column of the users, if the guess is wrong.")
+@click.option("--item", metavar="COLUMN", help="The column of the items, likewise.")
+@click.option("--rating", metavar="COLUMN", help="The column of the ratings, likewise.")
+@click.option("--timestamp", metavar="COLUMN", help="The column of the times, likewise.")
+@click.option("--features", is_flag=True, help="Use tables of features that lie beside the files.")
+@JSON
+@_DEBUG
+def init(
+    files: Sequence[str],
+    output: str | None,
+    user: str | None,
+    item: str | None,
+    rating: str | None,
+    timestamp: str | None,
+    **given: Any,
+) -> None:
+    """Look at files of ratings, purchases or events, and write a configuration for them."""
+    from recsys.flows import init as init_job
+    from recsys.guess.roles import Told
+
+    sys.exit(init_job.main(files, output, Told(user, item, rating, timestamp), **given))
+
+
 @main.command("config")
 @click.argument("name", default="base")
 @click.option("--list", "names_only", is_flag=True, help="Print the names of all.")
