@@ -173,14 +173,17 @@ def id_bytes(column: str, id_type: str) -> Column:
     return F.lit({"int": 4, "bigint": 8}[id_type])
 
 
-def index_ids(pairs: DataFrame, column: str) -> pa.Array:
-    """Return a column's distinct ids in ascending order.
+def index_ids(distinct: DataFrame, column: str) -> pa.Array:
+    """Return a column's ids in ascending order.
 
-    They are sorted here, since a sort in Spark would look for the distinct ones twice. Arrow, like
-    Spark, compares strings by their UTF-8 bytes, whatever the locale.
+    They are sorted here, since a sort in Spark would look for them twice. Arrow, like Spark,
+    compares strings by their UTF-8 bytes, whatever the locale.
+
+    Args:
+        distinct: has each id once.
+        column: has the ids.
     """
-    table = pairs.select(column).distinct().toArrow()
-    return table.column(0).combine_chunks().sort()
+    return distinct.select(column).toArrow().column(0).combine_chunks().sort()
 
 
 def index_frame(

@@ -18,7 +18,6 @@ from recsys.columns import (
 from recsys.config.sections import POLICIES_BY_TIME, Deduplication, Filters
 from recsys.errors import InputError
 
-
 # Below all timestamps, in microseconds since 1970.
 _NEVER = -(2**63)
 
