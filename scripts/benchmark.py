@@ -1,6 +1,6 @@
 """What it costs, in one run.
 
-    python scripts/benchmark.py epochs|evaluate|features|kernel|read|size|spark|stopping
+    python scripts/benchmark.py diff|epochs|evaluate|features|kernel|read|size|spark|stopping
 
 Machines are noisy, so everything that is compared runs in turns in one run: keep the ratios, not
 the microseconds. Peers that are not installed are skipped, with a reason; `pip install
@@ -15,6 +15,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import click
+from benchmark_diff import diff_command
 from benchmark_epochs import epochs_command
 from benchmark_evaluate import evaluate_command
 from benchmark_features import features_command
@@ -30,6 +31,7 @@ def main() -> None:
     pass
 
 
+main.add_command(diff_command)
 main.add_command(epochs_command)
 main.add_command(evaluate_command)
 main.add_command(features_command)
