@@ -4,7 +4,7 @@ How many pairs there will be is known after preparing. Until then the newest run
 prepared the same input says so, and without one the files of the input say how many there are at
 most. By such an estimate no run is refused: the input may have shrunk,
 and a refused run would never make a newer estimate. The exact numbers are checked again when they
-are known (`recsys.learn.matrices`, `recsys.flows.space`).
+are known (`recsys.learn.sizes`, `recsys.flows.space`).
 """
 
 from recsys.errors import MemoryLimitError
@@ -14,8 +14,8 @@ from recsys.flows.execution import Job
 from recsys.flows.manifest import RunManifest
 from recsys.ingest.input_size import input_rows
 from recsys.kernel.nominate import bytes_of
-from recsys.learn.matrices import RESULT_BYTES_PER_PAIR, Sizes, driver_bytes
 from recsys.learn.negatives import drawn_per_positive
+from recsys.learn.sizes import RESULT_BYTES_PER_PAIR, Sizes, driver_bytes
 from recsys.model.manifest import ModelManifest
 from recsys.runtime import memory
 

@@ -5,20 +5,18 @@ newest complete run of the same command in this root, scaled by the size of the 
 the files of the input say about how many rows there are.
 """
 
-import logging
-import sys
 from collections.abc import Sequence
 
 from recsys.config import requirements
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.config.sections import Training
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ConfigError
+from recsys.flows.answer import answer
 from recsys.flows.earlier import newest_run
 from recsys.flows.manifest import RunManifest
 from recsys.ingest.input_size import input_bytes, input_rows
 from recsys.ingest.manifest import InteractionsManifest
-from recsys.runtime import logs
 from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST, File, ManifestError, Part
 from recsys.store.posix import open_local
@@ -146,8 +144,8 @@ def execute(
     command: str, config: str | None, overrides: Sequence[str], *, as_json: bool, debug: bool
 ) -> int:
     """Print a plan, and return the exit status (docs/reference/exit-statuses.md)."""
-    logs.log_to_stderr(logging.WARNING)
-    try:
+
+    def act() -> None:
         loaded = load_config(config, overrides)
         wanted = {
             "score": requirements.for_scoring,
@@ -156,13 +154,9 @@ def execute(
         if lacking := list(wanted(loaded)):
             raise ConfigError("; ".join(lacking))
         plan = make_plan(loaded, open_local(loaded.root), command)
-    except RecsysError as error:
-        if debug:
-            logging.exception("the traceback, as --debug asks")
-        print(f"recsys: error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(plan.model_dump_json(indent=2)) if as_json else _print(plan)
-    return 0
+        print(plan.model_dump_json(indent=2)) if as_json else _print(plan)
+
+    return answer(act, debug=debug)
 
 
 def _print(plan: Plan) -> None:

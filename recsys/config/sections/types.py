@@ -108,8 +108,10 @@ Options = dict[str, str | int | float | bool]
 class Source(Section):
     """Anything that Spark reads."""
 
-    format: Literal["csv", "parquet", "json", "orc", "table"] = "csv"
-    """`csv`, `parquet`, `json`, `orc`, or `table` for a table of Spark's catalog."""
+    format: Literal["csv", "parquet", "json", "orc", "text", "table"] = "csv"
+    """`csv`, `parquet`, `json`, `orc`, `text`, or `table` for a table of Spark's catalog. `text`
+    has one column, `value`, with a line a row, or with the option `wholetext` a file a row; a
+    query makes columns of it."""
     path: Place | Annotated[list[Place], Field(min_length=1)] | None = None
     """A path or a list of paths. `*`, `?`, `[ab]` and `{a,b}` are patterns; write a backslash
     before such a character to mean itself. A relative path is resolved by Spark's default file
