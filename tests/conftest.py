@@ -37,7 +37,9 @@ RUN_DATE = dt.date(2026, 11, 24)
 
 # Modules whose tests start processes: commands, clusters, builds, servers.
 PROCESSES = (
+    "airflow",
     "command_line",
+    "containers",
     "doctor",
     "docs",
     "executors",
