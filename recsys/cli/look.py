@@ -69,13 +69,12 @@ def init(
 def print_config(name: str, names_only: bool) -> None:
     """Print the commented defaults, or the configuration for a data set by its NAME."""
     from recsys.config import shipped
-    from recsys.errors import ConfigError
+    from recsys.flows.answer import answer
 
-    try:
+    def act() -> None:
         click.echo("\n".join(shipped.names()) if names_only else shipped.read(name).rstrip())
-    except ConfigError as error:
-        click.echo(f"recsys: error: {error}", err=True)
-        sys.exit(error.exit_code)
+
+    sys.exit(answer(act))
 
 
 def _manage(
@@ -152,6 +151,61 @@ def why(
 
     day = None if run_date is None else run_date.date()
     _manage(lambda place: look.why(place, user, item, run, cohort, day, as_json=as_json), **given)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, metavar="[BEFORE] [RUN]")
+@_OF_COHORT
+@_OF_DAY
+@click.option("--user", metavar="ID", help="Show both lists of this user.")
+@click.option("--no-why", is_flag=True, help="Do not make lists again to find out why.")
+@click.option("--output", metavar="DIR", help="Also write tables of Parquet into a new directory.")
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def diff(
+    runs: Sequence[str],
+    cohort: str | None,
+    run_date: dt.datetime | None,
+    user: str | None,
+    no_why: bool,
+    output: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Show what has changed between two runs, and why.
+
+    Without a run: what readers see, of each cohort, against what was published before it. With one:
+    this run against what was before it.
+    """
+    from recsys.flows import look
+
+    day = None if run_date is None else run_date.date()
+    wanted = look.Wanted(runs, cohort, day, user, why=not no_why, output=output)
+    _manage(lambda place: look.diff(place, wanted, as_json=as_json), **given)
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["user", "item"]))
+@click.argument("name", metavar="ID")
+@click.option("--run", help="The run that published the lists; default: what readers see.")
+@_OF_COHORT
+@_OF_DAY
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def show(
+    kind: str,
+    name: str,
+    run: str | None,
+    cohort: str | None,
+    run_date: dt.datetime | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Show what is published of a user or an item, with history and titles."""
+    from recsys.flows import look
+
+    day = None if run_date is None else run_date.date()
+    _manage(lambda place: look.show(place, kind, name, run, cohort, day, as_json=as_json), **given)
 
 
 @main.command()

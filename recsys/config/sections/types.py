@@ -18,6 +18,8 @@ FEATURE_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 # Hadoop would take these characters for a pattern.
 ROOT_PATTERN = r"^[^\x00-\x1f*?{}\[\]\\]+$"
+# The node exporter reads no other files.
+METRICS_PATTERN = r"^[^\x00-\x1f]+\.prom$"
 
 # What messages say of values that must match a pattern.
 IN_WORDS = {
@@ -27,6 +29,7 @@ IN_WORDS = {
     "most 161 characters",
     NAME_PATTERN: "a name of a-z, 0-9 and _, beginning with a letter, of at most 64 characters",
     FEATURE_NAME_PATTERN: "a name of letters, digits, _ and -, of at most 64 characters",
+    METRICS_PATTERN: "a path without control characters that ends in .prom",
     ROOT_PATTERN: "a path without control characters and * ? { } [ ] \\",
 }
 
