@@ -1,6 +1,6 @@
 """The command line: what spark-submit runs as well, and what needs no Spark."""
 
-from recsys.cli import jobs, look  # noqa: F401 - they add the commands
+from recsys.cli import export, jobs, look  # noqa: F401 - they add the commands
 from recsys.cli.group import main
 
 __all__ = ["main"]
