@@ -1,6 +1,6 @@
 """What it costs, in one run.
 
-    python scripts/benchmark.py epochs|evaluate|features|kernel|read|spark|stopping
+    python scripts/benchmark.py epochs|evaluate|features|kernel|local|read|spark|stopping
 
 Machines are noisy, so everything that is compared runs in turns in one run: keep the ratios, not
 the microseconds. Peers that are not installed are skipped, with a reason; `pip install
@@ -19,6 +19,7 @@ from benchmark_epochs import epochs_command
 from benchmark_evaluate import evaluate_command
 from benchmark_features import features_command
 from benchmark_kernel import kernel_command
+from benchmark_local import local_command
 from benchmark_read import read_command
 from benchmark_spark import spark_command
 from benchmark_stopping import stopping_command
@@ -33,6 +34,7 @@ main.add_command(epochs_command)
 main.add_command(evaluate_command)
 main.add_command(features_command)
 main.add_command(kernel_command)
+main.add_command(local_command)
 main.add_command(read_command)
 main.add_command(spark_command)
 main.add_command(stopping_command)

@@ -42,10 +42,11 @@ class Database:
             from sqlalchemy.pool import NullPool
         except ImportError as error:
             raise ConfigError(_missing(error)) from error
-        if url.partition("?")[0].count("@") > 1:
+        place, _, query = url.partition("?")
+        if place.count("@") > 1 or "@" in query:
             # What follows the first one would be taken for the host, and shown.
             raise ConfigError(
-                "--to: found several @, expected one: write @ as %40, / as %2F and : as %3A in a "
+                "--to: found an @ in a password, or several, expected one before the host: write @ as %40, / as %2F and : as %3A in a "
                 "password"
             )
         try:
