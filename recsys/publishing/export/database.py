@@ -46,8 +46,8 @@ class Database:
         if place.count("@") > 1 or "@" in query:
             # What follows the first one would be taken for the host, and shown.
             raise ConfigError(
-                "--to: found an @ in a password, or several, expected one before the host: write @ as %40, / as %2F and : as %3A in a "
-                "password"
+                "--to: found several @, or one behind the ?, expected one before the host; in a "
+                "password write @ as %40, / as %2F and : as %3A"
             )
         try:
             self._url: URL = make_url(url)
