@@ -191,7 +191,6 @@ def run_recorded(
     store = Store(spark, config.root)
     # `recsys runs` may be looking at this moment whether anyone holds it.
     with store.files.lock(run_lock(run.run_id), wait=2):
-        settings = SparkSettings(**session.describe(spark, config.spark))
         earlier = earlier_attempt(store.files, run.run_id)
         run = continued(run, earlier, dated=dated)
         record = RunRecord(
@@ -201,7 +200,7 @@ def run_recorded(
             config,
             model_id=command.model_id,
             base_of=None if command.model_id is None else command.base_of,
-            spark=settings,
+            spark=SparkSettings(**session.describe(spark, config.spark)),
             earlier=earlier,
         )
         signals.check_stop()

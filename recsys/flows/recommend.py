@@ -127,7 +127,7 @@ def main(
     config: str | None,
     overrides: Sequence[str],
     *,
-    as_json: bool,
+    as_json: bool = False,
 ) -> int:
     """Print a list and return the exit status."""
 
