@@ -111,6 +111,12 @@ RUN_DATE = "run_date"
 COHORT = "cohort"
 GENERATED_AT = "generated_at"
 
+# Titles
+TITLE = "title"
+IMAGE = "image"
+LINK = "link"
+TITLE_COLUMNS = (TITLE, IMAGE, LINK)
+
 # Neighbours
 NEIGHBOUR = "neighbour_id"
 COSINE = "cosine"
@@ -178,6 +184,10 @@ OUTCOMES_SCHEMA = (
     "reason string"
 )
 STATUS_SCHEMA = f"run_date date, cohort string, {OUTCOMES_SCHEMA}, run_id string"
+TITLES_SCHEMA = (
+    "run_date date, cohort string, item_id {item}, title string, image string, link string, "
+    "run_id string"
+)
 
 # `{near}` is the type of the neighbours' ids, which may be those of another table.
 NEIGHBOURS_SCHEMA = "id {id}, rank int, neighbour_id {near}, cosine float"

@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel
 
 from recsys import cli, columns, errors
+from recsys.cli.examples import EXAMPLES
 from recsys.config.reference import render_defaults, render_reference
 from recsys.flows.manifest import MANIFESTS
 from recsys.kernel import metrics
@@ -57,6 +58,8 @@ def _command(command: click.Command, context: click.Context) -> str:
             assert isinstance(parameter, click.Option)  # noqa: S101 - click has no other kind
             names, about = _option(parameter, context)
         lines.append(f"| {names} | {_cell(about)} |")
+    if found := EXAMPLES.get(str(command.name)):
+        lines += ["", "```sh", *found, "```"]
     return "\n".join(lines)
 
 

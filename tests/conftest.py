@@ -49,6 +49,7 @@ PROCESSES = (
     "iceberg_races",
     "launch",
     "manage",
+    "notebook",
     "package",
     "secrets",
     "signals",

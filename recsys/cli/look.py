@@ -29,6 +29,7 @@ _DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
     help="What describes someone, beside --liked or instead of it.",
 )
 @click.option("--k", type=click.IntRange(min=1), help="Length of the list; default: scoring.k.")
+@JSON
 @with_options(CONFIG_OPTIONS)
 def recommend(**given: Any) -> None:
     """Recommend to someone new by what they like or what describes them, without Spark."""
@@ -66,13 +67,15 @@ def init(
 @main.command("config")
 @click.argument("name", default="base")
 @click.option("--list", "names_only", is_flag=True, help="Print the names of all.")
-def print_config(name: str, names_only: bool) -> None:
+@JSON
+def print_config(name: str, names_only: bool, as_json: bool) -> None:
     """Print the commented defaults, or the configuration for a data set by its NAME."""
     from recsys.config import shipped
     from recsys.flows.answer import answer
 
     def act() -> None:
-        click.echo("\n".join(shipped.names()) if names_only else shipped.read(name).rstrip())
+        found = "\n".join(shipped.names()) if names_only else shipped.read(name).rstrip()
+        click.echo(shipped.as_json(None if names_only else name) if as_json else found)
 
     sys.exit(answer(act))
 
@@ -117,12 +120,16 @@ def models(as_json: bool, **given: Any) -> None:
 @click.option(
     "--to", help="Run id of a version that is kept, or a scheduler's; default: the one before."
 )
+@JSON
 @with_options([*CONFIG_OPTIONS, _DEBUG])
-def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -> None:
+def rollback(
+    cohort: str, run_date: dt.datetime, to: str | None, as_json: bool, **given: Any
+) -> None:
     """Let readers see an earlier version again, in one step."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.rollback(place, cohort, run_date.date(), to), **given)
+    day = run_date.date()
+    _manage(lambda place: manage.rollback(place, cohort, day, to, as_json=as_json), **given)
 
 
 _OF_COHORT = click.option("--cohort", help="Only of this cohort.")
@@ -224,17 +231,16 @@ def show(
     show_default=True,
     help="Days; of what a gate held back, and of what --stored names, only what is older.",
 )
+@JSON
 @with_options([*CONFIG_OPTIONS, _DEBUG])
-def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:
+def clean(yes: bool, stored: bool, min_age_days: float, as_json: bool, **given: Any) -> None:
     """Show what nothing needs any more, and with --yes delete it."""
     if math.isnan(min_age_days):
         raise click.BadParameter("found nan, expected a number of days", param_hint="--min-age")
     from recsys.flows import manage
 
-    _manage(
-        lambda place: manage.clean(place, yes=yes, stored=stored, min_age_days=min_age_days),
-        **given,
-    )
+    more = {"yes": yes, "stored": stored, "as_json": as_json}
+    _manage(lambda place: manage.clean(place, min_age_days=min_age_days, **more), **given)
 
 
 @main.command()
@@ -251,9 +257,10 @@ def plan(
 
 
 @main.command()
+@JSON
 @with_options([*CONFIG_OPTIONS, _DEBUG])
-def verify(**given: Any) -> None:
+def verify(as_json: bool, **given: Any) -> None:
     """Re-read every published version and every model, and compare with what was written."""
     from recsys.flows import manage
 
-    _manage(manage.verify, **given)
+    _manage(lambda place: manage.verify(place, as_json=as_json), **given)

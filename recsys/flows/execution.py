@@ -1,6 +1,7 @@
 """What every command needs around its work: settings, session, record, errors and exit status."""
 
 import datetime as dt
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -92,6 +93,7 @@ class Options:
     debug: bool
     force: bool = False
     log_format: logs.Form = "text"
+    as_json: bool = False
 
 
 # What is done with a command in a session: it is run, or looked at. It returns the exit status.
@@ -126,7 +128,8 @@ def _is_not_py4j(record: logging.LogRecord) -> bool:
 
 def _run(command: Command, spark: SparkSession, config: Config, run: Run, options: Options) -> int:
     dated = options.run_date is not None
-    run_recorded(command, spark, config, run, force=options.force, dated=dated)
+    more = {"force": options.force, "as_json": options.as_json}
+    run_recorded(command, spark, config, run, dated=dated, **more)
     return 0
 
 
@@ -166,6 +169,7 @@ def run_recorded(
     *,
     force: bool = False,
     dated: bool = True,
+    as_json: bool = False,
 ) -> RunManifest:
     """Run a command with a record of the run, and return that record.
 
@@ -178,6 +182,7 @@ def run_recorded(
         run: this attempt; what an earlier one has recorded is taken up.
         force: publish although a gate failed.
         dated: whether the run date was asked for.
+        as_json: print what came of it as JSON.
 
     Raises:
         ConfigError: the run id cannot be used for this.
@@ -186,7 +191,6 @@ def run_recorded(
     store = Store(spark, config.root)
     # `recsys runs` may be looking at this moment whether anyone holds it.
     with store.files.lock(run_lock(run.run_id), wait=2):
-        settings = SparkSettings(**session.describe(spark, config.spark))
         earlier = earlier_attempt(store.files, run.run_id)
         run = continued(run, earlier, dated=dated)
         record = RunRecord(
@@ -196,14 +200,14 @@ def run_recorded(
             config,
             model_id=command.model_id,
             base_of=None if command.model_id is None else command.base_of,
-            spark=settings,
+            spark=SparkSettings(**session.describe(spark, config.spark)),
             earlier=earlier,
         )
         signals.check_stop()
         finished = record.finished_before()
         if finished is not None:
             log.info("run %s is complete already: nothing to do", run.run_id)
-            _print_result(finished)
+            _print_result(finished, as_json=as_json)
             return finished
         log.info("%s %s for %s, into %s", command.name, run.run_id, run.run_date, store.root)
         monitors = Monitors(config, store.root, partial(_published, store, config))
@@ -231,7 +235,7 @@ def run_recorded(
             raise error from raised
         stop_point("recorded")
         monitors.ended(complete)
-        _print_result(complete)
+        _print_result(complete, as_json=as_json)
         log.info("run %s is complete", run.run_id, extra={"exit_status": 0})
         return complete
 
@@ -267,7 +271,14 @@ def _cause(error: BaseException, store: Store) -> BaseException:
     return store.meaning(error) or error
 
 
-def _print_result(manifest: RunManifest) -> None:
+def _print_result(manifest: RunManifest, *, as_json: bool) -> None:
+    if as_json:
+        told = {"run_id", "job", "run_date", *Outcome.model_fields} - {"report"}
+        plain = manifest.model_dump(mode="json", include=told, exclude_none=True)
+        for place in plain["outputs"].values():
+            place.pop("files", None)  # the record has them, with their checksums
+        print(json.dumps(plain, indent=2))
+        return
     for table, place in manifest.outputs.items():
         print(f"{table:16} {place.uri}  {place.rows:,} rows")
     for line in manifest.report or ():

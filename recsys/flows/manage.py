@@ -75,10 +75,17 @@ def models(place: Place, *, as_json: bool) -> None:
             print(f"    cannot be used: {model.error}")
 
 
-def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> None:
+def rollback(
+    place: Place, cohort: str, run_date: dt.date, to: str | None, *, as_json: bool = False
+) -> None:
     """Return to an earlier version, and say which."""
     unit = Unit(cohort, run_date)
     before, now = maintenance.rollback(place.files, place.index, unit, to)
+    if as_json:
+        told = {"cohort": cohort, "run_date": unit.run_date.isoformat(), "run_id": now.run_id}
+        told |= {"published_at": now.published_at}
+        print(json.dumps({**told, "was": before and before.run_id}, indent=2))
+        return
     print(f"{unit}: run {now.run_id} is current, published {now.published_at[:19]} UTC")
     if before is None:
         print("its pointer, which was damaged or missing, is written anew")
@@ -88,11 +95,19 @@ def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> No
         print("the views of Spark's catalog follow with the next run", file=sys.stderr)
 
 
-def clean(place: Place, *, yes: bool, stored: bool, min_age_days: float) -> None:
+def clean(
+    place: Place, *, yes: bool, stored: bool, min_age_days: float, as_json: bool = False
+) -> None:
     """Show what nothing needs, and delete it if told to."""
     found = housekeeping.find_waste(
         place.files, place.index, stored=stored, min_age=min_age_days * housekeeping.DAY
     )
+    if as_json:
+        deleted = housekeeping.clean(place.files, place.index, found.waste) if yes else []
+        told = {"delete": found.waste, "keep": found.kept}
+        plain = {word: list(map(_plain, entries)) for word, entries in told.items()}
+        print(json.dumps({**plain, "deleted": len(deleted)}, indent=2))
+        return
     for one in found.waste:
         _print_entry("delete", one)
     for one in found.kept:
@@ -111,6 +126,10 @@ def _print_entry(word: str, one: housekeeping.Entry) -> None:
     print(f"{word:6}  {_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
 
 
+def _plain(one: housekeeping.Entry) -> dict[str, str | float]:
+    return {"uri": one.uri, "bytes": one.bytes, "age_seconds": one.age, "why": one.why}
+
+
 def _size(count: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
@@ -126,15 +145,22 @@ def _age(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def verify(place: Place) -> None:
+def verify(place: Place, *, as_json: bool = False) -> None:
     """Re-read everything that is published or stored, and say what is damaged."""
     damaged = 0
+    told = []
     everything = chain(
         maintenance.verify(place.files, place.index), housekeeping.verify_stored(place.files)
     )
     for name, error in everything:
-        print(f"{'ok' if error is None else 'DAMAGED':8} {name}" + (f": {error}" if error else ""))
+        if as_json:
+            told.append({"name": name, "ok": error is None, "error": error and str(error)})
+        else:
+            state = "ok" if error is None else "DAMAGED"
+            print(f"{state:8} {name}" + (f": {error}" if error else ""))
         damaged += error is not None
+    if as_json:
+        print(json.dumps(told, indent=2))
     if damaged:
         raise DamageError(f"{damaged:,} damaged or incomplete; see above")
 

@@ -12,7 +12,7 @@ from recsys.columns import ITEM, USER, IdTypes
 from recsys.config.sections import ItemList, UserIds
 from recsys.errors import ConfigError
 from recsys.evaluate.held_out import read_segments
-from recsys.flows import base_model, limits, space
+from recsys.flows import base_model, limits, space, titles
 from recsys.flows import similar as neighbours
 from recsys.flows.checks import Checks
 from recsys.flows.execution import Job
@@ -142,6 +142,7 @@ def scoring(
     places(job, found, place(files, unit), files.uri(HELD))
     worker(job, found)
     limits.scoring(job, found, model)
+    titles.look(config.items.titles, found)
     types, items, newer = id_types or _TEXT, config.items, config.scoring.interactions
     checks: list[tuple[str, Callable[[], object]]] = []
     if config.cohort.users is not None:

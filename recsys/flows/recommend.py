@@ -1,5 +1,6 @@
 """Recommend to someone new from the command line; no Spark, and nothing is written."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -125,6 +126,8 @@ def main(
     k: int | None,
     config: str | None,
     overrides: Sequence[str],
+    *,
+    as_json: bool = False,
 ) -> int:
     """Print a list and return the exit status."""
 
@@ -132,6 +135,10 @@ def main(
         found, notes = recommend(load_config(config, overrides), model, liked, features, k)
         for note in notes:
             print(f"recsys: note: {one_line(note)}", file=sys.stderr)
+        if as_json:
+            plain = json.loads(found.to_json(orient="records", double_precision=9))
+            click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+            return
         for line in aligned(found):
             click.echo(line)
 

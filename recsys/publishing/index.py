@@ -127,7 +127,8 @@ def check_columns(
         if version is None:
             continue
         for table, columns in schemas.items():
-            if changes := schema_changes(old[table], columns):
+            # Titles may be new, or missing for a day.
+            if changes := schema_changes(old.get(table, {}), columns):
                 raise OutputError(
                     f"{table}: {', '.join(changes)}, compared with run {version.run_id}; new "
                     "columns are fine, others need a new root (or namespace of Iceberg tables)"

@@ -39,7 +39,7 @@ class Kept:
         """Return columns of one of its tables, in any order of the rows.
 
         Args:
-            name: `recommendations` or `status`.
+            name: `recommendations` or `status`, or `titles` where the manifest has it.
             columns: their names; `user_id` is among them where users are given.
             users: only the rows of these; None: all.
         """
