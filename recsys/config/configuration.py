@@ -22,6 +22,7 @@ from recsys.config.sections import (
     Memory,
     Place,
     Publishing,
+    Report,
     RowChecks,
     Scoring,
     Section,
@@ -31,7 +32,7 @@ from recsys.config.sections import (
 )
 
 # What a retry of a run may change, because it has no effect on results: sections, or keys in them.
-WITHOUT_EFFECT = ("spark", "memory", "items.titles", "gates", "publishing")
+WITHOUT_EFFECT = ("spark", "memory", "items.titles", "gates", "publishing", "report")
 
 
 SparkValue = str | int | float | bool
@@ -66,6 +67,7 @@ class Config(Section):
     tuning: Tuning = Tuning()
     gates: Gates = Gates()
     publishing: Publishing = Publishing()
+    report: Report = Report()
     spark: Annotated[dict[str, SparkValue], AfterValidator(_full_names)] = Field(default={})
     """Settings for Spark, by their full names. What spark-submit sets wins over these."""
 

@@ -18,7 +18,8 @@ from recsys.config.reading import load_config
 from recsys.errors import ConfigError, OutputError, RecsysError, Stopped, one_line, unexpected
 from recsys.flows.checks import Checks
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
-from recsys.flows.record import RunRecord, continued, earlier_attempt
+from recsys.flows.record import RunRecord, continued, earlier_attempt, read_run
+from recsys.flows.report.after_run import try_report
 from recsys.ingest.settings import check_settings
 from recsys.runtime import logs, session, signals
 from recsys.runtime.run import Run, new_run, run_lock
@@ -208,11 +209,14 @@ def run_recorded(
         except (Exception, Stopped, KeyboardInterrupt) as raised:
             error = _cause(raised, store)
             record.fail(_one_line(error), _exit_code(error))
+            if isinstance(error, Exception):  # who stops a run does not wait for a page
+                _report_on(store, run, config)
             if error is raised:
                 raise
             raise error from raised
         stop_point("recorded")
         _print_result(complete)
+        _report_on(store, run, config)
         return complete
 
 
@@ -241,6 +245,13 @@ def _cause(error: BaseException, store: Store) -> BaseException:
     except OutputError as gone:
         return gone
     return store.meaning(error) or error
+
+
+def _report_on(store: Store, run: Run, config: Config) -> None:
+    """Write the page about a run that has ended; nothing that happens here changes how it ended."""
+    ended = read_run(store.files, run.run_id) if config.report.write else None
+    if ended is not None and (place := try_report(store.files, ended, config.report.users)):
+        print(f"{'report':16} {place}")
 
 
 def _print_result(manifest: RunManifest) -> None:

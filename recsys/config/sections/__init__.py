@@ -25,7 +25,7 @@ from recsys.config.sections.learn import (
     SampleWeights,
     Training,
 )
-from recsys.config.sections.publishing import Gates, Iceberg, Publishing
+from recsys.config.sections.publishing import Gates, Iceberg, Publishing, Report
 from recsys.config.sections.score import (
     CandidateList,
     Cohort,
@@ -90,6 +90,7 @@ __all__ = [
     "Place",
     "Publishing",
     "QueriedSource",
+    "Report",
     "RowChecks",
     "SampleWeights",
     "Scoring",
