@@ -78,12 +78,19 @@ def make_root(folder: Path) -> Example:
     names.write_text("\n".join(["item_id,title", f'i000,"{quoted}"', "i001,Émile", *titles]))
     config.write_text(
         f"root: {root}\nitems:\n  titles:\n    path: {names}\n    column: item_id\n"
-        "    title: title\n"
+        "    title: title\n    options: {header: true}\n"
     )
     plain = {
         "root": str(root),
         "input": {"format": "csv", "path": str(folder / "ratings.csv")},
-        "items": {"titles": {"path": str(names), "column": "item_id", "title": "title"}},
+        "items": {
+            "titles": {
+                "path": str(names),
+                "column": "item_id",
+                "title": "title",
+                "options": {"header": True},
+            }
+        },
     }
     settings = Config.model_validate(plain)
     files = PosixFiles(root)

@@ -13,7 +13,7 @@ _SVG = "{http://www.w3.org/2000/svg}"
 # The page sets these, in light and in dark.
 _COLOURS = ("var(--first)", "var(--second)", "var(--third)", "var(--fourth)")
 _FONT = "system-ui, sans-serif"
-_WIDTH, _HEIGHT = 440, 280
+_WIDTH, _HEIGHT = 440, 250
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def lines(
     for one in series:
         style = {"width": 2.5, **({"dasharray": "6, 5"} if one.dashed else {})}
         chart.add(one.name, list(one.points), stroke_style=style)
-    return _markup(chart, name, about)
+    return _markup(chart, name, about, series)
 
 
 def bars(
@@ -81,15 +81,21 @@ def bars(
     chart.range = (min(0.0, *ends), max(0.0, *ends)) if ends else None
     for one in series:
         chart.add(one.name, [_bar(value) for value in one.points if isinstance(value, Value)])
-    return _markup(chart, name, about)
+    return _markup(chart, name, about, series)
 
 
 def histogram(
-    name: str, about: str, edges: Sequence[float], counts: Sequence[int], *, x_title: str
+    name: str,
+    about: str,
+    edges: Sequence[float],
+    counts: Sequence[int],
+    *,
+    x_title: str,
+    percent: bool = False,
 ) -> Markup:
     """Draw how many values are between each two edges."""
-    chart = pygal.Histogram(**_settings(x_title), show_legend=False)
-    chart.value_formatter = chart.x_value_formatter = _short
+    chart = pygal.Histogram(**_settings(x_title))
+    chart.value_formatter, chart.x_value_formatter = _short, _percent if percent else _short
     chart.add(x_title, [(n, edges[at], edges[at + 1]) for at, n in enumerate(counts)])
     return _markup(chart, name, about)
 
@@ -129,10 +135,9 @@ def _settings(x_title: str) -> dict[str, Any]:
         "width": _WIDTH,
         "height": _HEIGHT,
         "margin": 6,
+        "margin_right": 22,
         "x_title": x_title,
-        "legend_at_bottom": True,
-        "legend_box_size": 12,
-        "truncate_legend": 30,
+        "show_legend": False,  # the page has its own, in letters of its own size
         "disable_xml_declaration": True,
         "show_minor_x_labels": True,
         "truncate_label": -1,
@@ -141,12 +146,10 @@ def _settings(x_title: str) -> dict[str, Any]:
     }
 
 
-def _markup(chart: Any, name: str, about: str) -> Markup:
+def _markup(chart: Any, name: str, about: str, series: Sequence[Series] = ()) -> Markup:
     """Return a chart as SVG without scripts, the same for the same data."""
     chart.uuid = name
-    tree = chart.render_tree()
-    root = tree.getroot() if hasattr(tree, "getroot") else tree
-    root = ET.fromstring(ET.tostring(root))  # noqa: S314 - made here; its elements get namespaces
+    root = ET.fromstring(chart.render(is_unicode=True))  # noqa: S314 - it was made here
     root.set("role", "img")
     root.set("aria-label", about)
     for above in list(root.iter()):
@@ -157,7 +160,19 @@ def _markup(chart: Any, name: str, about: str) -> Markup:
             elif kind == f"{_SVG}desc":
                 _tell(above, element)
     ET.register_namespace("", _SVG[1:-1])
-    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
+    drawn = Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
+    return drawn + _legend([one.name for one in series])
+
+
+def _legend(names: Sequence[str]) -> Markup:
+    """Name the colours, where there is more than one."""
+    if len(names) < 2:
+        return Markup()
+    keys = [
+        Markup('<li><span class="key" style="background: {}"></span>{}</li>').format(colour, name)
+        for colour, name in zip(_COLOURS, names, strict=False)
+    ]
+    return Markup('<ul class="legend">{}</ul>').format(Markup().join(keys))
 
 
 def _tell(above: ET.Element, about: ET.Element) -> None:

@@ -32,11 +32,11 @@ class Stage:
         return min(1.0, self.count / self.of) if self.of else 0.0
 
 
-def stages(records: Records) -> list[list[Stage]]:
-    """Return the stages in groups of the same unit: rows, pairs, users and lists."""
+def stages(records: Records) -> dict[str, list[Stage]]:
+    """Return the stages in groups of the same unit, by the name of each group."""
     run, model = records.run, records.model
     counts = run.counts or (None if model is None else model.counts)
-    groups = [] if counts is None else _prepared(counts)
+    groups = {} if counts is None else _prepared(counts)
     if run.evaluation is not None:
         held = run.evaluation
         pairs = [
@@ -48,14 +48,14 @@ def stages(records: Records) -> list[list[Stage]]:
             Stage("users", held.users, held.users),
             Stage("evaluated", held.users_evaluated, held.users, part=True),
         ]
-        groups += [pairs, users]
-    return [*groups, *_served(run, records)]
+        groups |= {"Split": pairs, "Evaluation": users}
+    return {**groups, **_served(run, records)}
 
 
-def _prepared(counts: PreparationCounts) -> list[list[Stage]]:
+def _prepared(counts: PreparationCounts) -> dict[str, list[Stage]]:
     rows, pairs = counts.rows_read, counts.pairs
-    return [
-        [
+    return {
+        "Rows and pairs": [
             Stage("rows read", rows, rows),
             Stage("rows that can be used", counts.rows_accepted, rows),
             Stage("pairs of a user and an item", pairs, rows),
@@ -63,30 +63,26 @@ def _prepared(counts: PreparationCounts) -> list[list[Stage]]:
             Stage("disliked", counts.negative_pairs, rows, part=True),
             Stage("left out of the training", counts.pairs_left_out, rows, part=True),
         ],
-        [
+        "Users": [
             Stage("users with a pair", counts.users, counts.users),
             Stage("users in the training", counts.users_in_training, counts.users, part=True),
         ],
-        [
+        "Items": [
             Stage("items with a pair", counts.items, counts.items),
             Stage("items in the training", counts.items_in_training, counts.items, part=True),
         ],
-    ]
+    }
 
 
-def _served(run: RunManifest, records: Records) -> list[list[Stage]]:
+def _served(run: RunManifest, records: Records) -> dict[str, list[Stage]]:
     version = records.version
     if version is None:
-        return []
+        return {}
     tables = version.manifest.tables
     asked = tables.status.rows
     by_status = run.by_status or tables.status.by_status
-    return [
-        [
-            Stage("requested ids", asked, asked),
-            *(Stage(name, n, asked, part=True) for name, n in by_status.items()),
-        ]
-    ]
+    parts = [Stage(name, n, asked, part=True) for name, n in by_status.items()]
+    return {"Requests": [Stage("requested ids", asked, asked), *parts]}
 
 
 def rejected(records: Records) -> list[Stage]:

@@ -67,7 +67,7 @@ class Page:
     gates: list[Verdict] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     peak_bytes: int | None = None
-    stages: list[list[funnel.Stage]] = field(default_factory=list)
+    stages: dict[str, list[funnel.Stage]] = field(default_factory=dict)
     rejected: list[funnel.Stage] = field(default_factory=list)
     rejected_rows: list[dict[str, str | None]] = field(default_factory=list)
     curve: quality.Curve | None = None

@@ -46,14 +46,14 @@ class Person:
     Attributes:
         user: the id.
         how: in which way the list was made.
-        pairs: how many items the user has interacted with.
+        pairs: how many items the user has interacted with; None where that cannot be read.
         history: some of these, the best rated and then the latest ones first.
         recommended: the list.
     """
 
     user: Any
     how: str
-    pairs: int
+    pairs: int | None
     history: list[Listed]
     recommended: list[Listed]
 
@@ -81,7 +81,8 @@ def some_people(lists: Data, pairs: Data | None, n: int) -> list[Person]:
     ordered = sorted(chosen.to_pylist(), key=lambda user: (by_user.get(user, 0), user))
     places = np.unique(np.linspace(0, len(ordered) - 1, n + 2).round().astype(int)[1:-1])
     return [
-        _person(first, done, ordered[at], by_user.get(ordered[at], 0)) for at in places.tolist()
+        _person(first, done, user, None if pairs is None else by_user.get(user, 0))
+        for user in (ordered[at] for at in places.tolist())
     ]
 
 
@@ -104,7 +105,7 @@ def person(lists: Iterable[Data], pairs: Data | None, user: Any, kind: str) -> P
     if not len(done) and (found is None or not len(found)):
         return None
     rows = found if found is not None else pa.table({})
-    return _person(rows, done, user, len(done))
+    return _person(rows, done, user, None if pairs is None else len(done))
 
 
 def _rows_of(pairs: Data | None, users: pa.Array) -> pa.Table:
@@ -122,7 +123,7 @@ def _taken(data: Data, columns: list[str], users: pa.Array) -> pa.Table:
     return pa.Table.from_batches(parts) if parts else pa.table({name: [] for name in columns})
 
 
-def _person(lists: Any, done: pa.Table, user: Any, pairs: int) -> Person:
+def _person(lists: Any, done: pa.Table, user: Any, pairs: int | None) -> Person:
     rows = _of(lists, user)
     history = sorted(_of(done, user), key=_first)
     return Person(

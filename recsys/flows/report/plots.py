@@ -1,6 +1,5 @@
 """Which plots a page has, from what was found."""
 
-import itertools
 from typing import Any
 
 from markupsafe import Markup
@@ -29,15 +28,13 @@ def plots(page: Page) -> dict[str, Markup]:
 def overlap_plot(change: dict[str, Any]) -> Markup:
     """Draw how many users have how much in common with their lists of before."""
     spread = change["overlap"]
-    edges = spread["edges"]
-    labels = [f"{low * 100:.0f}-{high * 100:.0f}" for low, high in itertools.pairwise(edges)]
-    values = [Value(float(n)) for n in spread["counts"]]
-    return charts.bars(
+    return charts.histogram(
         "overlap",
         "Number of users by the share of their items that stayed, in ten steps.",
-        labels,
-        [Series("users", values)],
-        x_title="% of the items that stayed",
+        spread["edges"],
+        spread["counts"],
+        x_title="share of the user's items that stayed",
+        percent=True,
     )
 
 

@@ -89,8 +89,9 @@ class Records:
 
     @cached_property
     def model(self) -> ModelManifest | None:
-        """The model that the run made or used."""
-        return self.model_of(self.run.model_id)
+        """The model that the run made or used; the record of one that failed does not name it."""
+        version = None if self.run.model_id is not None else self.version
+        return self.model_of(self.run.model_id if version is None else version.manifest.model_id)
 
     def model_of(self, model_id: str | None) -> ModelManifest | None:
         """Return the manifest of a model."""

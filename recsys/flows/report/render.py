@@ -1,6 +1,6 @@
 """A page as HTML in one file: it asks for nothing from elsewhere and runs no script."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from recsys.flows.manifest import RunManifest
 from recsys.flows.report import words
@@ -14,10 +14,15 @@ REPORT = "report.html"
 Tile = tuple[str, str, str]
 
 
-def environment() -> Environment:
-    """Return what makes pages of templates; everything that is put into them is escaped."""
+def environment(*more: str) -> Environment:
+    """Return what makes pages of templates; everything that is put into them is escaped.
+
+    Args:
+        more: packages with templates of their own.
+    """
+    packages = ("recsys.flows.report", *more)
     made = Environment(
-        loader=PackageLoader("recsys.flows.report"),
+        loader=ChoiceLoader([PackageLoader(name) for name in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -44,15 +49,21 @@ def write_report(files: Files, run: RunManifest, people: int) -> str:
     return place
 
 
-def render(page: Page, *, viewer: bool = False) -> str:
+def page_of(files: Files, run: RunManifest, people: int) -> str:
+    """Return the page of a run as HTML; see `write_report`."""
+    return render(look(files, run, people))
+
+
+def render(page: Page, templates: Environment | None = None, *, viewer: bool = False) -> str:
     """Return a page as HTML.
 
     Args:
         page: what it shows.
+        templates: what makes pages; None: that of the report alone.
         viewer: whether it is shown by `recsys view`, with its links.
     """
     made: str = (
-        environment()
+        (templates or environment())
         .get_template("report.html")
         .render(
             page=page, charts=plots(page), tiles=_tiles(page), parts=_parts(page), viewer=viewer
