@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold: style, types, layers, generated files, tests.
 # usage: bash scripts/test.sh [options of pytest]
+#        bash scripts/test.sh -k ratings only some tests; they run in one process
 #        bash scripts/test.sh quick      the tests that need neither Spark nor processes of their own
 #        bash scripts/test.sh coverage   all tests, and the share of the code that they run, which has a
 #                                        floor in pyproject.toml
@@ -23,5 +24,7 @@ case ${1:-} in
         python -m coverage run -m pytest "$@"
         python -m coverage report
         ;;
+    # Two processes: one has the Spark session, the other runs commands, which wait much.
+    "") python -m pytest -n 2 --dist loadgroup --durations 40 ;;
     *) python -m pytest "$@" ;;
 esac

@@ -1,4 +1,4 @@
-"""Pages in a real browser: nothing from elsewhere, readable on a phone and a desk, text stays text."""
+"""Pages in a real browser: nothing from elsewhere, readable on a phone and a desk, text is text."""
 
 import threading
 from collections.abc import Iterator
@@ -125,7 +125,7 @@ def test_the_forms_of_the_viewer_lead_to_the_pages(browser: "Browser", address: 
     seen = open_page(browser, f"{address}/item")
     seen.page.fill("#id", 'le">')
     seen.page.click("button")
-    assert 'no title has this' in seen.page.locator("main").inner_text()
+    assert "no title has this" in seen.page.locator("main").inner_text()
     seen.page.fill("#id", "film 29")
     seen.page.click("button")
     seen.page.click("text=Film 299")
@@ -164,7 +164,9 @@ def test_the_viewer_only_reads_and_answers_to_its_own_names(example: Example) ->
         assert client.post(path, base_url="http://localhost").status_code == 405
     assert client.get("/", base_url="http://other.example").status_code == 400
     assert client.get("/runs/..%2f..%2fetc", base_url="http://localhost").status_code == 404
-    assert client.get("/compare?before=../x&after=y", base_url="http://localhost").status_code == 404
+    assert (
+        client.get("/compare?before=../x&after=y", base_url="http://localhost").status_code == 404
+    )
     assert sorted(path for path in example.root.rglob("*")) == before
 
 

@@ -12,7 +12,7 @@ from recsys.flows.manage import Place
 from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
 from recsys.flows.report import quality
-from recsys.flows.report.change import change
+from recsys.flows.report.change import change, items_of
 from recsys.flows.report.page import names_of
 from recsys.flows.report.people import Person, person
 from recsys.flows.report.records import Records
@@ -124,14 +124,11 @@ class Lookups:
     def compare(self, before: RunManifest, after: RunManifest) -> Compared:
         """Compare two runs."""
         sides = [Records(self._place.files, run) for run in (before, after)]
-        versions = [one.version for one in sides]
+        then, now = (one.version for one in sides)
         found = None
-        if versions[0] is not None and versions[1] is not None:
-            rows = sum(one.manifest.tables.recommendations.rows for one in versions if one)
-            found = change(sides[0].lists(versions[0]), sides[1].lists(versions[1]), rows)
-        wanted = (
-            {} if found is None else {row["item_id"] for row in (*found["rose"], *found["fell"])}
-        )
+        if then is not None and now is not None:
+            found = change((sides[0], then), (sides[1], now))
+        wanted: set[Any] = set() if found is None else items_of(found)
         facts = [dict(_facts(one)) for one in sides]
         configurations = [dict(_flat(run.configuration)) for run in (before, after)]
         return Compared(

@@ -49,6 +49,12 @@ def command(run: RunManifest) -> str:
     return shlex.join([*words, "--run-date", run.run_date])
 
 
+def why(run: RunManifest, before: str) -> str:
+    """Return the command that says what changed since another run, and why."""
+    root = str(run.configuration.get("root", "output"))
+    return shlex.join(["recsys", "diff", before, run.run_id, "--set", f"root={root}"])
+
+
 def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return what differs from the defaults, section by section."""
     found: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Plots as SVG for a page: no script, no fonts from elsewhere, the page's own colours."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,6 +9,10 @@ from xml.etree import ElementTree as ET
 import pygal
 from markupsafe import Markup
 from pygal.style import Style
+
+# pygal leaves a hook for its maps in the import system, of a kind that Python warns of whenever any
+# module is looked for afterwards. No map is drawn here.
+sys.meta_path[:] = [one for one in sys.meta_path if type(one).__module__ != "pygal"]
 
 _SVG = "{http://www.w3.org/2000/svg}"
 # The page sets these, in light and in dark.

@@ -13,6 +13,7 @@ from recsys.evaluate.manifest import Metric
 from recsys.flows.manifest import RunManifest
 from recsys.flows.report import again, funnel, lists, quality
 from recsys.flows.report.change import change as change_of
+from recsys.flows.report.change import items_of
 from recsys.flows.report.lists import Popularity, Scores
 from recsys.flows.report.people import Names, Person, some_people
 from recsys.flows.report.records import Records, Version
@@ -52,6 +53,7 @@ class Page:
         curve, overall, by_history, by_group: how good it is.
         scores, popularity: what lists consist of.
         change: what has changed since the version before.
+        why: the command that says why; empty where a gate held the lists back.
         people: a few users.
         titles: of the items that the page names.
         configuration, command: how to run the same again.
@@ -78,6 +80,7 @@ class Page:
     scores: Scores | None = None
     popularity: Popularity | None = None
     change: dict[str, Any] | None = None
+    why: str = ""
     people: list[Person] = field(default_factory=list)
     titles: dict[Any, str] = field(default_factory=dict)
     configuration: str | None = None
@@ -112,7 +115,7 @@ def look(files: Files, run: RunManifest, n_people: int) -> Page:
         before=records.before,
         gates=run.gates or ([] if version is None else version.manifest.gates),
         steps=_steps(run),
-        peak_bytes=run.plain().get("driver_peak_bytes"),
+        peak_bytes=run.driver_peak_bytes,
         stages=funnel.stages(records),
         rejected=funnel.rejected(records),
         configuration=again.configuration(run),
@@ -158,9 +161,9 @@ def _lists(page: Page, records: Records, version: Version, n_people: int) -> Non
         )
     page.people = page.attempt("users", lambda: some_people(table, pairs, n_people), [])
     if (before := records.before) is not None:
-        other = records.lists(before)
-        rows = written.rows + before.manifest.tables.recommendations.rows
-        page.change = page.attempt("difference", lambda: change_of(other, table, rows), None)
+        page.why = "" if version.held else again.why(records.run, before.manifest.run_id)
+        sides = (records, before), (records, version)
+        page.change = page.attempt("difference", lambda: change_of(*sides), None)
 
 
 def _titles(page: Page, records: Records) -> None:
@@ -169,7 +172,7 @@ def _titles(page: Page, records: Records) -> None:
     if page.popularity is not None:
         wanted |= {row.item for row in page.popularity.top}
     if page.change is not None:
-        wanted |= {row["item_id"] for row in (*page.change["rose"], *page.change["fell"])}
+        wanted |= items_of(page.change)
     if wanted:
         names = names_of(records)
         page.titles = names.of(wanted)
@@ -192,9 +195,8 @@ def names_of(records: Records) -> Names:
 
 def _steps(run: RunManifest) -> list[Step]:
     longest = max(run.timings_seconds.values(), default=0.0) or 1.0
-    rows = run.plain().get("step_rows") or {}
     return [
-        Step(name, seconds, seconds / longest, rows.get(name))
+        Step(name, seconds, seconds / longest, run.step_rows.get(name))
         for name, seconds in run.timings_seconds.items()
     ]
 

@@ -27,7 +27,7 @@ def plots(page: Page) -> dict[str, Markup]:
 
 def overlap_plot(change: dict[str, Any]) -> Markup:
     """Draw how many users have how much in common with their lists of before."""
-    spread = change["overlap"]
+    spread = change["overlap"][-1]  # of whole lists
     return charts.histogram(
         "overlap",
         "Number of users by the share of their items that stayed, in ten steps.",

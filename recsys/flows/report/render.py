@@ -112,7 +112,7 @@ def _tiles(page: Page) -> list[Tile]:
         beside = f"popularity {words.places(early.popularity_ndcg)}"
         found.append((f"{early.metric} held out", words.places(early.ndcg), beside))
     if page.change is not None:
-        mean = page.change["overlap"]["mean"]
+        mean = page.change["overlap"][-1]["mean"]
         found.append(("overlap with before", words.share(mean), ""))
     if run.counts is not None:
         rejected = run.counts.rows_rejected
