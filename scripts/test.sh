@@ -7,6 +7,7 @@
 #                                        floor in pyproject.toml
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
+bash scripts/browser.sh
 
 ruff check .
 ruff format --check .

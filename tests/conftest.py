@@ -226,8 +226,10 @@ def configured(root: Path | str, **sections: Any) -> Config:
     # Of a handful of users and items few lists are full; and tests compare many runs.
     gates = {"min_full_lists": None, **sections.pop("gates", {})}
     publishing = {"keep_versions": 100, **sections.pop("publishing", {})}
+    # A page takes about half a second; tests/test_report.py has runs that write one.
+    report = {"write": False, **sections.pop("report", {})}
     made = {"root": str(root), "training": training, "gates": gates, "publishing": publishing}
-    return Config.model_validate({**made, **sections})
+    return Config.model_validate({**made, "report": report, **sections})
 
 
 def table(manifest: dict[str, Any], name: str, folder: str = "") -> pd.DataFrame:

@@ -105,6 +105,37 @@ def runs(
 
 
 @main.command()
+@click.argument("run", required=False)
+@click.option("--output", type=click.Path(dir_okay=False), help="Another file to write it to.")
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def report(run: str | None, output: str | None, as_json: bool, **given: Any) -> None:
+    """Make the page about a RUN again, an HTML file beside its record; default: the latest run."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.report(place, run, output, as_json=as_json), **given)
+
+
+@main.command()
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="The address that it listens at."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8765,
+    show_default=True,
+    help="0: one that is free.",
+)
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def view(host: str, port: int, **given: Any) -> None:
+    """Show runs, users and items in a browser, on this machine alone; nothing can be changed."""
+    from recsys import viewer
+
+    _manage(lambda place: viewer.serve(place, host, port), **given)
+
+
+@main.command()
 @JSON
 @with_options([*CONFIG_OPTIONS, _DEBUG])
 def models(as_json: bool, **given: Any) -> None:

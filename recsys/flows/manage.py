@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError, DamageError
 from recsys.flows import housekeeping
 from recsys.flows.answer import answer
+from recsys.flows.record import read_run
 from recsys.flows.runs import list_runs
 from recsys.model.listing import list_models
 from recsys.publishing import maintenance
@@ -49,6 +51,27 @@ def runs(
             print(f"    requested as {run.requested_run_id}")
         if run.note:
             print(f"    {run.note}")
+
+
+def report(place: Place, run_id: str | None, output: str | None, *, as_json: bool) -> None:
+    """Write the page of a run, of the latest one unless it is named, and say where it is."""
+    from recsys.flows.report.render import page_of, write_report  # what draws takes long to load
+
+    found = list_runs(place.files, place.index, None, run_id)
+    run = read_run(place.files, found[0].run_id) if found else None
+    if run is None:
+        raise ConfigError(
+            f"there is no record of run {found[0].run_id} that can be read; see recsys verify"
+            if found
+            else f"root: found no run in {place.files.root}; recsys run makes one"
+        )
+    if output is None:
+        uri = write_report(place.files, run, place.config.report.users)
+    else:
+        target = Path(output)
+        target.write_text(page_of(place.files, run, place.config.report.users), encoding="utf-8")
+        uri = str(target)
+    print(json.dumps({"run_id": run.run_id, "report": uri}, indent=2) if as_json else uri)
 
 
 def models(place: Place, *, as_json: bool) -> None:
