@@ -14,7 +14,7 @@ from recsys.flows.manage import Place
 from recsys.flows.remake import PublishedList, published_list, row_of, situation, typed
 from recsys.ingest.local_pairs import ARROW, read_local_pairs
 from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL, POPULAR
-from recsys.publishing.lookup import Kept, find_version, open_kept
+from recsys.publishing.lookup import Kept, open_version
 from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score import explain
 from recsys.score.histories import find_histories
@@ -122,7 +122,7 @@ def why(place: Place, user: str, item: str, run: str | None, cohort: str | None,
         OutputError: nothing like that is published.
         ModelError: what the list was made of is not there any more.
     """
-    kept = open_kept(place.files, find_version(place.index, run, cohort, day))
+    kept = open_version(place.files, place.index, run, cohort, day)
     schema = kept.manifest.schemas[RECOMMENDATIONS]
     user_id = typed(user, schema["user_id"], "--user")
     item_id = typed(item, schema["item_id"], "--item")

@@ -158,8 +158,23 @@ def check_version(files: Files, version: Version) -> VersionManifest:
     """
     manifest = read_manifest(files, version)
     owner = f"{version.unit}, run {version.run_id}"
+    check_tables(owner, place(files, version.unit, version.run_id), manifest)
+    return manifest
+
+
+def check_tables(owner: str, uri: str, manifest: VersionManifest) -> None:
+    """Compare every file of a version's tables with what its manifest says.
+
+    Args:
+        owner: names the version in messages.
+        uri: its directory, on this machine.
+        manifest: what is said of it.
+
+    Raises:
+        DamageError: a file is missing, damaged or too many; the message names it.
+    """
     for name in manifest.tables.names:
-        folder = local_path(place(files, version.unit, version.run_id, name))
+        folder = local_path(f"{uri}/{name}")
         assert folder is not None  # noqa: S101 - readers and verify work on local roots
         table = manifest.tables.of(name)
         compare_files(
@@ -175,7 +190,6 @@ def check_version(files: Files, version: Version) -> VersionManifest:
             raise DamageError(
                 f"{owner}: {folder} has {rows:,} rows, its manifest says {table.rows:,}"
             )
-    return manifest
 
 
 def _unit(units: list[Unit], cohort: str, run_date: dt.date | None) -> Unit:
