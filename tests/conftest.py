@@ -37,11 +37,13 @@ RUN_DATE = dt.date(2026, 11, 24)
 
 # Modules whose tests start processes: commands, clusters, builds, servers.
 PROCESSES = (
+    "cluster",
     "command_line",
     "doctor",
     "docs",
     "executors",
     "folders",
+    "hdfs",
     "iceberg",
     "iceberg_past",
     "iceberg_races",

@@ -53,11 +53,16 @@ def print_config(name: str, names_only: bool) -> None:
 
 
 def _manage(
-    action: Callable[["Place"], None], config: str | None, overrides: Sequence[str], *, debug: bool
+    action: Callable[["Place"], None],
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    debug: bool,
+    anywhere: bool = False,
 ) -> None:
     from recsys.flows import manage
 
-    sys.exit(manage.execute(action, config, overrides, debug=debug))
+    sys.exit(manage.execute(action, config, overrides, debug=debug, anywhere=anywhere))
 
 
 @main.command()
@@ -73,7 +78,11 @@ def runs(
     from recsys.flows import manage
 
     day = None if run_date is None else run_date.date()
-    _manage(lambda place: manage.runs(place, limit, day, run_id, as_json=as_json), **given)
+    _manage(
+        lambda place: manage.runs(place, limit, day, run_id, as_json=as_json),
+        anywhere=True,
+        **given,
+    )
 
 
 @main.command()
@@ -83,7 +92,7 @@ def models(as_json: bool, **given: Any) -> None:
     """List the models of a root, the newest first."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.models(place, as_json=as_json), **given)
+    _manage(lambda place: manage.models(place, as_json=as_json), anywhere=True, **given)
 
 
 @main.command()
@@ -97,7 +106,9 @@ def rollback(cohort: str, run_date: dt.datetime, to: str | None, **given: Any) -
     """Let readers see an earlier version again, in one step."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.rollback(place, cohort, run_date.date(), to), **given)
+    _manage(
+        lambda place: manage.rollback(place, cohort, run_date.date(), to), anywhere=True, **given
+    )
 
 
 _OF_COHORT = click.option("--cohort", help="Only of this cohort.")
@@ -153,6 +164,7 @@ def clean(yes: bool, stored: bool, min_age_days: float, **given: Any) -> None:
 
     _manage(
         lambda place: manage.clean(place, yes=yes, stored=stored, min_age_days=min_age_days),
+        anywhere=True,
         **given,
     )
 
@@ -176,4 +188,4 @@ def verify(**given: Any) -> None:
     """Re-read every published version and every model, and compare with what was written."""
     from recsys.flows import manage
 
-    _manage(manage.verify, **given)
+    _manage(manage.verify, anywhere=True, **given)

@@ -15,8 +15,7 @@ from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Version, VersionIndex, place
 from recsys.runtime.run import run_name
-from recsys.store.files import local_path
-from recsys.store.posix import PosixFiles
+from recsys.store.files import Files, local_path
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Kept:
         config: what it was made with, secrets redacted.
     """
 
-    files: PosixFiles
+    files: Files
     version: Version
     manifest: VersionManifest
     config: Config
@@ -57,7 +56,7 @@ class Kept:
         return pa.concat_tables(parts)
 
 
-def open_kept(files: PosixFiles, version: Version) -> Kept:
+def open_kept(files: Files, version: Version) -> Kept:
     """Compare every file of a version with what was published, and open it.
 
     Raises:
