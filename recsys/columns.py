@@ -225,6 +225,20 @@ METRICS_SCHEMA = (
     "model string, segment string, metric string, k int, value double, low double, high double, "
     "n_users bigint"
 )
+# What `recsys diff --output` writes.
+_COMPARED = "cohort string, run_before string, run_after string"
+DIFFERENCE_USERS_SCHEMA = (
+    f"{_COMPARED}, user_id {{user}}, served_before string, served_after string, items_before int, "
+    "items_after int, entered int, left int, moved int, overlap double, rank_correlation double"
+)
+DIFFERENCE_ITEMS_SCHEMA = (
+    f"{_COMPARED}, item_id {{item}}, title string, lists_before bigint, lists_after bigint, "
+    "share_before double, share_after double"
+)
+DIFFERENCE_CHANGES_SCHEMA = (
+    f"{_COMPARED}, user_id {{user}}, item_id {{item}}, change string, rank_before int, "
+    "rank_after int, score_before float, score_after float, cause string"
+)
 
 
 def names(schema: str) -> list[str]:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold: style, types, layers, generated files, tests.
 # usage: bash scripts/test.sh [options of pytest]
+#        bash scripts/test.sh -k ratings only some tests; they run in one process
 #        bash scripts/test.sh quick      the tests that need neither Spark nor processes of their own
 #        bash scripts/test.sh cluster    the tests that start clusters, which all others leave out
 #        bash scripts/test.sh coverage   all but those, and the share of the code that they run, which
@@ -27,5 +28,7 @@ case ${1:-} in
         python -m coverage run -m pytest -m "not cluster" "$@"
         python -m coverage report
         ;;
+    # Two processes: one has the Spark session, the other runs commands, which wait much.
+    "") python -m pytest -m "not cluster" -n 2 --dist loadgroup --durations 40 ;;
     *) python -m pytest -m "not cluster" "$@" ;;
 esac

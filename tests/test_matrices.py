@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 
 from recsys.config.sections import Training
 from recsys.errors import InputError, MemoryLimitError
-from recsys.learn.matrices import Sizes, check_collectable, collect, measure
+from recsys.learn.matrices import collect, measure
+from recsys.learn.sizes import Sizes, check_collectable
 from recsys.runtime import memory
 from recsys.store.tables import Scratch, Store
 

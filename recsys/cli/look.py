@@ -37,19 +37,44 @@ def recommend(**given: Any) -> None:
     sys.exit(recommend_job.main(**given))
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--output", metavar="FILE", help="Where to write; default: a name in this folder.")
+@click.option("--user", metavar="COLUMN", help="The column of the users, if the guess is wrong.")
+@click.option("--item", metavar="COLUMN", help="The column of the items, likewise.")
+@click.option("--rating", metavar="COLUMN", help="The column of the ratings, likewise.")
+@click.option("--timestamp", metavar="COLUMN", help="The column of the times, likewise.")
+@click.option("--features", is_flag=True, help="Use tables of features that lie beside the files.")
+@JSON
+@_DEBUG
+def init(
+    files: Sequence[str],
+    output: str | None,
+    user: str | None,
+    item: str | None,
+    rating: str | None,
+    timestamp: str | None,
+    **given: Any,
+) -> None:
+    """Look at files of ratings, purchases or events, and write a configuration for them."""
+    from recsys.flows import init as init_job
+    from recsys.guess.roles import Told
+
+    sys.exit(init_job.main(files, output, Told(user, item, rating, timestamp), **given))
+
+
 @main.command("config")
 @click.argument("name", default="base")
 @click.option("--list", "names_only", is_flag=True, help="Print the names of all.")
 def print_config(name: str, names_only: bool) -> None:
     """Print the commented defaults, or the configuration for a data set by its NAME."""
     from recsys.config import shipped
-    from recsys.errors import ConfigError
+    from recsys.flows.answer import answer
 
-    try:
+    def act() -> None:
         click.echo("\n".join(shipped.names()) if names_only else shipped.read(name).rstrip())
-    except ConfigError as error:
-        click.echo(f"recsys: error: {error}", err=True)
-        sys.exit(error.exit_code)
+
+    sys.exit(answer(act))
 
 
 def _manage(
@@ -137,6 +162,61 @@ def why(
 
     day = None if run_date is None else run_date.date()
     _manage(lambda place: look.why(place, user, item, run, cohort, day, as_json=as_json), **given)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, metavar="[BEFORE] [RUN]")
+@_OF_COHORT
+@_OF_DAY
+@click.option("--user", metavar="ID", help="Show both lists of this user.")
+@click.option("--no-why", is_flag=True, help="Do not make lists again to find out why.")
+@click.option("--output", metavar="DIR", help="Also write tables of Parquet into a new directory.")
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def diff(
+    runs: Sequence[str],
+    cohort: str | None,
+    run_date: dt.datetime | None,
+    user: str | None,
+    no_why: bool,
+    output: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Show what has changed between two runs, and why.
+
+    Without a run: what readers see, of each cohort, against what was published before it. With one:
+    this run against what was before it.
+    """
+    from recsys.flows import look
+
+    day = None if run_date is None else run_date.date()
+    wanted = look.Wanted(runs, cohort, day, user, why=not no_why, output=output)
+    _manage(lambda place: look.diff(place, wanted, as_json=as_json), **given)
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["user", "item"]))
+@click.argument("name", metavar="ID")
+@click.option("--run", help="The run that published the lists; default: what readers see.")
+@_OF_COHORT
+@_OF_DAY
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def show(
+    kind: str,
+    name: str,
+    run: str | None,
+    cohort: str | None,
+    run_date: dt.datetime | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Show what is published of a user or an item, with history and titles."""
+    from recsys.flows import look
+
+    day = None if run_date is None else run_date.date()
+    _manage(lambda place: look.show(place, kind, name, run, cohort, day, as_json=as_json), **given)
 
 
 @main.command()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from py4j.protocol import Py4JError
@@ -15,11 +16,23 @@ from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.errors import ConfigError, OutputError, RecsysError, Stopped, one_line, unexpected
+from recsys.errors import (
+    ConfigError,
+    GateError,
+    OutputError,
+    RecsysError,
+    Stopped,
+    one_line,
+    unexpected,
+)
 from recsys.flows.checks import Checks
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
+from recsys.flows.monitoring.monitors import Monitors, lacking
 from recsys.flows.record import RunRecord, continued, earlier_attempt
 from recsys.ingest.settings import check_settings
+from recsys.publishing.index import latest_published, open_index
+from recsys.publishing.publish import held_gates
+from recsys.publishing.versions import Version
 from recsys.runtime import logs, session, signals
 from recsys.runtime.run import Run, new_run, run_lock
 from recsys.runtime.spark_errors import over_result_limit, spark_reason
@@ -78,6 +91,7 @@ class Options:
     run_id: str | None
     debug: bool
     force: bool = False
+    log_format: logs.Form = "text"
 
 
 # What is done with a command in a session: it is run, or looked at. It returns the exit status.
@@ -94,7 +108,7 @@ def execute(command: Command, options: Options, act: Act | None = None) -> int:
         options: what the command line says.
         act: what to do with the command instead of running it with a record.
     """
-    logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO)
+    logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO, options.log_format)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     if not options.debug:
         # They print the whole stack of every failed query; the user is to see one line.
@@ -135,12 +149,12 @@ def _execute(command: Command, options: Options, act: Act) -> int:
 
 
 def check_configuration(command: Command, config: Config) -> None:
-    """Refuse a configuration that lacks what a command needs, before Spark is started.
+    """Refuse a configuration that lacks what a command or a monitor needs, before Spark starts.
 
     Raises:
         ConfigError: it does; the message says everything.
     """
-    if found := list(command.requires(config)):
+    if found := [*command.requires(config), *lacking(config)]:
         raise ConfigError("; ".join(found))
 
 
@@ -192,7 +206,8 @@ def run_recorded(
             _print_result(finished)
             return finished
         log.info("%s %s for %s, into %s", command.name, run.run_id, run.run_date, store.root)
-        record.begin()
+        monitors = Monitors(config, store.root, partial(_published, store, config))
+        monitors.began(record.begin())
         stop_point("begun")
         try:
             with store.staging(run.run_id) as staging:
@@ -207,13 +222,22 @@ def run_recorded(
             complete = record.complete(outcome)
         except (Exception, Stopped, KeyboardInterrupt) as raised:
             error = _cause(raised, store)
-            record.fail(_one_line(error), _exit_code(error))
+            gates = held_gates(store.files, run.run_id) if isinstance(error, GateError) else None
+            failed = record.fail(_one_line(error), _exit_code(error), gates)
+            if failed is not None:
+                monitors.ended(failed)
             if error is raised:
                 raise
             raise error from raised
         stop_point("recorded")
+        monitors.ended(complete)
         _print_result(complete)
+        log.info("run %s is complete", run.run_id, extra={"exit_status": 0})
         return complete
+
+
+def _published(store: Store, config: Config, cohort: str) -> Version | None:
+    return latest_published(open_index(store.files, config.publishing, store.ensure_alive), cohort)
 
 
 def look(command: Command, job: Job) -> Checks:
@@ -275,6 +299,11 @@ def _report(error: BaseException, options: Options) -> int:
         log.exception("the traceback, as --debug asks")
     if exit_code == 1:
         message = f"unexpected: {message} (run with --debug for the traceback)"
+    if logs.as_json():
+        kind = type(error).__name__
+        fields = {"error": message, "error_kind": kind, "exit_status": exit_code}
+        log.error("recsys: error: %s", message, extra=fields)
+        return exit_code
     with suppress(OSError):  # spark-submit was killed, and nobody listens
         print(f"recsys: error: {message}", file=sys.stderr, flush=True)
     return exit_code

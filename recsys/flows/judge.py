@@ -32,7 +32,8 @@ def judge(job: Job, model: Model, staged: Staged, tables: Mapping[str, DataFrame
         staged: what is judged.
         tables: its tables by name, read back.
     """
-    with job.run.step("judge"):
+    with job.run.step("judge") as step:
+        step.rows = staged.manifest.tables.recommendations.rows
         subject = _subject(job, model, staged, tables)
         lists = gates.judge_lists(job.spark, subject, job.config.gates)
 

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from itertools import chain
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.errors import ConfigError, DamageError, RecsysError, unexpected
+from recsys.errors import ConfigError, DamageError
 from recsys.flows import housekeeping
+from recsys.flows.answer import answer
 from recsys.flows.runs import list_runs
 from recsys.model.listing import list_models
 from recsys.publishing import maintenance
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
-from recsys.runtime import logs
 from recsys.store.files import Files
 from recsys.store.opening import open_root
 
@@ -158,24 +157,13 @@ def execute(
         debug: whether to show tracebacks.
         anywhere: whether it works on roots that are not local.
     """
-    logs.log_to_stderr(logging.WARNING)
-    try:
+
+    def act() -> None:
         loaded = load_config(config, overrides)
         files = open_root(loaded.root, settings=loaded.spark if anywhere else None)
         if not files.exists(files.root):
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
         index = open_index(files, loaded.publishing, lambda: None)
         action(Place(loaded, files, index))
-    except BrokenPipeError:
-        raise  # `recsys runs | head`: click ends quietly
-    except Exception as error:
-        if debug:
-            logging.exception("the traceback, as --debug asks")
-        if isinstance(error, RecsysError):
-            message, exit_code = str(error), error.exit_code
-        else:
-            hint = "" if debug else " (run with --debug for the traceback)"
-            message, exit_code = f"unexpected: {unexpected(error)}{hint}", 1
-        print(f"recsys: error: {message}", file=sys.stderr)
-        return exit_code
-    return 0
+
+    return answer(act, debug=debug)

@@ -150,15 +150,17 @@ class _Cohort:
 def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
     """Write a version beside the published ones."""
     uri, run = f"{job.staging}/version", job.run
-    with run.step("cohort"):
+    with run.step("cohort") as step:
         cohort = _stage_cohort(job, model, f"{uri}/{REQUESTS}")
         allowed = ranking.allowed_items(job.spark, model, job.config)
+        n_requests = step.rows = cohort.requests.count()
     n_items = model.manifest.n_items if allowed is None else int(allowed.sum())
-    check_lists(job, index, unit, cohort.requests.count(), n_items)
-    with run.step("score"):
+    check_lists(job, index, unit, n_requests, n_items)
+    with run.step("score") as step:
         writer = _Writer(job, model, unit, uri)
         recommendations = _write_lists(job, model, cohort, allowed, writer)
         statuses = _write_statuses(job, model, cohort, writer)
+        step.rows = recommendations.rows
     manifest = VersionManifest(
         schema_version=VersionManifest.SCHEMA_VERSION,
         run_id=run.run_id,

@@ -10,14 +10,13 @@ from recsys.columns import LABEL
 from recsys.errors import ConfigError, RecsysError
 from recsys.flows.lists_again import Inputs
 from recsys.flows.manage import Place
-from recsys.flows.remake import PublishedList, published_list, row_of, situation
+from recsys.flows.remake import PublishedList, published_list, row_of, situation, typed
 from recsys.ingest.local_pairs import ARROW, read_local_pairs
 from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL, POPULAR
 from recsys.publishing.lookup import Kept, find_version, open_kept
 from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score import explain
 from recsys.score.histories import find_histories
-from recsys.score.local_ids import LocalIds
 from recsys.score.replay import NONE, Situation
 from recsys.store.files import require_local
 from recsys.store.manifest import Part
@@ -140,18 +139,6 @@ def why(place: Place, user: str, item: str, run: str | None, cohort: str | None,
         titles = inputs.titles(place.config, kept.config, ids=items)
         published = published_list(kept, user_id)
         return _explained(kept, made_of, published, (user_id, item_id, row), titles, inputs.notes)
-
-
-def typed(given: str, kind: str, option: str) -> Any:
-    """Return an id of the type that a version has.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    found = LocalIds(pa.nulls(0, ARROW[kind])).convert(given)
-    if found is None:
-        raise ConfigError(f"{option}: found {given[:60]!r}, expected an id of the type {kind}")
-    return found
 
 
 def _explained(

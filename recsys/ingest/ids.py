@@ -128,13 +128,10 @@ def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[
     Raises:
         ConfigError: the column has a type that no id has.
     """
-    missing = column.isNull()
     if isinstance(found, StringType):
-        missing = missing | column.rlike(BLANK)
-        if target != "string":
-            # pandas writes whole numbers as 17850.0 in a column with missing values.
-            column = F.regexp_replace(F.trim(column), r"^([+-]?\d+)\.0+$", "$1")
-    elif isinstance(found, FloatType | DoubleType):
+        return _convert_text(column, target)
+    missing = column.isNull()
+    if isinstance(found, FloatType | DoubleType):
         missing = missing | F.isnan(column)
         whole = (column == F.rint(column)) & (F.abs(column) <= LARGEST_EXACT_INTEGER)
         column = F.when(whole, column.try_cast("bigint"))
@@ -145,12 +142,23 @@ def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[
             f"{key}: found a column of type {found.simpleString()}, which cannot "
             "be an id; choose another column"
         )
-    converted = column.try_cast(target)
-    invalid = converted.isNull()
-    if isinstance(found, StringType):
+    return F.when(~missing, column.try_cast(target)), missing
+
+
+def not_blank(text: Column) -> Column:
+    """Return true where text surely has more than blanks: it begins with one of ASCII's signs."""
+    return (text >= "!") & (text < "\x7f")
+
+
+def _convert_text(text: Column, target: str) -> tuple[Column, Column]:
+    """Convert text, with regular expressions only where something simpler does not do."""
+    missing = text.isNull() | (~not_blank(text) & text.rlike(BLANK))
+    if target == "string":
         # Spark reads this character for bytes that are not text: different ids would become one.
-        invalid = invalid | column.contains("\ufffd")
-    return F.when(~missing & ~invalid, converted), missing
+        return F.when(~missing & ~text.contains("\ufffd"), text), missing
+    # pandas writes whole numbers as 17850.0 in a column with missing values.
+    whole = F.regexp_replace(F.trim(text), r"^([+-]?\d+)\.0+$", "$1")
+    return F.coalesce(text.try_cast(target), whole.try_cast(target)), missing
 
 
 def id_bytes(column: str, id_type: str) -> Column:
@@ -165,14 +173,17 @@ def id_bytes(column: str, id_type: str) -> Column:
     return F.lit({"int": 4, "bigint": 8}[id_type])
 
 
-def index_ids(pairs: DataFrame, column: str) -> pa.Array:
-    """Return a column's distinct ids in ascending order.
+def index_ids(distinct: DataFrame, column: str) -> pa.Array:
+    """Return a column's ids in ascending order.
 
-    They are sorted here, since a sort in Spark would look for the distinct ones twice. Arrow, like
-    Spark, compares strings by their UTF-8 bytes, whatever the locale.
+    They are sorted here, since a sort in Spark would look for them twice. Arrow, like Spark,
+    compares strings by their UTF-8 bytes, whatever the locale.
+
+    Args:
+        distinct: has each id once.
+        column: has the ids.
     """
-    table = pairs.select(column).distinct().toArrow()
-    return table.column(0).combine_chunks().sort()
+    return distinct.select(column).toArrow().column(0).combine_chunks().sort()
 
 
 def index_frame(

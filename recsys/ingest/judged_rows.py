@@ -45,7 +45,7 @@ class JudgedRows:
     """All rows of the input, written down with their reasons.
 
     Attributes:
-        rows: what `judging.judge` returns, and `rejected`.
+        rows: what `judging.judge` returns.
         id_types: of the ids.
         input: which state of the input they are of.
         accepted: number of rows that can be used.
@@ -92,13 +92,9 @@ def judge_rows(
         source.look_at_text(spark, opened)  # the query's rows do not show it
     judged = judging.judge(raw, config.input, config.row_checks, run.first_started_at)
     with reading(config.input):
-        judged.withColumn("rejected", F.col(REASON).isNotNull()).write.partitionBy(
-            "rejected"
-        ).parquet(place)
+        judged.write.parquet(place)
     rows = store.read_table(
-        place,
-        ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in judged.schema)
-        + ", rejected boolean",
+        place, ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in judged.schema)
     )
     counted = _count_rows(rows)
     csv_text.refuse_reordered(counted.keys(), "input")
@@ -126,16 +122,20 @@ def judge_rows(
 
 def _count_rows(rows: DataFrame) -> dict[str | None, Row]:
     """Count the rows of each reason, None for good ones, and look at their values."""
-    micros = F.unix_micros(TIMESTAMP)
-    found = rows.groupBy(REASON).agg(
-        F.count(F.lit(1)).alias("rows"),
+    micros, reason = F.unix_micros(TIMESTAMP), F.col(REASON)
+    counted = F.count(F.lit(1)).alias("rows"), F.bool_or(QUOTED).alias(QUOTED)
+    # Nearly all rows are good. For the smallest of texts Spark sorts, so that is for the others.
+    good = rows.where(reason.isNull()).agg(
+        *counted,
         F.count_if(F.col(RATING) == 0).alias("zeros"),
         F.min(micros).alias("first"),
         F.max(micros).alias("last"),
-        F.bool_or(QUOTED).alias(QUOTED),
-        *[F.min(name).alias(name) for name in _EXAMPLES],
     )
-    return {row[REASON]: row for row in found.collect()}
+    examples = [F.min(name).alias(name) for name in _EXAMPLES]
+    bad = rows.where(reason.isNotNull()).groupBy(REASON).agg(*counted, *examples)
+    found: dict[str | None, Row] = {row[REASON]: row for row in bad.collect()}
+    accepted = good.collect()[0]
+    return {None: accepted, **found} if accepted["rows"] else found
 
 
 def _range(good: Row | None) -> TimestampRange | None:

@@ -5,6 +5,9 @@ of partitions.
 """
 
 import datetime as dt
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -27,11 +30,13 @@ from recsys.columns import (
 )
 from recsys.config.sections import Input, RowChecks
 from recsys.errors import ConfigError
-from recsys.ingest.ids import BLANK, convert_id, id_type
+from recsys.ingest.ids import BLANK, convert_id, id_type, not_blank
 from recsys.ingest.timestamps import convert_timestamp, later_than
 
 # A hundred million of them can still be added up, and be a float32 weight.
 _LARGEST_RATING = 1e30
+# Converted columns, beside those that they are made from.
+_RATING, _TIMESTAMP = "converted_rating", "converted_timestamp"
 
 
 def judge(raw: DataFrame, source: Input, rules: RowChecks, began: dt.datetime) -> DataFrame:
@@ -55,34 +60,32 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks, began: dt.datetime) -
     """
     types = {field.name: field.dataType for field in raw.schema}
     ids = id_types(raw, source)
-    user, user_reasons = _id(RAW_USER, types[RAW_USER], ids.user)
-    item, item_reasons = _id(RAW_ITEM, types[RAW_ITEM], ids.item)
-    reasons = [*user_reasons, *item_reasons]
+    parts = {
+        USER: _id(RAW_USER, types[RAW_USER], USER, ids.user),
+        ITEM: _id(RAW_ITEM, types[RAW_ITEM], ITEM, ids.item),
+    }
     if RATING in types:
-        rating, rating_reasons = _rating(types[RATING], rules, source.decimal)
-        reasons += rating_reasons
-    else:
-        rating = F.lit(1.0)
+        parts[_RATING] = _rating(types[RATING], rules, source.decimal)
     if TIMESTAMP in types:
-        timestamp, time_reasons = _timestamp(
+        parts[_TIMESTAMP] = _timestamp(
             types[TIMESTAMP], source.timestamp_format, rules.future_days, began
         )
-        reasons += time_reasons
-    else:
-        timestamp = F.lit(None).cast("timestamp")
-
-    first_reason = F.coalesce(MISREAD, *[F.when(wrong, F.lit(name)) for wrong, name in reasons])
+    values = {name: part.value for name, part in parts.items()}
+    values.setdefault(_RATING, F.lit(1.0))
+    values.setdefault(_TIMESTAMP, F.lit(None).cast("timestamp"))
 
     def found(name: str) -> Column:
         text = F.col(name).cast("string") if name in types else F.lit(None).cast("string")
-        return F.when(first_reason.isNotNull(), text)
+        return F.when(F.col(REASON).isNotNull(), text)
 
-    return raw.select(
-        user.alias(USER),
-        item.alias(ITEM),
-        rating.alias(RATING),
-        timestamp.alias(TIMESTAMP),
-        first_reason.alias(REASON),
+    # One step after the other, so that Spark converts once what several columns refer to.
+    converted = raw.select("*", *[value.alias(name) for name, value in values.items()])
+    return converted.select("*", _first_reason(parts.values()).alias(REASON)).select(
+        USER,
+        ITEM,
+        F.col(_RATING).alias(RATING),
+        F.col(_TIMESTAMP).alias(TIMESTAMP),
+        REASON,
         found(RAW_USER).alias(RAW_USER),
         found(RAW_ITEM).alias(RAW_ITEM),
         found(RATING).alias(RAW_RATING),
@@ -90,6 +93,32 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks, began: dt.datetime) -
         RAW_LINE,
         QUOTED,
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """How one column is judged.
+
+    Attributes:
+        value: the converted column.
+        fine: where this is true, none of the reasons holds. It looks at the converted column, and
+            costs little. Where it is false or null, the reasons decide.
+        reasons: what may be wrong, in the order in which it is said.
+    """
+
+    value: Column
+    fine: Column
+    reasons: list[tuple[Column, str]]
+
+
+def _first_reason(parts: Iterable[_Part]) -> Column:
+    """Return why a row cannot be used, else null. Few rows have to be looked at closely."""
+    fine = F.col(MISREAD).isNull()
+    reasons = []
+    for part in parts:
+        fine = fine & part.fine
+        reasons += [F.when(wrong, F.lit(name)) for wrong, name in part.reasons]
+    return F.when(fine, F.lit(None).cast("string")).otherwise(F.coalesce(MISREAD, *reasons))
 
 
 def rejects(judged: DataFrame) -> DataFrame:
@@ -109,9 +138,6 @@ def accepted(judged: DataFrame) -> DataFrame:
     return judged.where(F.col(REASON).isNull()).select(USER, ITEM, RATING, TIMESTAMP)
 
 
-_Reasons = list[tuple[Column, str]]
-
-
 def id_types(raw: DataFrame, source: Input) -> IdTypes:
     """Return the types that the ids of the input get.
 
@@ -128,20 +154,23 @@ def id_types(raw: DataFrame, source: Input) -> IdTypes:
     )
 
 
-def _id(name: str, found: DataType, target: str) -> tuple[Column, _Reasons]:
-    converted, missing = convert_id(F.col(name), found, target, f"input.columns.{name}")
-    return converted, [(missing, f"{name}_missing"), (converted.isNull(), f"{name}_invalid")]
+def _id(name: str, found: DataType, converted: str, target: str) -> _Part:
+    value, missing = convert_id(F.col(name), found, target, f"input.columns.{name}")
+    there = F.col(converted).isNotNull()
+    return _Part(value, there, [(missing, f"{name}_missing"), (~there, f"{name}_invalid")])
 
 
-def _rating(found: DataType, rules: RowChecks, decimal: str) -> tuple[Column, _Reasons]:
-    column = F.col(RATING)
-    missing = column.isNull()
+def _rating(found: DataType, rules: RowChecks, decimal: str) -> _Part:
+    column, converted = F.col(RATING), F.col(_RATING)
+    missing, plain = column.isNull(), F.lit(True)
     if isinstance(found, StringType) and decimal == ",":
         # A point is no number then: in 1.234 it may separate thousands.
         column = F.when(~column.contains("."), F.replace(column, F.lit(","), F.lit(".")))
-    converted = column.try_cast("double")
+    # -0.0 equals 0.0 but has other bits; adding zero makes them the same.
+    value = column.try_cast("double") + F.lit(0.0)
     unparsable = converted.isNull()
     if isinstance(found, StringType):
+        plain = _plain_number(column)
         missing = missing | F.col(RATING).rlike(BLANK)
         # Java reads 1d and 0x1p3 as numbers. NaN and Infinity are judged as not finite.
         not_plain = column.rlike(r"[^0-9eE+.\s-]") & ~F.isnan(converted)
@@ -151,30 +180,39 @@ def _rating(found: DataType, rules: RowChecks, decimal: str) -> tuple[Column, _R
             f"input.columns.rating: found a column of type {found.simpleString()}, expected a "
             "number or text; choose another column"
         )
-    reasons: _Reasons = [
+    low = max(-_LARGEST_RATING, -math.inf if rules.rating_min is None else rules.rating_min)
+    high = min(_LARGEST_RATING, math.inf if rules.rating_max is None else rules.rating_max)
+    inside = converted.between(low, high)  # NaN is above all numbers
+    reasons = [
         (missing, "rating_missing"),
         (unparsable, "rating_unparsable"),
         (F.isnan(converted) | (F.abs(converted) == float("inf")), "rating_not_finite"),
+        (~inside, "rating_out_of_range"),
     ]
-    outside = F.abs(converted) > _LARGEST_RATING
-    if rules.rating_min is not None:
-        outside = outside | (converted < rules.rating_min)
-    if rules.rating_max is not None:
-        outside = outside | (converted > rules.rating_max)
-    reasons.append((outside, "rating_out_of_range"))
-    # -0.0 equals 0.0 but has other bits; adding zero makes them the same.
-    return converted + F.lit(0.0), reasons
+    return _Part(value, plain & inside, reasons)
+
+
+def _plain_number(text: Column) -> Column:
+    """Return true where text that can be a double is surely written as a plain number.
+
+    Java reads 1d, 0x1p3 and NaN as numbers as well. Those end in a letter or have an x.
+    """
+    begins = (text >= "+") & (text < ":")  # one of + , - . / and the digits
+    ends = F.right(text, F.lit(1)).between(".", "9")
+    return begins & ends & ~text.contains("x") & ~text.contains("X")
 
 
 def _timestamp(
     found: DataType, layout: str, future_days: float | None, began: dt.datetime
-) -> tuple[Column, _Reasons]:
-    column = F.col(TIMESTAMP)
-    missing = column.isNull()
+) -> _Part:
+    column, converted = F.col(TIMESTAMP), F.col(_TIMESTAMP)
+    missing, fine = column.isNull(), converted.isNotNull()
     if isinstance(found, StringType):
         missing = missing | column.rlike(BLANK)
-    converted = convert_timestamp(column, found, layout)
+        fine = fine & not_blank(column)  # some patterns make a time of nothing
     reasons = [(missing, "timestamp_missing"), (converted.isNull(), "timestamp_unparsable")]
     if future_days is not None:
-        reasons.append((later_than(converted, began, future_days), "timestamp_in_future"))
-    return converted, reasons
+        later = later_than(converted, began, future_days)
+        fine = fine & ~later
+        reasons.append((later, "timestamp_in_future"))
+    return _Part(convert_timestamp(column, found, layout), fine, reasons)

@@ -15,11 +15,14 @@ from recsys.columns import (
     TIMESTAMP,
     USER,
 )
-from recsys.config.sections import Deduplication, Filters
+from recsys.config.sections import POLICIES_BY_TIME, Deduplication, Filters
 from recsys.errors import InputError
 
+# Below all timestamps, in microseconds since 1970.
+_NEVER = -(2**63)
 
-def deduplicate(rows: DataFrame, rule: Deduplication) -> DataFrame:
+
+def deduplicate(rows: DataFrame, rule: Deduplication, *, parts: int | None = None) -> DataFrame:
     """Make one pair of all rows with the same user and item.
 
     Equal timestamps are broken by the higher rating. Sums and means add the ratings in ascending
@@ -28,29 +31,51 @@ def deduplicate(rows: DataFrame, rule: Deduplication) -> DataFrame:
     Args:
         rows: `user_id`, `item_id`, `rating`, `timestamp`.
         rule: the policy.
+        parts: into how many parts the pairs are spread; None: as Spark's settings say.
 
     Returns:
         The same columns, and `rows` (how many became one) and `conflicting` (whether their ratings
         differed).
     """
-    rating, timestamp = F.col(RATING), F.col(TIMESTAMP)
+    spread = rows.repartition(USER, ITEM) if parts is None else rows.repartition(parts, USER, ITEM)
+    # Most pairs have one row, so that grouping before rows are sent elsewhere would only cost. The
+    # aggregates are of numbers alone: for a struct or text Spark would sort all rows.
+    if rule.policy in POLICIES_BY_TIME:
+        return _at_one_time(spread, rule.policy)
+    rating, n_rows = F.col(RATING), F.count(F.lit(1))
     ascending = F.sort_array(F.collect_list(rating))
     total = F.aggregate(ascending, F.lit(0.0), lambda sum_, value: sum_ + value)
     chosen = {
-        "last": F.max(F.struct(timestamp, rating))[RATING],
-        "first": -F.min(F.struct(timestamp, (-rating).alias(RATING)))[RATING] + F.lit(0.0),
         "max": F.max(rating),
         "min": F.min(rating),
         "sum": total,
-        "mean": total / F.count(F.lit(1)),
-        "count": F.count(F.lit(1)).cast("double"),
+        "mean": total / n_rows,
+        "count": n_rows.cast("double"),
     }[rule.policy]
-    when = F.min(timestamp) if rule.policy == "first" else F.max(timestamp)
-    return rows.groupBy(USER, ITEM).agg(
+    return spread.groupBy(USER, ITEM).agg(
         chosen.alias(RATING),
-        when.alias(TIMESTAMP),
-        F.count(F.lit(1)).alias(ROWS),
+        F.max(TIMESTAMP).alias(TIMESTAMP),
+        n_rows.alias(ROWS),
         (F.min(rating) != F.max(rating)).alias(CONFLICTING),
+    )
+
+
+def _at_one_time(rows: DataFrame, policy: str) -> DataFrame:
+    """Take the rating of the latest or the earliest row; of equal timestamps the highest."""
+    at_once = rows.groupBy(USER, ITEM, TIMESTAMP).agg(
+        F.max(RATING).alias("highest"), F.min(RATING).alias("lowest"), F.count(F.lit(1)).alias(ROWS)
+    )
+    order = F.coalesce(F.unix_micros(TIMESTAMP), F.lit(_NEVER))
+    rating, when = (
+        (F.min_by("highest", order), F.min(TIMESTAMP))
+        if policy == "first"
+        else (F.max_by("highest", order), F.max(TIMESTAMP))
+    )
+    return at_once.groupBy(USER, ITEM).agg(
+        rating.alias(RATING),
+        when.alias(TIMESTAMP),
+        F.sum(ROWS).alias(ROWS),
+        (F.min("lowest") != F.max("highest")).alias(CONFLICTING),
     )
 
 

@@ -5,7 +5,7 @@ import itertools
 import logging
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys.columns import (
@@ -33,6 +33,9 @@ from recsys.store.manifest import MANIFEST, ManifestError, WrittenTable
 from recsys.store.tables import Store
 
 PAIRS, REJECTS = "pairs", "rejects"
+# How many rows are deduplicated at once, and written as one file of pairs. Some 100 MB while it is
+# done: more would not stay in memory, and less would make many small files.
+_ROWS_PER_PART = 1_000_000
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +89,13 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
     judged = judge_rows(spark, store, config, run, f"{staging}/rows")
     # Rejects are published even if the job stops because of them, so that people can look at them.
     staged_rejects, rejects_place = f"{staging}/{REJECTS}", store.uri(REJECTS, name)
-    rejects = store.write_table(
-        judging.rejects(judged.rows.where("rejected")), staged_rejects, REJECTS_SCHEMA
-    )
+    rejects = store.write_table(judging.rejects(judged.rows), staged_rejects, REJECTS_SCHEMA)
     store.publish(staged_rejects, rejects_place)
     _check_share(judged, config.row_checks.max_rejected_share, rejects_place)
-    good = judging.accepted(judged.rows.where("not rejected"))
+    good = judging.accepted(judged.rows)
+    parts = -(-judged.accepted // _ROWS_PER_PART)
     labelled = pairing.label(
-        pairing.deduplicate(good, config.deduplication),
+        pairing.deduplicate(good, config.deduplication, parts=parts),
         config.filters,
         config.filters.window(run.run_date),
         keep_negatives=config.training.loss not in RANKING_LOSSES,
@@ -158,26 +160,36 @@ def _write_pairs(
 
 
 def _count(judged: JudgedRows, pairs: DataFrame) -> PreparationCounts:
-    used = F.col(LABEL) != 0
-    counts = pairs.agg(
-        F.count(F.lit(1)).alias("pairs"),
-        F.count_if(F.col(CONFLICTING)).alias("conflicting_pairs"),
-        F.count_if(F.col(LABEL) == 1).alias("positive_pairs"),
-        F.count_if(F.col(LABEL) == -1).alias("negative_pairs"),
-        F.count_if(F.col(LABEL) == 0).alias("pairs_left_out"),
-        F.count_distinct(USER).alias("users"),
-        F.count_distinct(ITEM).alias("items"),
-        F.count_distinct(F.when(used, F.col(USER))).alias("users_in_training"),
-        F.count_distinct(F.when(used, F.col(ITEM))).alias("items_in_training"),
-    ).collect()[0]
+    # Grouped by one column each: four distinct counts at once would make five rows of each.
+    kinds = {
+        "pairs": F.count(F.lit(1)),
+        "conflicting_pairs": F.count_if(F.col(CONFLICTING)),
+        "positive_pairs": F.count_if(F.col(LABEL) == 1),
+        "negative_pairs": F.count_if(F.col(LABEL) == -1),
+        "pairs_left_out": F.count_if(F.col(LABEL) == 0),
+    }
+    used = F.bool_or(F.col(LABEL) != 0).alias("used")
+    users = pairs.groupBy(USER).agg(used, *[kind.alias(name) for name, kind in kinds.items()])
+    items = pairs.groupBy(ITEM).agg(used)
+    totals = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in kinds]
+    counts = {
+        **_ids(users, "users", *totals),
+        **_ids(items, "items"),
+    }
     return PreparationCounts(
         rows_read=judged.n_read,
         rows_accepted=judged.accepted,
         rows_rejected=judged.n_rejected,
         rejected_by_reason={reject.reason: reject.rows for reject in judged.rejected},
         rows_with_rating_zero=judged.zeros,
-        **{name: int(value) for name, value in counts.asDict().items()},
+        **counts,
     )
+
+
+def _ids(grouped: DataFrame, name: str, *more: Column) -> dict[str, int]:
+    """Count ids, and those that training uses, by one row for each."""
+    counted = F.count(F.lit(1)).alias(name), F.count_if("used").alias(f"{name}_in_training")
+    return {key: int(n) for key, n in grouped.agg(*counted, *more).collect()[0].asDict().items()}
 
 
 def open_prepared(store: Store, place: str) -> Prepared:

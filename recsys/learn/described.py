@@ -14,7 +14,8 @@ from recsys.errors import InputError
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, sources_of
 from recsys.ingest.ids import id_bytes
 from recsys.learn.features import About, Abouts, Described, Feature
-from recsys.learn.matrices import NO_FEATURES, FeatureSizes, Interactions
+from recsys.learn.matrices import Interactions
+from recsys.learn.sizes import NO_FEATURES, FeatureSizes
 from recsys.runtime.memory import check_result
 from recsys.store.manifest import WrittenTable
 

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,36 +24,15 @@ from recsys.columns import (
     USER_INDEX,
 )
 from recsys.config.sections import SampleWeights, Training
-from recsys.errors import InputError, MemoryLimitError
+from recsys.errors import InputError
 from recsys.ingest.ids import id_bytes, index_frame, index_ids
 from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.sample_weights import Labelled
-from recsys.runtime.memory import check_fits, check_result, heap_bytes
+from recsys.learn.sizes import NO_FEATURES, FeatureSizes, Sizes, check_collectable
 from recsys.store.tables import Scratch
 
 log = logging.getLogger(__name__)
 
-# Peak on the driver for each pair: the Arrow columns (13), their NumPy copies (12), a CSR copy
-# while sorting (12), the matrices (12 and 4), LightFM's shuffled order and its lookup of positives
-# (4 and 12), and as much again for what is freed late.
-_BYTES_PER_PAIR = 140
-# For each drawn negative: user, item, label and weight (16), LightFM's shuffled order (4), and a
-# byte for the comparison of matrices; 23 to 28 were measured.
-_BYTES_PER_DRAWN_PAIR = 28
-# LightFM numbers the pairs of an epoch with int32.
-_MAX_PAIRS = 2**31 - 1
-# Parameters, gradients and momentum, float32, and either their float64 copies while they are
-# initialised, or the average of the epochs and the change to it.
-_BYTES_PER_PARAMETER = 24
-RESULT_BYTES_PER_PAIR = 21  # what Spark counts: two ints, a byte, a double and a float
-# For each feature of a user or an item: as it is collected (group, value, id and weight as Python's
-# objects for a moment), and the matrices with their copies.
-_BYTES_PER_FEATURE = 250
-# Embeddings by features, sorted, and written for the executors.
-_BYTES_PER_COLD_PARAMETER = 12
-_BYTES_PER_TRIAL_PAIR = 24  # in a trial of features: the pairs without those held out
-# Ids as they are collected, sorted, and written for the executors.
-_COPIES_OF_IDS = 3
 _SECONDS_PER_DAY = 86_400
 
 
@@ -74,43 +55,6 @@ class Interactions:
     ratings: NDArray[np.float32] | None
     ages: NDArray[np.float32] | None = None
     weightless_pairs: int = 0
-
-
-@dataclass(frozen=True)
-class FeatureSizes:
-    """How many features there are.
-
-    Attributes:
-        rows: one for each feature of a user or an item.
-        columns: different features.
-        ids: users and items that have some; those that are not trained get embeddings, too.
-    """
-
-    rows: int = 0
-    columns: int = 0
-    ids: int = 0
-
-
-NO_FEATURES = FeatureSizes()
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much there is to learn from.
-
-    Attributes:
-        pairs: how many labelled pairs.
-        negatives: how many of them are negative.
-        users, items: how many different ones they have.
-        user_bytes, item_bytes: what their ids take where they are collected.
-    """
-
-    pairs: int
-    negatives: int
-    users: int
-    items: int
-    user_bytes: int = 0
-    item_bytes: int = 0
 
 
 def collect(
@@ -143,7 +87,28 @@ def collect(
         TrainingError: the pairs cannot be weighed as configured.
     """
     used = pairs.where(F.col(LABEL) != 0)
-    sizes = measure(used)
+    weights = settings.sample_weights
+    with _per_id(used) as (users, items):
+        sizes = _measure(users, items)
+        _check(spark, sizes, settings, max_share, features)
+        ids = index_ids(users, USER), index_ids(items, ITEM)
+    columns = [USER_INDEX, ITEM_INDEX, LABEL]
+    if weights.by_rating:
+        columns.append(RATING)
+    if weights.half_life_days is not None:
+        used = used.withColumn(AGE, _age(run_date))
+        columns.append(AGE)
+    return without_weightless(_matrices(scratch, used, ids, columns), weights)
+
+
+def _check(
+    spark: SparkSession,
+    sizes: Sizes,
+    settings: Training,
+    max_share: float,
+    features: FeatureSizes,
+) -> None:
+    """Refuse too little and too much; see `collect`."""
     weights = settings.sample_weights
     if sizes.pairs == 0:
         zeros = "; with training.sample_weights.rating, ratings of 0 are left out, too"
@@ -153,31 +118,41 @@ def collect(
         )
     n_drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
     check_collectable(spark, sizes, settings.widest, max_share, n_drawn=n_drawn, features=features)
-    columns = [USER_INDEX, ITEM_INDEX, LABEL]
-    if weights.by_rating:
-        columns.append(RATING)
-    if weights.half_life_days is not None:
-        used = used.withColumn(AGE, _age(run_date))
-        columns.append(AGE)
-    return without_weightless(_matrices(scratch, used, columns), weights)
 
 
 def measure(used: DataFrame) -> Sizes:
     """Measure what is to be collected.
 
-    Two aggregates, each by one column: a single one with two distinct counts would multiply the
-    rows, and could not say how long the ids are.
-
     Args:
         used: labelled pairs.
     """
-    per_user = used.groupBy(USER).agg(
+    with _per_id(used) as (users, items):
+        return _measure(users, items)
+
+
+@contextmanager
+def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
+    """Give a row for each user and for each item, kept by Spark while they are looked at.
+
+    Two aggregates, each by one column: a single one with two distinct counts would multiply the
+    rows, and could not say how long the ids are.
+    """
+    users = used.groupBy(USER).agg(
         F.count(F.lit(1)).alias("n_pairs"), F.count_if(F.col(LABEL) < 0).alias("n_negatives")
     )
+    kept = users.persist(), used.select(ITEM).distinct().persist()
+    try:
+        yield kept
+    finally:
+        for frame in kept:
+            frame.unpersist()
+
+
+def _measure(per_user: DataFrame, per_item: DataFrame) -> Sizes:
+    """Measure by one row for each user and for each item."""
     n_users, user_bytes, n_pairs, n_negatives = per_user.agg(
         *_count_ids(per_user, USER), *[_total(F.col(name)) for name in ("n_pairs", "n_negatives")]
     ).collect()[0]
-    per_item = used.select(ITEM).distinct()
     n_items, item_bytes = per_item.agg(*_count_ids(per_item, ITEM)).collect()[0]
     return Sizes(n_pairs, n_negatives, n_users, n_items, user_bytes, item_bytes)
 
@@ -195,32 +170,49 @@ def _id_type(frame: DataFrame, name: str) -> str:
     return frame.schema[name].dataType.simpleString()
 
 
-def _matrices(scratch: Scratch, used: DataFrame, columns: list[str]) -> Interactions:
-    """Collect ids and pairs."""
+def _matrices(
+    scratch: Scratch, used: DataFrame, ids: tuple[pa.Array, pa.Array], columns: list[str]
+) -> Interactions:
+    """Collect pairs."""
     types = [_id_type(used, name) for name in (USER, ITEM)]
-    user_ids, item_ids = index_ids(used, USER), index_ids(used, ITEM)
+    user_ids, item_ids = ids
     table = (
         used.join(index_frame(scratch, user_ids, types[0], USER, USER_INDEX), on=USER, how="inner")
         .join(index_frame(scratch, item_ids, types[1], ITEM, ITEM_INDEX), on=ITEM, how="inner")
+        # The matrices have floats anyway.
+        .withColumn(RATING, F.col(RATING).cast("float"))
         .select(*columns)
         .toArrow()
     )
     rows = table.column(USER_INDEX).to_numpy()
     cols = table.column(ITEM_INDEX).to_numpy()
-    # Sorted by user and item, since Spark gives rows in any order. Each pair is there once.
-    order = np.lexsort((cols, rows))
+    shape = len(user_ids), len(item_ids)
+    order = _order(rows, cols, shape)
     labels = sp.coo_matrix(
         (
             table.column(LABEL).to_numpy()[order].astype(np.float32),
             (rows[order], cols[order]),
         ),
-        shape=(len(user_ids), len(item_ids)),
+        shape=shape,
     )
     ratings, ages = (
-        table.column(name).to_numpy()[order].astype(np.float32) if name in columns else None
-        for name in (RATING, AGE)
+        table.column(name).to_numpy()[order] if name in columns else None for name in (RATING, AGE)
     )
     return Interactions(user_ids, item_ids, labels, ratings, ages)
+
+
+def _order(
+    rows: NDArray[np.int32], cols: NDArray[np.int32], shape: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Return the order by user and item: Spark gives pairs in any order. Each is there once.
+
+    SciPy's conversions put the pairs into their rows and columns by counting, which takes a fifth
+    of the time of a sort.
+    """
+    places = np.arange(len(rows), dtype=np.int32)  # fewer than LightFM can number
+    by_item = sp.csr_matrix((places, (cols, rows)), shape=shape[::-1])
+    order: NDArray[np.int32] = by_item.tocsc().data
+    return order
 
 
 def _age(run_date: dt.date) -> Column:
@@ -273,78 +265,4 @@ def without_weightless(found: Interactions, policy: SampleWeights) -> Interactio
         ratings=left.ratings,
         ages=left.ages,
         weightless_pairs=n_lost,
-    )
-
-
-def driver_bytes(
-    sizes: Sizes, no_components: int, n_drawn: int = 0, features: FeatureSizes = NO_FEATURES
-) -> dict[str, int]:
-    """Return the bytes that training takes on the driver, by what takes them."""
-    n, width = sizes.users + sizes.items, no_components + 1
-    return {
-        "matrix": sizes.pairs * _BYTES_PER_PAIR + n_drawn * _BYTES_PER_DRAWN_PAIR,
-        "ids": (sizes.user_bytes + sizes.item_bytes) * _COPIES_OF_IDS,
-        "model and averaged states": (n + features.columns) * width * _BYTES_PER_PARAMETER,
-        # Users and items are made of the parameters after each epoch, and the best are kept.
-        "features": (n * width * 12 if features.rows else 0)
-        + features.rows * _BYTES_PER_FEATURE
-        + features.ids * width * _BYTES_PER_COLD_PARAMETER,
-        "validation": sizes.pairs * _BYTES_PER_TRIAL_PAIR if features.rows else 0,
-    }
-
-
-def check_collectable(
-    spark: SparkSession,
-    sizes: Sizes,
-    no_components: int,
-    max_share: float,
-    *,
-    n_drawn: int = 0,
-    features: FeatureSizes = NO_FEATURES,
-) -> None:
-    """Refuse what would not fit, before anything is collected.
-
-    Args:
-        spark: the session.
-        sizes: what is to be collected.
-        no_components: the largest size that the embeddings may have.
-        max_share: the share of the driver's memory that may be used.
-        n_drawn: how many negatives are going to be drawn for each epoch.
-        features: how many there are beside the pairs.
-
-    Raises:
-        MemoryLimitError: with the numbers and what to change.
-    """
-    n_pairs = sizes.pairs
-    drawn = f" and {n_drawn:,} drawn negatives" if n_drawn else ""
-    described = f", {features.rows:,} features of them" if features.rows else ""
-    if n_pairs + n_drawn > _MAX_PAIRS:
-        fewer = "training.negatives_per_positive, or " if n_drawn else ""
-        raise MemoryLimitError(
-            f"{n_pairs:,} interactions{drawn} are more than the {_MAX_PAIRS:,} that LightFM can "
-            f"train on; lower {fewer}filters.last_days, or raise the minimum numbers of "
-            "interactions in filters"
-        )
-    # Each is a result of its own.
-    for what, n_bytes in (
-        (f"{n_pairs:,} interactions", n_pairs * RESULT_BYTES_PER_PAIR),
-        (f"{sizes.users:,} user ids", sizes.user_bytes),
-        (f"{sizes.items:,} item ids", sizes.item_bytes),
-    ):
-        check_result(
-            spark,
-            what,
-            n_bytes,
-            "raise it, or raise the minimum numbers of interactions in filters",
-        )
-    check_fits(
-        what=f"{n_pairs:,} interactions{drawn} of {sizes.users:,} users and {sizes.items:,} items "
-        f"with {no_components} components{described}",
-        needed=sum(driver_bytes(sizes, no_components, n_drawn, features).values()),
-        heap=heap_bytes(spark),
-        max_share=max_share,
-        remedy="take a larger machine, lower spark.driver.memory, training.no_components or "
-        f"training.second_view_rank"
-        f"{' or training.negatives_per_positive' if n_drawn else ''}, or raise the minimum numbers "
-        "of interactions in filters",
     )

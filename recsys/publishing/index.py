@@ -70,6 +70,12 @@ def published_before(index: VersionIndex, unit: Unit, run_id: str) -> Version | 
     return next((v for v in index.versions(unit) if v.run_id == run_id), None)
 
 
+def latest_published(index: VersionIndex, cohort: str) -> Version | None:
+    """Return what readers see of a cohort's latest run date; None: nothing."""
+    days = [unit for unit in index.units() if unit.cohort == cohort]
+    return index.current(max(days)) if days else None
+
+
 def previous(index: VersionIndex, unit: Unit) -> Version | None:
     """Return what a new version is compared with: the unit's, or the cohort's of a day before."""
     current = index.current(unit)

@@ -25,6 +25,7 @@ from recsys.config.sections.learn import (
     SampleWeights,
     Training,
 )
+from recsys.config.sections.monitoring import Monitoring
 from recsys.config.sections.publishing import Gates, Iceberg, Publishing
 from recsys.config.sections.score import (
     CandidateList,
@@ -86,6 +87,7 @@ __all__ = [
     "Items",
     "Member",
     "Memory",
+    "Monitoring",
     "Options",
     "Place",
     "Publishing",
