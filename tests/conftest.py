@@ -38,12 +38,14 @@ RUN_DATE = dt.date(2026, 11, 24)
 # Modules whose tests start processes: commands, clusters, builds, servers.
 PROCESSES = (
     "airflow",
+    "cluster",
     "command_line",
     "containers",
     "doctor",
     "docs",
     "executors",
     "folders",
+    "hdfs",
     "iceberg",
     "iceberg_past",
     "iceberg_races",

@@ -81,11 +81,16 @@ def print_config(name: str, names_only: bool, as_json: bool) -> None:
 
 
 def _manage(
-    action: Callable[["Place"], None], config: str | None, overrides: Sequence[str], *, debug: bool
+    action: Callable[["Place"], None],
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    debug: bool,
+    anywhere: bool = False,
 ) -> None:
     from recsys.flows import manage
 
-    sys.exit(manage.execute(action, config, overrides, debug=debug))
+    sys.exit(manage.execute(action, config, overrides, debug=debug, anywhere=anywhere))
 
 
 @main.command()
@@ -101,7 +106,11 @@ def runs(
     from recsys.flows import manage
 
     day = None if run_date is None else run_date.date()
-    _manage(lambda place: manage.runs(place, limit, day, run_id, as_json=as_json), **given)
+    _manage(
+        lambda place: manage.runs(place, limit, day, run_id, as_json=as_json),
+        anywhere=True,
+        **given,
+    )
 
 
 @main.command()
@@ -142,7 +151,7 @@ def models(as_json: bool, **given: Any) -> None:
     """List the models of a root, the newest first."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.models(place, as_json=as_json), **given)
+    _manage(lambda place: manage.models(place, as_json=as_json), anywhere=True, **given)
 
 
 @main.command()
@@ -160,7 +169,11 @@ def rollback(
     from recsys.flows import manage
 
     day = run_date.date()
-    _manage(lambda place: manage.rollback(place, cohort, day, to, as_json=as_json), **given)
+    _manage(
+        lambda place: manage.rollback(place, cohort, day, to, as_json=as_json),
+        anywhere=True,
+        **given,
+    )
 
 
 _OF_COHORT = click.option("--cohort", help="Only of this cohort.")
@@ -271,7 +284,11 @@ def clean(yes: bool, stored: bool, min_age_days: float, as_json: bool, **given: 
     from recsys.flows import manage
 
     more = {"yes": yes, "stored": stored, "as_json": as_json}
-    _manage(lambda place: manage.clean(place, min_age_days=min_age_days, **more), **given)
+    _manage(
+        lambda place: manage.clean(place, min_age_days=min_age_days, **more),
+        anywhere=True,
+        **given,
+    )
 
 
 @main.command()
@@ -294,4 +311,4 @@ def verify(as_json: bool, **given: Any) -> None:
     """Re-read every published version and every model, and compare with what was written."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.verify(place, as_json=as_json), **given)
+    _manage(lambda place: manage.verify(place, as_json=as_json), anywhere=True, **given)

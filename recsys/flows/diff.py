@@ -26,13 +26,13 @@ from recsys.score.differences import Differences, find_differences
 from recsys.score.past_filters import ALLOW, CANDIDATES, DENY, as_they_were
 from recsys.score.replay import Situation
 from recsys.score.two_sides import Side
-from recsys.store.posix import PosixFiles
+from recsys.store.files import Files
 
 _MOST_RUNS = 2
 
 
 def chosen(
-    files: PosixFiles,
+    files: Files,
     index: VersionIndex,
     runs: Sequence[str],
     cohort: str | None,
@@ -66,7 +66,7 @@ def chosen(
 
 
 def _of_each_cohort(
-    files: PosixFiles, index: VersionIndex, day: dt.date | None
+    files: Files, index: VersionIndex, day: dt.date | None
 ) -> list[tuple[Kept, Kept]]:
     units = latest_per_cohort([unit for unit in index.units() if day in (None, unit.run_date)])
     found, alone = [], OutputError("nothing is published; publish lists with recsys run")

@@ -1,4 +1,4 @@
-"""After a run: `recsys runs`, `models`, `rollback`, `clean` and `verify`, all without Spark."""
+"""After a run: `recsys runs`, `models`, `rollback`, `clean` and `verify`, all without a session."""
 
 import datetime as dt
 import json
@@ -19,7 +19,8 @@ from recsys.model.listing import list_models
 from recsys.publishing import maintenance
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
-from recsys.store.posix import PosixFiles, open_local
+from recsys.store.files import Files
+from recsys.store.opening import open_root
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Place:
     """A root, and what readers see of it."""
 
     config: Config
-    files: PosixFiles
+    files: Files
     index: VersionIndex
 
 
@@ -189,13 +190,26 @@ def verify(place: Place, *, as_json: bool = False) -> None:
 
 
 def execute(
-    action: Callable[[Place], None], config: str | None, overrides: Sequence[str], *, debug: bool
+    action: Callable[[Place], None],
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    debug: bool,
+    anywhere: bool = False,
 ) -> int:
-    """Do one of these and return the exit status (docs/reference/exit-statuses.md)."""
+    """Do one of these and return the exit status (docs/reference/exit-statuses.md).
+
+    Args:
+        action: what to do.
+        config: the configuration's file, or None.
+        overrides: keys and values that win over it.
+        debug: whether to show tracebacks.
+        anywhere: whether it works on roots that are not local.
+    """
 
     def act() -> None:
         loaded = load_config(config, overrides)
-        files = open_local(loaded.root)
+        files = open_root(loaded.root, settings=loaded.spark if anywhere else None)
         if not files.exists(files.root):
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
         index = open_index(files, loaded.publishing, lambda: None)

@@ -1,6 +1,5 @@
 """Why an item is in a user's list, or why it is not: `recsys why`."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score import explain
 from recsys.score.histories import find_histories
 from recsys.score.replay import NONE, Situation
+from recsys.store.files import require_local
 from recsys.store.manifest import Part
 
 _HOW = {
@@ -235,7 +235,7 @@ def _parts(
 def _trained_likes(kept: Kept, made_of: Situation) -> Any:
     """Return the positive pairs that the model was trained on, whatever came later."""
     model = made_of.model
-    folder: Path = kept.files.path(kept.files.uri("interactions", model.manifest.interactions_id))
+    folder = require_local(kept.files.uri("interactions", model.manifest.interactions_id), "root")
     pairs = read_local_pairs(folder, made_of.users)
     positive = pairs.filter(pc.equal(pairs.column(LABEL), 1))
     return find_histories(

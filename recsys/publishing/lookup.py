@@ -16,9 +16,8 @@ from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.read import check_tables, check_version
 from recsys.publishing.versions import HELD, Unit, Version, VersionIndex, place
 from recsys.runtime.run import run_name
-from recsys.store.files import local_path
+from recsys.store.files import Files, local_path
 from recsys.store.manifest import MANIFEST, ManifestError
-from recsys.store.posix import PosixFiles
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Kept:
         config: what it was made with, secrets redacted.
     """
 
-    files: PosixFiles
+    files: Files
     uri: str
     version: Version
     manifest: VersionManifest
@@ -66,7 +65,7 @@ class Kept:
         return pa.concat_tables(parts)
 
 
-def open_kept(files: PosixFiles, version: Version) -> Kept:
+def open_kept(files: Files, version: Version) -> Kept:
     """Compare every file of a version with what was published, and open it.
 
     Raises:
@@ -77,13 +76,13 @@ def open_kept(files: PosixFiles, version: Version) -> Kept:
     return _opened(files, place(files, version.unit, version.run_id), version, manifest)
 
 
-def _opened(files: PosixFiles, uri: str, version: Version, manifest: VersionManifest) -> Kept:
+def _opened(files: Files, uri: str, version: Version, manifest: VersionManifest) -> Kept:
     owner = f"the configuration of {version.unit}, run {version.run_id}"
     return Kept(files, uri, version, manifest, stored_config(manifest.configuration, owner))
 
 
 def open_version(
-    files: PosixFiles, index: VersionIndex, run: str | None, cohort: str | None, day: dt.date | None
+    files: Files, index: VersionIndex, run: str | None, cohort: str | None, day: dt.date | None
 ) -> Kept:
     """Find a version, as `find_version` does, or what a gate has held back of a run, and open it.
 
@@ -102,7 +101,7 @@ def open_version(
         return held
 
 
-def _open_held(files: PosixFiles, run_id: str) -> Kept | None:
+def _open_held(files: Files, run_id: str) -> Kept | None:
     uri = files.uri(HELD, run_id)
     try:
         content = files.read(f"{uri}/{MANIFEST}")
@@ -112,7 +111,7 @@ def _open_held(files: PosixFiles, run_id: str) -> Kept | None:
     except ManifestError as error:
         raise DamageError(f"{uri}/{MANIFEST} cannot be used: {error}") from error
     unit = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
-    check_tables(f"{unit}, run {run_id}, held by a gate", uri, manifest)
+    check_tables(files, f"{unit}, run {run_id}, held by a gate", uri, manifest)
     version = Version(unit, run_id, "", hashlib.sha256(content).hexdigest())
     return _opened(files, uri, version, manifest)
 
