@@ -90,8 +90,10 @@ class LocalUsers:
                 if not len(at):
                     continue
                 frame = pd.DataFrame({USER: np.asarray(users, object)[at], "embedding": None})
-                frame["liked"] = [liked[i] for i in at]
-                frame["weights"] = [weights[liked.indptr[i] : liked.indptr[i + 1]] for i in at]
+                starts = zip(liked.indptr[at], liked.indptr[at + 1], strict=True)
+                of_user = [weights[start:end] for start, end in starts]
+                frame["liked"] = pd.Series([liked[i] for i in at], dtype=object)
+                frame["weights"] = pd.Series(of_user, dtype=object)
                 ranker = self._lists.by_fold_in if way == FOLD_IN else self._lists.by_popularity
                 with naming(frame, self._lists.model):
                     made = ranker(frame, self._choice(k, [left_out[i] for i in at]))
