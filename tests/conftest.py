@@ -48,6 +48,7 @@ PROCESSES = (
     "launch",
     "manage",
     "package",
+    "pages",
     "secrets",
     "signals",
     "torture",
