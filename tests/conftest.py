@@ -53,6 +53,7 @@ PROCESSES = (
     "manage",
     "notebook",
     "package",
+    "pages",
     "secrets",
     "signals",
     "torture",

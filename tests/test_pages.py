@@ -1,5 +1,7 @@
 """Pages in a real browser: nothing from elsewhere, readable on a phone and a desk, text is text."""
 
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -7,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from recsys import viewer
 from recsys.config.reading import load_config
+from recsys.errors import ConfigError
 from recsys.flows.manage import Place
 from recsys.flows.record import read_run
 from recsys.flows.report.render import REPORT, write_report
@@ -178,6 +182,21 @@ def test_the_viewer_only_reads_and_answers_to_its_own_names(example: Example) ->
         client.get("/compare?before=../x&after=y", base_url="http://localhost").status_code == 404
     )
     assert sorted(path for path in example.root.rglob("*")) == before
+
+
+def test_what_keeps_the_viewer_from_starting_is_one_line(
+    example: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("flask", reason="the extra viewer is not installed")
+    files = PosixFiles(example.root)
+    place = Place(load_config(str(example.config)), files, Pointers(files))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}: .*choose"):
+            viewer.serve(place, "127.0.0.1", port)
+    monkeypatch.setitem(sys.modules, "flask", None)
+    with pytest.raises(ConfigError, match=r"flask is not installed; .*recsys-batch\[viewer\]"):
+        viewer.serve(place, "127.0.0.1", 0)
 
 
 class Links(HTMLParser):

@@ -78,6 +78,7 @@ def _parts(page: Page) -> list[tuple[str, str]]:
         ("gates", "Gates", page.gates),
         ("rows", "Rows to lists", page.stages or page.rejected),
         ("quality", "Quality", page.curve is not None or page.overall),
+        ("tuning", "Tuning", page.run.tuning is not None),
         ("lists", "Lists", page.scores is not None or page.popularity is not None),
         ("change", "What changed", page.before is not None),
         ("users", "A few users", page.people),
