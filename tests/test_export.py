@@ -20,15 +20,17 @@ from example_manifests import version_manifest
 from recsys.cli import main
 from recsys.columns import RECOMMENDATIONS_SCHEMA, STATUS_SCHEMA, TITLES_SCHEMA
 from recsys.config.configuration import Config
+from recsys.config.sections import Iceberg
 from recsys.errors import ConfigError, ConflictError, OutputError
 from recsys.flows import export as flow
 from recsys.flows.export import Wanted, written
 from recsys.flows.manage import Place
 from recsys.publishing.export import placing, workbook
 from recsys.publishing.export.database import Database
+from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.publish import Staged, publish
-from recsys.publishing.versions import Unit, columns
+from recsys.publishing.versions import Unit, VersionIndex, columns
 from recsys.store.posix import PosixFiles
 from tests.publications import DAY, UNIT, write_parts
 
@@ -55,7 +57,13 @@ def made(schema: str, rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def publish_lists(
-    files: PosixFiles, run_id: str, *, unit: Unit = UNIT, titles: bool = True, k: int = 3
+    files: PosixFiles,
+    run_id: str,
+    *,
+    unit: Unit = UNIT,
+    titles: bool = True,
+    k: int = 3,
+    index: VersionIndex | None = None,
 ) -> None:
     """Publish lists of three users, in files whose users and ranks are in no order."""
     stamps = {"run_date": unit.run_date, "cohort": unit.cohort, "run_id": run_id, "model_id": "m1"}
@@ -92,7 +100,8 @@ def publish_lists(
     settings = Config.model_validate({}).public()
     manifest = version_manifest(unit, run_id, parts, known, configuration=settings)
     staged = Staged(unit, run_id, uri, manifest)
-    publish(files, Pointers(files), staged, lambda before: [], alive=lambda: None)
+    shown = index or Pointers(files)
+    publish(files, shown, staged, lambda before: [], alive=lambda: None)
 
 
 @pytest.fixture
@@ -311,6 +320,22 @@ def test_the_command_tells_what_it_wrote_and_of_which_version(root: Path, tmp_pa
     here = place(root, items={"titles": titles})
     written(here, wanted(tmp_path / "c.json"), "r2", None, None)
     assert json.loads((tmp_path / "c.json").read_text().splitlines()[0])["title"] == "One"
+
+
+def test_a_root_with_iceberg_tables_gives_the_same_file(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "iceberg"
+    files = PosixFiles(other)
+    index = IcebergTables(files, Iceberg())
+    try:
+        publish_lists(files, "r1", index=index)
+        publish_lists(files, "r2", index=index, k=1)
+    finally:
+        index.close()
+    export(root, tmp_path / "a.csv")
+    given = ["--set", "publishing.format=iceberg", "--run", "r1"]
+    found = command(other, "--to", tmp_path / "b.csv", *given)
+    assert found.exit_code == 0, found.output
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
 
 
 # Databases
