@@ -102,7 +102,7 @@ restart() {
 
 # Wait until a log has a line, so and so often.
 await() {
-    local name=$1 text=$2 wanted=${3:-1} left=240
+    local name=$1 text=$2 wanted=${3:-1} left=1200 # five minutes: the machine may have much else to do
     until [ "$(grep -c "$text" "$folder/logs/$name" 2> /dev/null)" -ge "$wanted" ]; do
         left=$((left - 1))
         if [ "$left" = 0 ] || ! kill -0 "$(cat "$folder/pids/$name")" 2> /dev/null; then

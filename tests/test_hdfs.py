@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +18,19 @@ from recsys import read_recommendations
 from recsys.errors import ConflictError, DamageError, OutputError
 from recsys.flows import manage
 from recsys.flows.manage import Place
-from recsys.publishing.pointer import POINTER
-from recsys.publishing.versions import RECOMMENDATIONS, Unit, place
+from recsys.publishing.pointer import POINTER, Pointers
+from recsys.publishing.publish import publish
+from recsys.publishing.versions import RECOMMENDATIONS, place
 from recsys.runtime.hadoop import of_session
+from recsys.runtime.run import run_lock
 from recsys.store.files import LOCKS
 from recsys.store.hadoop import HadoopFiles
-from recsys.store.tables import Store
-from tests.conftest import ROOT, RUN_DATE, collected, configured, csv_input, run_in, small_ratings
+from recsys.store.posix import PosixFiles
+from tests.conftest import ROOT, configured, csv_input, run_in, small_ratings
+from tests.publications import DAY, UNIT, Judge, stage
 
 pytestmark = pytest.mark.cluster
 
-UNIT = Unit("all", RUN_DATE)
 HOLDER = """
 import sys, time
 from pyspark import SparkContext
@@ -151,69 +154,91 @@ def test_nothing_is_moved_over_what_is_there_and_a_directory_in_use_stays(
     assert files.size_and_age(files.uri("made"))[0] == 3
 
 
-def test_what_is_published_on_hdfs_has_a_whole_life(
-    spark: SparkSession, root: str, ratings_csv: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = {"input": csv_input(ratings_csv(small_ratings()))}
-    first = run_in(spark, root, "run", **given)
-    again = run_in(spark, root, "run", **given)
-    assert again == first  # complete already
-    run_in(spark, root, "score", run_id="r2", model_id=first["model_id"], **given)
-    store = Store(spark, root)
-    from recsys.publishing.index import open_index
+def publish_on_hdfs(files: HadoopFiles, made: PosixFiles, run_id: str) -> None:
+    """Stage a version on a local root, copy it to HDFS, and let readers see it there."""
+    staged = stage(made, UNIT, run_id)
+    for path in sorted(made.path(staged.uri).rglob("*")):
+        if path.is_file():
+            below = path.relative_to(made.path(made.root)).as_posix()
+            files.write(files.uri(*below.split("/")), path.read_bytes())
+    there = replace(staged, uri=files.uri(*staged.uri.removeprefix(f"{made.root}/").split("/")))
+    publish(files, Pointers(files), there, Judge(), alive=lambda: None)
 
-    config = configured(root, **given)
-    here = Place(config, store.files, open_index(store.files, config.publishing, lambda: None))
 
-    def lists(run_id: str | None = None) -> list[tuple[Any, ...]]:
-        found = read_recommendations(root, run_id=run_id, spark=spark).recommendations
-        return collected(found.select("user_id", "rank", "item_id", "score"))  # type: ignore[union-attr]
+def whole_life(files: HadoopFiles, made: PosixFiles, told: Callable[[], str]) -> None:
+    """Publish, look, go back, verify, damage, mend and clean.
+
+    Args:
+        files: the root on HDFS.
+        made: a local root in which versions are made.
+        told: returns what was printed since it was called before.
+    """
+    index = Pointers(files)
+    here = Place(configured(files.root), files, index)
+    for run_id in ("r1", "r2"):
+        with files.lock(run_lock(run_id)):
+            publish_on_hdfs(files, made, run_id)
+    files.delete(files.uri("_staging"))
 
     def current() -> str:
-        return read_recommendations(root, spark=spark).run_id
+        version = index.current(UNIT)
+        assert version is not None
+        return version.run_id
 
-    assert len(lists()) == 300
-    assert lists("r1") == lists("r2")
     assert current() == "r2"
-
-    manage.runs(here, 20, None, None, as_json=False)
-    told = capsys.readouterr().out
-    assert [line.split()[-2] for line in told.splitlines()[1:]] == ["current", "kept"]
-    manage.models(here, as_json=False)
-    assert first["model_id"] in capsys.readouterr().out
-
-    manage.rollback(here, "all", RUN_DATE, None)
+    assert [version.run_id for version in index.versions(UNIT)] == ["r1", "r2"]
+    manage.rollback(here, "all", DAY, None)
     assert current() == "r1"
-    manage.rollback(here, "all", RUN_DATE, "r2")
+    manage.rollback(here, "all", DAY, "r2")
     assert current() == "r2"
-
-    capsys.readouterr()
+    told()
     manage.verify(here)
-    told = capsys.readouterr().out
-    assert {line.split()[0] for line in told.splitlines()} == {"ok"}
-    assert len(told.splitlines()) == 4  # two versions, a model and interactions
+    assert [line.split()[0] for line in told().splitlines()] == ["ok", "ok"]
+    manage.runs(here, 20, None, None, as_json=False)
+    told()
 
-    # What a killed run leaves goes, and a version that is damaged is named.
-    files = store.files
+    # What killed runs leave goes; what is published stays.
     files.write(files.uri("_staging", "r9", "part-0.parquet"), b"x")
     files.write(files.uri("runs", "r1", "manifest.json.abc.tmp"), b"x")
     files.write(place(files, UNIT, "r7", "status", "part-0.parquet"), b"x")
+    with files.lock(run_lock("r9")):  # it goes on
+        manage.clean(here, yes=True, stored=True, min_age_days=7)
+    assert "deleted 2 of 2" in told()
     manage.clean(here, yes=True, stored=True, min_age_days=7)
-    assert "deleted 3 of 3" in capsys.readouterr().out
+    assert "deleted 1 of 1" in told()
     assert not files.exists(files.uri("_staging"))
     assert files.names(place(files, UNIT)) == [POINTER, "r1", "r2"]
 
+    # A version that is damaged is named, and nobody returns to it.
     folder = place(files, UNIT, "r1", RECOMMENDATIONS)
     part = next(name for name in files.names(folder) if name.endswith(".parquet"))
     files.write(f"{folder}/{part}", files.read(f"{folder}/{part}") + b"x")
     with pytest.raises(DamageError, match="1 damaged"):
         manage.verify(here)
     with pytest.raises(DamageError, match=f"{part} has "):
-        manage.rollback(here, "all", RUN_DATE, "r1")
+        manage.rollback(here, "all", DAY, "r1")
     assert current() == "r2"
 
     # A pointer that is lost is written anew.
     files.delete(place(files, UNIT) + f"/{POINTER}")
-    time.sleep(0.01)
-    manage.rollback(here, "all", RUN_DATE, "r2")
+    with pytest.raises(DamageError, match="is missing, though there are versions"):
+        manage.rollback(here, "all", DAY, None)
+    manage.rollback(here, "all", DAY, "r2")
     assert current() == "r2"
+
+
+def test_what_is_published_on_hdfs_has_a_whole_life(
+    opened: Callable[[], HadoopFiles], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole_life(opened(), PosixFiles(tmp_path), lambda: capsys.readouterr().out)
+
+
+def test_a_run_publishes_to_hdfs_and_a_rerun_finds_it_complete(
+    spark: SparkSession, root: str, ratings_csv: Any
+) -> None:
+    given = {"input": csv_input(ratings_csv(small_ratings()))}
+    first = run_in(spark, root, "run", **given)
+    assert run_in(spark, root, "run", **given) == first
+    found = read_recommendations(root, spark=spark)
+    assert found.run_id == "r1"
+    assert found.recommendations.count() == 300  # type: ignore[union-attr]
