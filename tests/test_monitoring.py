@@ -81,6 +81,7 @@ def test_openlineage_is_told_what_a_run_reads_and_writes_and_who_started_it(
     assert parent["job"] == {"namespace": "airflow", "name": "shop.run"}
 
 
+@pytest.mark.filterwarnings("ignore")  # of what MLflow is made of
 def test_mlflow_gets_a_run_with_settings_counts_timings_and_gates(
     told: tuple[RunManifest, list[dict[str, Any]]], folder: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
@@ -96,9 +97,11 @@ class Monitors:
     def _tell(self, say: Callable[[Monitor], None]) -> None:
         for name, make in self._makers:
             try:
-                if name not in self._made:
-                    self._made[name] = make()
-                say(self._made[name])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # what a client is made of is no news here
+                    if name not in self._made:
+                        self._made[name] = make()
+                    say(self._made[name])
             except Exception as error:
                 log.warning("monitoring.%s was not told: %s", name, unexpected(error))
                 log.debug("the traceback", exc_info=error)
