@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from recsys.config.configuration import Config
+from recsys.config.redaction import redact
 from recsys.errors import ConfigError, unexpected
 from recsys.flows.manifest import RunManifest
 from recsys.flows.monitoring import metrics_file
@@ -103,7 +104,8 @@ class Monitors:
                         self._made[name] = make()
                     say(self._made[name])
             except Exception as error:
-                log.warning("monitoring.%s was not told: %s", name, unexpected(error))
+                # Clients name the address that they were given, with its password.
+                log.warning("monitoring.%s was not told: %s", name, redact(unexpected(error)))
                 log.debug("the traceback", exc_info=error)
 
 
