@@ -62,8 +62,8 @@ def _ragged(
     frame: pd.DataFrame, users: pd.Index, items: pd.Index
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lay the items of each user end to end, in the order of the frame."""
-    owner = users.get_indexer(frame[USER])
+    owner = users.get_indexer(pd.Index(frame[USER]))
     order = np.argsort(owner, kind="stable")
     lengths = np.bincount(owner, minlength=len(users))
     indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return indptr, items.get_indexer(frame[ITEM])[order].astype(np.int64)
+    return indptr, items.get_indexer(pd.Index(frame[ITEM]))[order].astype(np.int64)
