@@ -5,7 +5,7 @@ Importing this package imports nothing else: executors load it beside `recsys.ke
 
 from typing import Any
 
-__all__ = ["LocalModel", "Published", "read_recommendations"]
+__all__ = ["LocalModel", "Published", "fit", "measure", "read_recommendations"]
 
 
 def __getattr__(name: str) -> Any:
@@ -13,6 +13,14 @@ def __getattr__(name: str) -> Any:
         from recsys.score.local import LocalModel
 
         return LocalModel
+    if name == "fit":
+        from recsys.flows.frames import fit
+
+        return fit
+    if name == "measure":
+        from recsys.evaluate.frames import measure
+
+        return measure
     if name in __all__:
         from recsys.publishing import read
 

@@ -111,6 +111,12 @@ RUN_DATE = "run_date"
 COHORT = "cohort"
 GENERATED_AT = "generated_at"
 
+# Titles
+TITLE = "title"
+IMAGE = "image"
+LINK = "link"
+TITLE_COLUMNS = (TITLE, IMAGE, LINK)
+
 # Neighbours
 NEIGHBOUR = "neighbour_id"
 COSINE = "cosine"
@@ -178,6 +184,10 @@ OUTCOMES_SCHEMA = (
     "reason string"
 )
 STATUS_SCHEMA = f"run_date date, cohort string, {OUTCOMES_SCHEMA}, run_id string"
+TITLES_SCHEMA = (
+    "run_date date, cohort string, item_id {item}, title string, image string, link string, "
+    "run_id string"
+)
 
 # `{near}` is the type of the neighbours' ids, which may be those of another table.
 NEIGHBOURS_SCHEMA = "id {id}, rank int, neighbour_id {near}, cosine float"
@@ -224,6 +234,20 @@ TRIALS_SCHEMA = (
 METRICS_SCHEMA = (
     "model string, segment string, metric string, k int, value double, low double, high double, "
     "n_users bigint"
+)
+# What `recsys diff --output` writes.
+_COMPARED = "cohort string, run_before string, run_after string"
+DIFFERENCE_USERS_SCHEMA = (
+    f"{_COMPARED}, user_id {{user}}, served_before string, served_after string, items_before int, "
+    "items_after int, entered int, left int, moved int, overlap double, rank_correlation double"
+)
+DIFFERENCE_ITEMS_SCHEMA = (
+    f"{_COMPARED}, item_id {{item}}, title string, lists_before bigint, lists_after bigint, "
+    "share_before double, share_after double"
+)
+DIFFERENCE_CHANGES_SCHEMA = (
+    f"{_COMPARED}, user_id {{user}}, item_id {{item}}, change string, rank_before int, "
+    "rank_after int, score_before float, score_after float, cause string"
 )
 
 

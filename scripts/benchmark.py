@@ -1,6 +1,6 @@
 """What it costs, in one run.
 
-    python scripts/benchmark.py epochs|evaluate|features|kernel|read|size|spark|stopping
+    python scripts/benchmark.py diff|epochs|evaluate|features|kernel|local|read|size|spark|stopping
 
 Machines are noisy, so everything that is compared runs in turns in one run: keep the ratios, not
 the microseconds. Peers that are not installed are skipped, with a reason; `pip install
@@ -15,10 +15,12 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import click
+from benchmark_diff import diff_command
 from benchmark_epochs import epochs_command
 from benchmark_evaluate import evaluate_command
 from benchmark_features import features_command
 from benchmark_kernel import kernel_command
+from benchmark_local import local_command
 from benchmark_read import read_command
 from benchmark_size import size_command
 from benchmark_spark import spark_command
@@ -30,10 +32,12 @@ def main() -> None:
     pass
 
 
+main.add_command(diff_command)
 main.add_command(epochs_command)
 main.add_command(evaluate_command)
 main.add_command(features_command)
 main.add_command(kernel_command)
+main.add_command(local_command)
 main.add_command(read_command)
 main.add_command(size_command)
 main.add_command(spark_command)

@@ -12,8 +12,8 @@ from recsys.publishing.manifest import (
     VersionManifest,
     VersionTables,
 )
-from recsys.publishing.versions import RECOMMENDATIONS, STATUS, Unit
-from recsys.store.manifest import File
+from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TITLES, Unit
+from recsys.store.manifest import File, WrittenTable
 
 NO_ROWS = PreparationCounts(
     rows_read=0,
@@ -106,6 +106,9 @@ def version_manifest(
         configuration: whatever is to stand there.
     """
     (n_rows, lists), (n_statuses, statuses) = files[RECOMMENDATIONS], files[STATUS]
+    titles = None
+    if TITLES in files:
+        titles = WrittenTable(rows=files[TITLES][0], files=list(files[TITLES][1]))
     return VersionManifest(
         schema_version=VersionManifest.SCHEMA_VERSION,
         run_id=run_id,
@@ -120,6 +123,7 @@ def version_manifest(
         tables=VersionTables(
             recommendations=PublishedLists(rows=n_rows, files=list(lists)),
             status=PublishedStatuses(rows=n_statuses, files=list(statuses), by_status={}),
+            titles=titles,
         ),
         compared_with=None,
         gates=[],

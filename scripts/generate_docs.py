@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel
 
 from recsys import cli, columns, errors
+from recsys.cli.examples import EXAMPLES
 from recsys.config.reference import render_defaults, render_reference
 from recsys.flows.manifest import MANIFESTS
 from recsys.kernel import metrics
@@ -51,11 +52,14 @@ def _command(command: click.Command, context: click.Context) -> str:
     lines += ["```text", usage, "```", "", "| option | meaning |", "|---|---|"]
     for parameter in command.get_params(context):
         if isinstance(parameter, click.Argument):
-            names, about = f"`{parameter.make_metavar(context)}`", "Required."
+            names = f"`{parameter.make_metavar(context)}`"
+            about = "Required." if parameter.required else "May be left out."
         else:
             assert isinstance(parameter, click.Option)  # noqa: S101 - click has no other kind
             names, about = _option(parameter, context)
         lines.append(f"| {names} | {_cell(about)} |")
+    if found := EXAMPLES.get(str(command.name)):
+        lines += ["", "```sh", *found, "```"]
     return "\n".join(lines)
 
 
@@ -107,7 +111,9 @@ def described_tables() -> dict[str, dict[str, Any]]:
 def _table(name: str, table: Mapping[str, Any]) -> str:
     key = ", ".join(f"`{column}`" for column in table["key"])
     key = f"Primary key: {key}." if key else "It has no primary key."
-    lines = [f"## {name}", "", table["about"], "", f"`<root>/{table['place']}`", "", key, ""]
+    # Where a command's --output says, or below the root.
+    place = table["place"] if table["place"].startswith("<output>") else f"<root>/{table['place']}"
+    lines = [f"## {name}", "", table["about"], "", f"`{place}`", "", key, ""]
     lines += ["| column | type | null when | meaning |", "|---|---|---|---|"]
     for column, kind in table["types"].items():
         null = table["nullable"].get(column, "never")

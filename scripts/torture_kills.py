@@ -33,6 +33,7 @@ Cases = Sequence[tuple[str, str]]  # steps and victims
 _ONLY = {
     "replacing current.json": "parquet",
     "status committed": "iceberg",
+    "titles committed": "iceberg",
     "lists forgotten": "iceberg",
 }
 

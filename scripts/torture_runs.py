@@ -18,7 +18,14 @@ from torture_versions import UNIT, ViolationError, close
 from recsys.config.sections import Publishing
 from recsys.publishing.index import open_index
 from recsys.publishing.read import check_version, read_recommendations
-from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TABLES, VersionIndex, place
+from recsys.publishing.versions import (
+    RECOMMENDATIONS,
+    STATUS,
+    TABLES,
+    TITLES,
+    VersionIndex,
+    place,
+)
 from recsys.store.manifest import MANIFEST
 from recsys.store.posix import PosixFiles
 
@@ -28,7 +35,9 @@ PATIENCE = 1800  # seconds for a run, on a machine that has much else to do
 _SAID = {
     RECOMMENDATIONS: ["user_id", "rank", "item_id", "score", "probability", "source"],
     STATUS: ["requested", "user_id", "status", "n_items", "reason"],
+    TITLES: ["item_id", "title"],
 }
+_TABLES = (*TABLES, TITLES)
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Runs:
                 folder = files.path(place(files, UNIT, version.run_id))
                 # Not its requests, which nobody reads and which the next attempt deletes.
                 parts = [folder / MANIFEST]
-                for table in TABLES:
+                for table in _TABLES:
                     parts += sorted(path for path in (folder / table).rglob("*") if path.is_file())
                 versions[version.run_id] = _checksum(
                     hashlib.sha256(path.read_bytes()).hexdigest() for path in parts
@@ -101,13 +110,14 @@ class Runs:
             tables: dict[str, Any] = {
                 RECOMMENDATIONS: published.recommendations,
                 STATUS: published.status,
+                TITLES: published.titles,
             }
             if self.settings.format == "iceberg":
                 _check_iceberg(index, tables)
-        run_ids = {run for name in TABLES for run in tables[name]["run_id"].unique().to_pylist()}
+        run_ids = {run for name in _TABLES for run in tables[name]["run_id"].unique().to_pylist()}
         if run_ids != {current.run_id} or published.manifest.run_id != current.run_id:
             raise ViolationError(f"rows of the runs {run_ids}, named is {current.run_id}")
-        said = _checksum(_rows(tables[name].select(_SAID[name])) for name in TABLES)
+        said = _checksum(_rows(tables[name].select(_SAID[name])) for name in _TABLES)
         return Seen(current.run_id, said, versions)
 
     # Commands
@@ -122,10 +132,15 @@ class Runs:
                 rating = chance.choice([4, 5] if (user + item) % 2 == 0 else [1, 2, 3])
                 lines.append(f"u{user:03},i{item:03},{rating},{10**6 + chance.randrange(5)}")
             (self.work / f"r{number}.csv").write_text("\n".join(lines) + "\n")
+        names = ["item_id,title", *(f"i{item:03},no. {item}" for item in range(40))]
+        (self.work / "titles.csv").write_text("\n".join(names) + "\n")
         columns = {name: name for name in ("user", "item", "rating", "timestamp")}
         config = {
             "root": str(self.root),
             "input": {"path": "of each run", "options": {"header": True}, "columns": columns},
+            "items": {
+                "titles": {"path": str(self.work / "titles.csv"), "options": {"header": True}}
+            },
             "training": {"threads": 1, "epochs": 1, "no_components": 4, "early_stopping": None},
             "publishing": self.settings.model_dump(mode="json"),
             "spark": {

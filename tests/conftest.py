@@ -37,16 +37,21 @@ RUN_DATE = dt.date(2026, 11, 24)
 
 # Modules whose tests start processes: commands, clusters, builds, servers.
 PROCESSES = (
+    "airflow",
+    "cluster",
     "command_line",
+    "containers",
     "doctor",
     "docs",
     "executors",
     "folders",
+    "hdfs",
     "iceberg",
     "iceberg_past",
     "iceberg_races",
     "launch",
     "manage",
+    "notebook",
     "package",
     "secrets",
     "signals",
@@ -56,12 +61,19 @@ PROCESSES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need, so that those that need little can be run alone."""
+    """Mark tests by what they need, and say which of them share a process of `pytest -n 2`.
+
+    All tests that need the Spark session are in one process, so that there is one session. A
+    module's other tests stay together, since they may share what the module has made.
+    """
     for item in items:
-        if "spark" in getattr(item, "fixturenames", ()):
+        module = item.path.stem.removeprefix("test_")
+        needs_spark = "spark" in getattr(item, "fixturenames", ())
+        if needs_spark:
             item.add_marker("spark")
-        if item.path.stem.removeprefix("test_") in PROCESSES:
+        if module in PROCESSES:
             item.add_marker("process")
+        item.add_marker(pytest.mark.xdist_group("spark" if needs_spark else module))
 
 
 @pytest.fixture(scope="session")
@@ -216,8 +228,10 @@ def configured(root: Path | str, **sections: Any) -> Config:
     # Of a handful of users and items few lists are full; and tests compare many runs.
     gates = {"min_full_lists": None, **sections.pop("gates", {})}
     publishing = {"keep_versions": 100, **sections.pop("publishing", {})}
+    # A page takes about half a second; tests/test_report.py has runs that write one.
+    report = {"write": False, **sections.pop("report", {})}
     made = {"root": str(root), "training": training, "gates": gates, "publishing": publishing}
-    return Config.model_validate({**made, **sections})
+    return Config.model_validate({**made, "report": report, **sections})
 
 
 def table(manifest: dict[str, Any], name: str, folder: str = "") -> pd.DataFrame:

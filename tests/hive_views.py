@@ -15,7 +15,14 @@ from recsys.errors import RecsysError
 from recsys.runtime import session
 from tests.conftest import RUN_DATE, csv_input, run_in
 
-VIEWS = ("recommendations", "recommendations_latest", "status", "status_latest")
+VIEWS = (
+    "recommendations",
+    "recommendations_latest",
+    "recommendations_titled",
+    "recommendations_titled_latest",
+    "status",
+    "status_latest",
+)
 
 
 def settings(folder: Path) -> dict[str, object]:
@@ -44,6 +51,14 @@ def shown(spark: SparkSession) -> dict[str, list[list[str]]]:
     return found
 
 
+def titles_of(spark: SparkSession) -> list[list[Any]]:
+    """Return runs, whether their rows have a title, and whether it is that of the item."""
+    title = "title <=> concat('no. ', int(substr(item_id, 2)))"
+    wanted = ["run_id", "title IS NOT NULL AS titled", f"{title} AS agrees"]
+    found = spark.table("shown.recommendations_titled").selectExpr(*wanted).distinct()
+    return sorted([*row] for row in found.collect())
+
+
 def publish(spark: SparkSession, folder: Path) -> dict[str, Any]:
     """Publish four runs with views, the first before their database is there."""
     root = folder / "out"
@@ -63,7 +78,14 @@ def publish(spark: SparkSession, folder: Path) -> dict[str, Any]:
     run_in(spark, root, "score", run_id="r2", **again)
     told["r2"] = shown(spark)
     later = RUN_DATE + dt.timedelta(days=1)
+    (folder / "titles.csv").write_text(
+        "item_id,title\n" + "".join(f"i{n:03},no. {n}\n" for n in range(40))
+    )
+    titles = {"path": str(folder / "titles.csv"), "options": {"header": True}}
+    again["items"] = {"titles": titles}
     run_in(spark, root, "score", run_id="r3", run_date=later, **again)
+    told["titles"] = titles_of(spark)
+    again.pop("items")
     run_in(spark, root, "score", run_id="r4", cohort={"name": "few", "sample": 3}, **again)
     return told
 

@@ -60,11 +60,13 @@ def stage(
     parts: int = 2,
     more_rows: int = 0,
     content: tuple[pa.Table, pa.Table] | None = None,
+    titles: pa.Table | None = None,
 ) -> Version:
     """Lay a version in its place as Spark would: parts of each table and a manifest."""
     recommendations, status = content or rows(unit, run_id, n)
     tables: dict[str, tuple[int, list[File]]] = {}
-    for name, table in {"recommendations": recommendations, "status": status}.items():
+    staged = {"recommendations": recommendations, "status": status}
+    for name, table in (staged if titles is None else {**staged, "titles": titles}).items():
         found = write_parts(files.path(place(files, unit, run_id, name)), table, parts)
         n_rows = len(table) + (more_rows if name == "recommendations" else 0)
         tables[name] = (n_rows, found)

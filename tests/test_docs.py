@@ -52,6 +52,8 @@ NOT_RUN = {
     "pip install": "needs a package registry; scripts/test.sh has done it",
     ".": "sets up a shell",
     "export": "sets up a shell",
+    "eval": "sets up a shell; tests/test_help.py does it",
+    "_RECSYS_COMPLETE": "sets up a shell",
     "bash scripts/": "takes minutes",
     "python scripts/": "takes minutes",
     ".venv/bin/": "scripts/test.sh runs them",
@@ -443,6 +445,8 @@ def test_a_table_has_the_columns_nulls_and_primary_key_that_the_reference_says(
     places = table_places(followed.folder)[name]
     if name == "similar_users":
         pytest.skip("no page makes this table; tests/test_similar.py does")
+    if name.startswith("difference_"):
+        pytest.skip("it is not below the root; tests/test_diff.py makes it")
     if "feature" in name:
         pytest.skip("no page makes this table; test_features.py or test_similar_features.py does")
     if name.endswith("_state") or name == "trials":

@@ -1,78 +1,103 @@
-"""What is said of a run before it: `recsys doctor` and `recsys plan`. One life of one root."""
+"""What is said of a run before it, while it goes on, and after it. One life of one root."""
 
 import json
+import os
+import re
 import subprocess
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import small_ratings
-from tests.test_command_line import BIN, command, write_config
+from tests.conftest import ROOT, small_ratings
+from tests.test_command_line import write_config
+
+# In this order, in one process: a JVM that has started serves all of them.
+RUN = ["run", "--run-date", "2026-11-24", "--log-format", "json"]
+METRICS = ["--set", "monitoring.metrics_file=metrics/recsys.prom"]
+WRONG = ["--set", "items.allow.path=gone.csv", "--set", "items.allow.column=sku"]
+COMMANDS: dict[str, list[str]] = {
+    "doctor before": ["doctor", "--json"],
+    "plan before": ["plan"],
+    "plan of nothing": ["plan", "--set", "input.path=null"],
+    "run": [*RUN, "--run-id", "first", *METRICS],
+    "doctor after": ["doctor", "--json", "--set", "spark.driver.maxResultSize=10k", *WRONG],
+    "doctor for score": ["doctor", "--for", "score", "--set", "memory.max_share=0.0000001"],
+    "plan": ["plan", "--json"],
+    "plan of more": ["plan", "--json", "--set", "training.epochs=20"],
+    "plan as text": ["plan"],
+    "failed run": [*RUN, "--run-id", "second", *METRICS, "--set", "row_checks.rating_max=1"],
+    "refused run": [*RUN, "--set", "monitoring.metrics_file=gone/recsys.prom"],
+}
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("doctor")
     rows = ["user,item,rating,timestamp"]
     rows += [",".join(map(str, row)) for row in small_ratings()]
     (folder / "ratings.csv").write_text("\n".join(rows) + "\n")
-    return write_config(folder / "c.yaml", str(folder / "ratings.csv"))
+    write_config(folder / "c.yaml", str(folder / "ratings.csv"))
+    (folder / "metrics").mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")
-def recsys(config: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def execute(name: str, *more: str) -> subprocess.CompletedProcess[str]:
-        return command(BIN / "recsys", name, "--config", config, *more, cwd=config.parent)
-
-    return execute
-
-
-@pytest.fixture(scope="module")
-def before(recsys: Callable[..., Any], config: Path) -> subprocess.CompletedProcess[str]:
-    ran: subprocess.CompletedProcess[str] = recsys("doctor", "--json")
-    assert not (config.parent / "out").exists()  # nothing of it stays
-    return ran
-
-
-@pytest.fixture(scope="module")
-def after(
-    recsys: Callable[..., Any], before: Any, config: Path
-) -> subprocess.CompletedProcess[str]:
-    """Run the job, and then look at what would not fit any more."""
-    ran = recsys("run", "--run-id", "first")
+def came(folder: Path) -> dict[str, dict[str, Any]]:
+    """Give what came of each command."""
+    commands = [[name, "--config", "c.yaml", *more] for name, *more in COMMANDS.values()]
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "several_commands.py"), json.dumps(commands)],
+        cwd=folder,
+        # The JVM's quick compiler alone: it is not there for long.
+        env={
+            **os.environ,
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "PYTHONPATH": str(ROOT),
+            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        },
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert ran.returncode == 0, ran.stderr
-    files = sorted((config.parent / "out").rglob("*"))
-    small = ["--set", "spark.driver.maxResultSize=10k"]
-    wrong = ["--set", "items.allow.path=gone.csv", "--set", "items.allow.column=sku"]
-    found: subprocess.CompletedProcess[str] = recsys("doctor", "--json", *small, *wrong)
-    assert sorted((config.parent / "out").rglob("*")) == files
-    return found
+    return dict(zip(COMMANDS, json.loads(ran.stdout.splitlines()[-1]), strict=True))
 
 
-def checks(ran: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
-    return {check["name"]: check for check in json.loads(ran.stdout)["checks"]}
+def checks(ran: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in json.loads(ran["stdout"])["checks"]}
 
 
-def test_the_doctor_of_an_empty_root_says_what_is_known_only_later(
-    before: subprocess.CompletedProcess[str],
-) -> None:
-    assert before.returncode == 0, before.stderr
-    found = checks(before)
+def steps(ran: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {step["step"]: step for step in json.loads(ran["stdout"])["steps"]}
+
+
+def test_the_doctor_of_an_empty_root_says_what_is_known_only_later(came: dict[str, Any]) -> None:
+    ran = came["doctor before"]
+    assert ran["status"] == 0, ran["stderr"]
+    found = checks(ran)
     assert found["driver memory"]["state"] == "unknown"
-    assert found["driver memory"]["found"] == "known after preparing"
+    about = "the input has about 900 rows; more is known after preparing"
+    assert found["driver memory"]["found"] == about
+    result = found["spark.driver.maxResultSize"]
+    assert result["found"].endswith("of 900 pairs to collect, by the rows of the input")
+    assert result["state"] == "ok"
     assert "memory.max_share 0.8" in found["driver memory"]["limit"]
     assert found["input"]["found"] == "user ids string, item ids string"
     assert "pyarrow" in found["Python workers"]["found"]
     assert found["root: models"]["state"] == "ok"
+    assert ran["files"] == ["c.yaml", "ratings.csv"]  # nothing of it stays
 
 
 def test_the_doctor_compares_the_earlier_run_with_the_limits_and_exits_by_the_first_refusal(
-    after: subprocess.CompletedProcess[str],
+    came: dict[str, Any],
 ) -> None:
-    assert after.returncode == 3, after.stderr
-    found = checks(after)
+    ran = came["doctor after"]
+    assert ran["status"] == 3, ran["stderr"]
+    assert ran["files"] == came["run"]["files"]
+    found = checks(ran)
     result = found["spark.driver.maxResultSize"]
     assert (result["limit"], result["state"], result["exit_status"]) == ("10k", "warning", 5)
     assert "pairs to collect" in result["found"]
@@ -84,39 +109,107 @@ def test_the_doctor_compares_the_earlier_run_with_the_limits_and_exits_by_the_fi
 
 
 def test_a_model_whose_items_do_not_fit_into_a_worker_is_refused_and_the_table_says_so(
-    after: Any, recsys: Callable[..., Any]
+    came: dict[str, Any],
 ) -> None:
-    ran = recsys("doctor", "--for", "score", "--set", "memory.max_share=0.0000001")
-    assert ran.returncode == 5, ran.stderr
-    lines = ran.stdout.splitlines()
+    ran = came["doctor for score"]
+    assert ran["status"] == 5, ran["stderr"]
+    lines = ran["stdout"].splitlines()
     assert lines[0].split("  ")[0] == "check"
     assert any(line.startswith("broadcast of items") and "refused" in line for line in lines)
     assert lines[-1] == "score: 10 checks, 1 not fulfilled, exit status 5"
 
 
 def test_a_plan_says_rows_and_minutes_by_the_earlier_run_and_writes_nothing(
-    after: Any, recsys: Callable[..., Any], config: Path
+    came: dict[str, Any], folder: Path
 ) -> None:
-    files = sorted((config.parent / "out").rglob("*"))
-    plan = json.loads(recsys("plan", "--json").stdout)
-    steps = {step["step"]: step for step in plan["steps"]}
+    plan, found = json.loads(came["plan"]["stdout"]), steps(came["plan"])
     assert (plan["by_run"], plan["scale"]) == ("first", 1.0)
-    assert steps["prepare"]["rows"] == 900
-    assert steps["prepare"]["bytes"] == (config.parent / "ratings.csv").stat().st_size
-    assert steps["cohort"]["rows"] == 30
+    assert found["prepare"]["rows"] == 900
+    assert found["prepare"]["bytes"] == (folder / "ratings.csv").stat().st_size
+    assert found["cohort"]["rows"] == 30
     assert plan["minutes"] > 0
-    more = recsys("plan", "--json", "--set", "training.epochs=20")
-    longer = {step["step"]: step for step in json.loads(more.stdout)["steps"]}
-    assert longer["train"]["seconds"] == pytest.approx(10 * steps["train"]["seconds"], abs=1)
-    assert "by run first" in recsys("plan").stdout
-    assert sorted((config.parent / "out").rglob("*")) == files
+    longer = steps(came["plan of more"])
+    expected = 10 * found["train"]["seconds"]
+    assert longer["train"]["seconds"] == pytest.approx(expected, abs=1)
+    assert "by run first" in came["plan as text"]["stdout"]
+    assert came["plan as text"]["files"] == came["run"]["files"]
 
 
-def test_a_plan_of_an_empty_root_says_that_it_does_not_know(
-    recsys: Callable[..., Any], tmp_path: Path
+def test_a_plan_of_an_empty_root_says_rows_and_that_it_does_not_know_minutes(
+    came: dict[str, Any],
 ) -> None:
-    ran = recsys("plan", "--set", f"root={tmp_path / 'none'}")
-    assert ran.returncode == 0
-    assert "rows and minutes are not known" in ran.stdout
-    assert not (tmp_path / "none").exists()
-    assert recsys("plan", "--set", "input.path=null").returncode == 2
+    ran = came["plan before"]
+    assert ran["status"] == 0
+    assert re.search(r"^prepare +900 ", ran["stdout"], re.MULTILINE)
+    assert "minutes are not known" in ran["stdout"]
+    assert ran["files"] == ["c.yaml", "ratings.csv"]
+    assert came["plan of nothing"]["status"] == 2
+
+
+def log_lines(ran: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the log, every line of which has to be an object."""
+    return [json.loads(line) for line in ran["stderr"].splitlines()]
+
+
+def test_the_log_as_json_says_run_step_rows_seconds_and_memory(came: dict[str, Any]) -> None:
+    ran = came["run"]
+    assert ran["status"] == 0, ran["stderr"]
+    lines = log_lines(ran)
+    keys = {"time", "level", "run_id", "step", "logger", "message"}
+    assert all(keys <= line.keys() for line in lines)
+    assert {line["run_id"] for line in lines} == {"first"}
+    ended = {line["step_ended"]: line for line in lines if "step_ended" in line}
+    assert set(ended) > {"preflight", "prepare", "train", "score", "judge", "publish"}
+    assert ended["prepare"]["rows"] == 900
+    assert ended["prepare"]["rows_per_second"] > 0
+    assert ended["score"]["rows"] == 300  # ten items for each of thirty users
+    assert all(line["peak_memory_bytes"] > 2**20 for line in ended.values())
+    assert {line["step"] for line in lines if line["message"].startswith("epoch")} == {"train"}
+    assert (lines[-1]["message"], lines[-1]["exit_status"]) == ("run first is complete", 0)
+
+
+def test_the_last_line_of_a_failed_run_says_error_kind_status_and_step(
+    came: dict[str, Any],
+) -> None:
+    ran = came["failed run"]
+    assert ran["status"] == 4
+    last = log_lines(ran)[-1]
+    assert (last["level"], last["run_id"], last["step"]) == ("ERROR", "second", "prepare")
+    assert (last["error_kind"], last["exit_status"]) == ("TooManyRejectsError", 4)
+    assert "rating_out_of_range" in last["error"]
+
+
+def metrics(text: str) -> dict[tuple[str, str], float]:
+    """Return the values by metric and its own label, read as the node exporter reads them."""
+    common = {"command": "run", "cohort": "all"}
+    found = {}
+    for family in text_string_to_metric_families(text):
+        assert (family.type, bool(family.documentation)) == ("gauge", True)
+        for sample in family.samples:
+            assert {name: sample.labels.get(name) for name in common} == common
+            own = [value for name, value in sample.labels.items() if name not in common]
+            found[sample.name.removeprefix("recsys_"), ",".join(own)] = sample.value
+    return found
+
+
+def test_the_metrics_file_is_about_the_latest_run_and_about_what_readers_see(
+    came: dict[str, Any], folder: Path
+) -> None:
+    assert not any(".prom." in name for name in came["failed run"]["files"])
+    found = metrics((folder / "metrics/recsys.prom").read_text())
+    assert (found["run_success", ""], found["run_exit_status", ""]) == (0, 4)
+    # The one before is what readers see.
+    first = json.loads((folder / "out/runs/first/manifest.json").read_text())
+    pointer = json.loads((folder / "out/publications/all/2026-11-24/current.json").read_text())
+    assert pointer["run_id"] == first["run_id"]
+    assert found["published_run_date_seconds", ""] == 1_795_478_400
+    assert found["published_timestamp_seconds", ""] < found["run_start_timestamp_seconds", ""]
+
+
+def test_a_metrics_file_that_cannot_be_written_is_refused_before_spark_starts(
+    came: dict[str, Any],
+) -> None:
+    ran = came["refused run"]
+    assert ran["status"] == 2
+    [line] = log_lines(ran)
+    assert line["error"].startswith("monitoring.metrics_file: found gone/recsys.prom, expected")

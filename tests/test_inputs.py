@@ -650,7 +650,9 @@ def examples() -> list[tuple[str, str]]:
         (0, [("u1", "i1", 1.0), ("u1", "i1", 5.0)]),
         (1, [("u1", "i1", 5.0), ("u2", "i1", 1.0), ("u2", "i2", 2.0)]),
         (2, [("u1", "i1", 1.0), ("u1", "i2", 1.0), ("u2", "i2", 1.0)]),
-        (3, [(7, "i1", 2.0), (7, "i2", 1.0), (8, "i1", 3.0)]),
+        (3, [("u1", "i1", 1.0), ("u1", "i2", 1.0), ("u2", "i2", 1.0)]),
+        (4, [(1, "i1", 1.0), (1, "i2", 1.0), (2, "i2", 1.0)]),
+        (5, [(7, "i1", 2.0), (7, "i2", 1.0), (8, "i1", 3.0)]),
     ],
 )
 def test_the_queries_of_the_documentation_give_the_rows_that_they_promise(
@@ -661,4 +663,4 @@ def test_the_queries_of_the_documentation_give_the_rows_that_they_promise(
     (tmp_path / given["path"]).write_text(text)
     source = Input.model_validate({**given, "path": str(tmp_path / given["path"])})
     assert rated(spark, source) == [(*row, None) for row in found]
-    assert len(examples()) == 4
+    assert len(examples()) == 6

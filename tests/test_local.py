@@ -305,3 +305,72 @@ def test_titles_of_parquet_and_of_a_directory(spark: SparkSession, tmp_path: Pat
     (tmp_path / "broken").write_text("x")
     with pytest.raises(InputError, match=r"cannot read .*broken as parquet"):
         read_titles(Titles(format="parquet", path=str(tmp_path / "broken")), number)
+
+
+# Many users at once
+
+
+def test_the_lists_of_many_users_are_the_batch_jobs_bit_for_bit(
+    run: Run, ratings_csv: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratings = ratings_csv(small_ratings(users=80))
+    done = run("run", run_id="r", input=csv_input(ratings), scoring={"k": 7})
+    columns = ["user_id", "rank", "item_id", "score", "source"]
+    published = table(done, "recommendations").sort_values(columns[:2], ignore_index=True)
+    local = LocalModel.load(model_folder(done))
+    users = published["user_id"].drop_duplicates().tolist()
+    assert set(published["source"]) == {"model"}
+    found = local.recommend_users(users, k=7)
+    pd.testing.assert_frame_equal(found[columns], published[columns], check_exact=True)
+    assert found["title"].isna().all()
+    monkeypatch.setattr("recsys.score.local_users._AT_ONCE", 3)
+    some = local.recommend_users(users[::-1], k=7)
+    assert some["user_id"].drop_duplicates().tolist() == users[::-1]
+    again = some.sort_values(columns[:2], ignore_index=True)
+    pd.testing.assert_frame_equal(again, found, check_exact=True)
+    seen = pd.read_csv(ratings).groupby("user")["item"].agg(set)
+    everything = local.recommend_users(users[:2], k=40, exclude_seen=False)
+    assert (everything.groupby("user_id").size() == local.n_items).all()
+    assert not [1 for row in found.itertuples() if row.item_id in seen[row.user_id]]
+
+    likes = pd.DataFrame(
+        {
+            "user_id": ["b", "a", "a", "c", "b", "a", "d", "e"],
+            "item_id": ["i001", "i003", "i010", "zz", "i020", "i003", "i004", "i005"],
+            "weight": [2.5, 0.3, 1.0, 1.0, 0.7, 0.9, -1.0, np.nan],
+        }
+    )
+    many = local.recommend_likes(likes, k=9)
+    assert many["user_id"].drop_duplicates().tolist() == ["b", "a", "c", "d", "e"]
+    for user, mine in likes.groupby("user_id"):
+        one = local.recommend(mine["item_id"], k=9, weights=mine["weight"])
+        theirs = many[many["user_id"] == user].drop(columns="user_id").reset_index(drop=True)
+        pd.testing.assert_frame_equal(theirs, one, check_exact=True)
+
+
+def test_what_many_users_cannot_be_is_said(trained: Path) -> None:
+    local = LocalModel.load(trained)
+    assert len(local.recommend_users([], k=2)) == 0
+    assert len(local.recommend_likes(pd.DataFrame({"user_id": [], "item_id": []}))) == 0
+    for users, message in {
+        "12": "expected a list of user ids",
+        (1, "x"): "found 'x', expected user ids of the type int",
+        (1, 1): "found a user twice",
+        (1, 99, 98): "the model does not have 2 of 3, such as 99, 98; recommend_likes",
+    }.items():
+        with pytest.raises(ConfigError, match=f"^users: .*{message}"):
+            local.recommend_users(users)
+    for likes, message in {
+        "text": "found str, expected a DataFrame",
+        "columns": "found the columns user, item_id, expected",
+        "ids": "found the item 'abc', expected item ids of the type int",
+        "nobody": "found a row without a user_id",
+    }.items():
+        frame: Any = {
+            "text": "u",
+            "columns": pd.DataFrame({"user": [1], "item_id": [1]}),
+            "ids": pd.DataFrame({"user_id": [1], "item_id": ["abc"]}),
+            "nobody": pd.DataFrame({"user_id": [1, None], "item_id": [1, 2]}),
+        }[likes]
+        with pytest.raises(ConfigError, match=f"^likes: {message}"):
+            local.recommend_likes(frame)

@@ -62,11 +62,17 @@ def test_views_show_what_is_current_of_every_day_and_of_the_latest(told: dict[st
         assert told[run_id] == {view: [["all", run_id]] for view in told[run_id]}
 
 
+def test_lists_have_titles_where_their_run_had_some(told: dict[str, Any]) -> None:
+    assert told["titles"] == [["r2", False, False], ["r3", True, True]]
+
+
 def test_another_program_sees_the_views_after_the_runs(told: dict[str, Any], folder: Path) -> None:
     every, latest = [["all", "r2"], ["all", "r3"], ["few", "r4"]], [["all", "r3"], ["few", "r4"]]
     assert in_a_process("read", folder) == {
         "recommendations": every,
         "recommendations_latest": latest,
+        "recommendations_titled": every,
+        "recommendations_titled_latest": latest,
         "status": every,
         "status_latest": latest,
     }

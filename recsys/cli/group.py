@@ -11,7 +11,13 @@ def _show_version(context: click.Context, parameter: click.Parameter, asked: boo
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_EPILOG = """\b
+Each command has examples at the end of its help: recsys run -h
+Completion in bash: eval "$(_RECSYS_COMPLETE=bash_source recsys)"
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.option(
     "--version",
     is_flag=True,

@@ -40,7 +40,7 @@ def _execute(
 
 
 @main.command()
-@with_options([*OPTIONS, FORCE])
+@with_options([*OPTIONS, FORCE, JSON])
 def run(**given: Any) -> None:
     """Prepare, train and score."""
     _execute(lambda commands: commands.run_command(), given)
@@ -53,7 +53,7 @@ def run(**given: Any) -> None:
     metavar="MODEL",
     help="Go on from this model, an id or latest, for training.epochs_from epochs.",
 )
-@with_options(OPTIONS)
+@with_options([*OPTIONS, JSON])
 def train(from_model: str | None, **given: Any) -> None:
     """Prepare the ratings and train a model."""
     _execute(lambda commands: commands.train_command(from_model), given)
@@ -61,7 +61,7 @@ def train(from_model: str | None, **given: Any) -> None:
 
 @main.command()
 @MODEL
-@with_options([*OPTIONS, FORCE])
+@with_options([*OPTIONS, FORCE, JSON])
 def refresh(model_id: str, **given: Any) -> None:
     """Fold everyone into a trained model again, from all pairs of today, and score."""
     _execute(lambda commands: commands.refresh_command(model_id), given)
@@ -69,7 +69,7 @@ def refresh(model_id: str, **given: Any) -> None:
 
 @main.command()
 @MODEL
-@with_options([*OPTIONS, FORCE])
+@with_options([*OPTIONS, FORCE, JSON])
 def score(model_id: str, **given: Any) -> None:
     """Score a cohort with a model that was trained before."""
     _execute(lambda commands: commands.score_command(model_id), given)
@@ -78,14 +78,14 @@ def score(model_id: str, **given: Any) -> None:
 @main.command()
 @click.argument("kind", type=click.Choice(["items", "users", "features"]))
 @MODEL
-@with_options(OPTIONS)
+@with_options([*OPTIONS, JSON])
 def similar(kind: str, model_id: str, **given: Any) -> None:
     """Write nearest neighbours of items, users or features, by the cosine of their embeddings."""
     _execute(lambda commands: commands.similar_command(kind, model_id), given)
 
 
 @main.command()
-@with_options(OPTIONS)
+@with_options([*OPTIONS, JSON])
 def evaluate(**given: Any) -> None:
     """Hold pairs out, train on the rest, and measure the lists beside popularity."""
     _execute(lambda commands: commands.evaluate_command(), given)
@@ -105,7 +105,7 @@ def evaluate(**given: Any) -> None:
     show_default=True,
     help="The name of the trials there; a tuning with the same name goes on with them.",
 )
-@with_options(OPTIONS)
+@with_options([*OPTIONS, JSON])
 def tune(storage: str | None, study: str, **given: Any) -> None:
     """Look for better hyperparameters, and write a configuration with them."""
     _execute(lambda commands: commands.tune_command(storage, study), given)

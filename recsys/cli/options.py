@@ -25,6 +25,13 @@ OPTIONS = [
         help="Id of the run, such as a scheduler's; a retry with the same one goes on with it.",
     ),
     click.option("--debug", is_flag=True, help="Show tracebacks and Spark's own log."),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How the log on standard error is written: lines of text, or one JSON object a line.",
+    ),
 ]
 
 

@@ -1,7 +1,10 @@
 """The configurations that this package ships: the commented defaults, and one for each data set."""
 
 import difflib
+import json
 from importlib.resources import files
+
+import yaml
 
 from recsys.errors import ConfigError
 
@@ -28,3 +31,13 @@ def read(name: str) -> str:
             f"config: found {name[:80]!r}, expected one of {', '.join(names())}{hint}"
         )
     return files("recsys").joinpath("conf", f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def as_json(name: str | None) -> str:
+    """Return one of them as JSON, without its comments; None: the names of all.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    found = names() if name is None else yaml.safe_load(read(name))
+    return json.dumps(found, indent=2, default=str)

@@ -1,6 +1,7 @@
 """Writing a configuration: a YAML file that says the same as one that was read."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import yaml
@@ -9,6 +10,7 @@ from recsys.config.configuration import Config
 from recsys.config.reading import FLOAT, FLOAT_BEGINS
 from recsys.config.redaction import names_secret, redact
 
+_WIDTH = 100
 _LINE_BREAKS = ("\x85", "\u2028", "\u2029")  # which a reader of YAML takes for a space
 
 
@@ -61,13 +63,29 @@ def _lines(
     for name, value in values.items():
         key = f"{above}{name}"
         if key in notes:
-            lines.append(f"{indent}# {notes[key]}")
+            lines += [f"{indent}# {line}" for line in wrap(notes[key], _WIDTH - len(indent) - 2)]
         if isinstance(value, Mapping) and value:
             lines.append(f"{indent}{_plain(name)}:")
             lines += _lines(value, f"{key}.", depth + 1, notes)
+        elif isinstance(value, str) and _fits_block(value):
+            lines.append(f"{indent}{_plain(name)}: |-")
+            lines += [f"{indent}  {line}" for line in value.split("\n")]
         else:
             lines.append(f"{indent}{_plain(name)}: {_plain(value)}")
     return lines
+
+
+def _fits_block(value: str) -> bool:
+    """Whether text has several lines that can stand as they are, such as a query."""
+    lines = value.split("\n")
+    return (
+        len(lines) > 1
+        and all(
+            line.isprintable() and line.strip() == line.rstrip() != ""
+            for line in (lines[0], lines[-1])
+        )
+        and all(line.isprintable() for line in lines)
+    )
 
 
 def _plain(value: Any) -> str:

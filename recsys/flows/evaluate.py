@@ -18,7 +18,7 @@ from recsys.columns import (
 )
 from recsys.config.configuration import digest
 from recsys.evaluate import held_out, report, results, splits
-from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
+from recsys.evaluate.manifest import ALL, EvaluationCounts, Metric, SplitCounts
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
@@ -43,14 +43,18 @@ from recsys.store.tables import parsed
 def evaluate(job: Job) -> Outcome:
     """Train on a part of the pairs, measure the lists on the rest, and publish the metrics."""
     config, run, settings = job.config, job.run, job.config.evaluation
-    with run.step("prepare"):
+    with run.step("prepare") as step:
         prepared = prepare(job.spark, job.store, config, run, job.staging)
-    with run.step("split"):
+        step.rows = prepared.manifest.counts.rows_read
+    with run.step("split") as step:
         parts, split = _split(job, prepared)
+        step.rows = prepared.manifest.counts.pairs
     trained = _train(job, prepared, parts)
-    with run.step("evaluate"):
+    with run.step("evaluate") as step:
         rows, counts = _evaluate(job, trained, parts, split)
-    with run.step("estimate"):
+        step.rows = counts.users_evaluated
+    with run.step("estimate") as step:
+        step.rows = counts.users_evaluated
         values = results.collect_values(job.spark, rows, config.memory.max_share)
         covered = results.coverage(rows, trained.model.manifest.n_items)
         found = interruptible(lambda: results.results(values, covered, settings))
@@ -60,7 +64,7 @@ def evaluate(job: Job) -> Outcome:
         counts=prepared.manifest.counts,
         evaluation=counts,
         training=trained.training,
-        metrics=[metric for metric in found if metric.segment == results.ALL],
+        metrics=[metric for metric in found if metric.segment == ALL],
         report=report.lines(found),
         outputs=outputs,
     )
@@ -94,7 +98,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
     train = parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD)
     interactions, made = learn(job, train, described)
     fitted, described_by = made.fitted, features_report(config, described, made)
-    with run.step("write model"):
+    with run.step("write model") as step:
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
@@ -112,6 +116,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             item_features=made.items,
             cold=False,
         )
+        step.rows = learned.rows
         place = f"{job.staging}/{name}"
         manifest = write_model(
             job.store,

@@ -1,11 +1,13 @@
 """What every command needs around its work: settings, session, record, errors and exit status."""
 
 import datetime as dt
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from py4j.protocol import Py4JError
@@ -15,11 +17,24 @@ from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.errors import ConfigError, OutputError, RecsysError, Stopped, one_line, unexpected
+from recsys.errors import (
+    ConfigError,
+    GateError,
+    OutputError,
+    RecsysError,
+    Stopped,
+    one_line,
+    unexpected,
+)
 from recsys.flows.checks import Checks
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
+from recsys.flows.monitoring.monitors import Monitors, lacking
 from recsys.flows.record import RunRecord, continued, earlier_attempt
+from recsys.flows.report.after_run import try_report
 from recsys.ingest.settings import check_settings
+from recsys.publishing.index import latest_published, open_index
+from recsys.publishing.publish import held_gates
+from recsys.publishing.versions import Version
 from recsys.runtime import logs, session, signals
 from recsys.runtime.run import Run, new_run, run_lock
 from recsys.runtime.spark_errors import over_result_limit, spark_reason
@@ -78,6 +93,8 @@ class Options:
     run_id: str | None
     debug: bool
     force: bool = False
+    log_format: logs.Form = "text"
+    as_json: bool = False
 
 
 # What is done with a command in a session: it is run, or looked at. It returns the exit status.
@@ -94,7 +111,7 @@ def execute(command: Command, options: Options, act: Act | None = None) -> int:
         options: what the command line says.
         act: what to do with the command instead of running it with a record.
     """
-    logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO)
+    logs.log_to_stderr(logging.DEBUG if options.debug else logging.INFO, options.log_format)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     if not options.debug:
         # They print the whole stack of every failed query; the user is to see one line.
@@ -112,7 +129,8 @@ def _is_not_py4j(record: logging.LogRecord) -> bool:
 
 def _run(command: Command, spark: SparkSession, config: Config, run: Run, options: Options) -> int:
     dated = options.run_date is not None
-    run_recorded(command, spark, config, run, force=options.force, dated=dated)
+    more = {"force": options.force, "as_json": options.as_json}
+    run_recorded(command, spark, config, run, dated=dated, **more)
     return 0
 
 
@@ -135,12 +153,12 @@ def _execute(command: Command, options: Options, act: Act) -> int:
 
 
 def check_configuration(command: Command, config: Config) -> None:
-    """Refuse a configuration that lacks what a command needs, before Spark is started.
+    """Refuse a configuration that lacks what a command or a monitor needs, before Spark starts.
 
     Raises:
         ConfigError: it does; the message says everything.
     """
-    if found := list(command.requires(config)):
+    if found := [*command.requires(config), *lacking(config)]:
         raise ConfigError("; ".join(found))
 
 
@@ -152,6 +170,7 @@ def run_recorded(
     *,
     force: bool = False,
     dated: bool = True,
+    as_json: bool = False,
 ) -> RunManifest:
     """Run a command with a record of the run, and return that record.
 
@@ -164,6 +183,7 @@ def run_recorded(
         run: this attempt; what an earlier one has recorded is taken up.
         force: publish although a gate failed.
         dated: whether the run date was asked for.
+        as_json: print what came of it as JSON.
 
     Raises:
         ConfigError: the run id cannot be used for this.
@@ -172,7 +192,6 @@ def run_recorded(
     store = Store(spark, config.root)
     # `recsys runs` may be looking at this moment whether anyone holds it.
     with store.files.lock(run_lock(run.run_id), wait=2):
-        settings = SparkSettings(**session.describe(spark, config.spark))
         earlier = earlier_attempt(store.files, run.run_id)
         run = continued(run, earlier, dated=dated)
         record = RunRecord(
@@ -182,17 +201,18 @@ def run_recorded(
             config,
             model_id=command.model_id,
             base_of=None if command.model_id is None else command.base_of,
-            spark=settings,
+            spark=SparkSettings(**session.describe(spark, config.spark)),
             earlier=earlier,
         )
         signals.check_stop()
         finished = record.finished_before()
         if finished is not None:
             log.info("run %s is complete already: nothing to do", run.run_id)
-            _print_result(finished)
+            _print_result(finished, as_json=as_json)
             return finished
         log.info("%s %s for %s, into %s", command.name, run.run_id, run.run_date, store.root)
-        record.begin()
+        monitors = Monitors(config, store.root, partial(_published, store, config))
+        monitors.began(record.begin())
         stop_point("begun")
         try:
             with store.staging(run.run_id) as staging:
@@ -207,13 +227,25 @@ def run_recorded(
             complete = record.complete(outcome)
         except (Exception, Stopped, KeyboardInterrupt) as raised:
             error = _cause(raised, store)
-            record.fail(_one_line(error), _exit_code(error))
+            gates = held_gates(store.files, run.run_id) if isinstance(error, GateError) else None
+            failed = record.fail(_one_line(error), _exit_code(error), gates)
+            if failed is not None:
+                monitors.ended(failed)
+                if isinstance(error, Exception):  # who stops a run does not wait for a page
+                    _report_on(store, failed, config, as_json=as_json)
             if error is raised:
                 raise
             raise error from raised
         stop_point("recorded")
-        _print_result(complete)
+        monitors.ended(complete)
+        _print_result(complete, as_json=as_json)
+        _report_on(store, complete, config, as_json=as_json)
+        log.info("run %s is complete", run.run_id, extra={"exit_status": 0})
         return complete
+
+
+def _published(store: Store, config: Config, cohort: str) -> Version | None:
+    return latest_published(open_index(store.files, config.publishing, store.ensure_alive), cohort)
 
 
 def look(command: Command, job: Job) -> Checks:
@@ -243,7 +275,23 @@ def _cause(error: BaseException, store: Store) -> BaseException:
     return store.meaning(error) or error
 
 
-def _print_result(manifest: RunManifest) -> None:
+def _report_on(store: Store, ended: RunManifest, config: Config, *, as_json: bool) -> None:
+    """Write the page about a run that has ended; nothing that happens here changes how it ended."""
+    if config.report.write and (place := try_report(store.files, ended, config.report.users)):
+        if as_json:
+            log.info("report %s", place)
+        else:
+            print(f"{'report':16} {place}")
+
+
+def _print_result(manifest: RunManifest, *, as_json: bool) -> None:
+    if as_json:
+        told = {"run_id", "job", "run_date", *Outcome.model_fields} - {"report"}
+        plain = manifest.model_dump(mode="json", include=told, exclude_none=True)
+        for place in plain["outputs"].values():
+            place.pop("files", None)  # the record has them, with their checksums
+        print(json.dumps(plain, indent=2))
+        return
     for table, place in manifest.outputs.items():
         print(f"{table:16} {place.uri}  {place.rows:,} rows")
     for line in manifest.report or ():
@@ -275,6 +323,11 @@ def _report(error: BaseException, options: Options) -> int:
         log.exception("the traceback, as --debug asks")
     if exit_code == 1:
         message = f"unexpected: {message} (run with --debug for the traceback)"
+    if logs.as_json():
+        kind = type(error).__name__
+        fields = {"error": message, "error_kind": kind, "exit_status": exit_code}
+        log.error("recsys: error: %s", message, extra=fields)
+        return exit_code
     with suppress(OSError):  # spark-submit was killed, and nobody listens
         print(f"recsys: error: {message}", file=sys.stderr, flush=True)
     return exit_code

@@ -1,7 +1,8 @@
 """The sizes of a run against the limits of memory, Spark and the disk, before it begins.
 
 How many pairs there will be is known after preparing. Until then the newest run of the root that
-prepared the same input says so. By such an estimate no run is refused: the input may have shrunk,
+prepared the same input says so, and without one the files of the input say how many there are at
+most. By such an estimate no run is refused: the input may have shrunk,
 and a refused run would never make a newer estimate. The exact numbers are checked again when they
 are known (`recsys.learn.sizes`, `recsys.flows.space`).
 """
@@ -11,6 +12,7 @@ from recsys.flows.checks import Check, Checks, State
 from recsys.flows.earlier import newest_run
 from recsys.flows.execution import Job
 from recsys.flows.manifest import RunManifest
+from recsys.ingest.input_size import input_rows
 from recsys.kernel.nominate import bytes_of
 from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.sizes import RESULT_BYTES_PER_PAIR, Sizes, driver_bytes
@@ -27,8 +29,9 @@ def training(job: Job, found: Checks) -> None:
     """Compare what training takes on the driver with what there is."""
     run = newest_run(job.store.files, config=job.config)
     sizes = None if run is None else _sizes(run)
-    _driver(job, found, sizes, run)
-    _result(job, found, sizes)
+    rows = input_rows(job.config.input) if sizes is None else None
+    _driver(job, found, sizes, run, rows)
+    _result(job, found, sizes, rows)
     _space(job, found, run)
 
 
@@ -63,7 +66,9 @@ def _sizes(run: RunManifest) -> Sizes | None:
     return Sizes(pairs, counts.negative_pairs, users, items, users * 16, items * 16)
 
 
-def _driver(job: Job, found: Checks, sizes: Sizes | None, run: RunManifest | None) -> None:
+def _driver(
+    job: Job, found: Checks, sizes: Sizes | None, run: RunManifest | None, rows: int | None
+) -> None:
     settings, share = job.config.training, job.config.memory.max_share
     heap = memory.heap_bytes(job.spark)
     allowed = memory.allowed_bytes(heap, share)
@@ -72,7 +77,8 @@ def _driver(job: Job, found: Checks, sizes: Sizes | None, run: RunManifest | Non
         f"JVM's heap {_size(heap)}"
     )
     if sizes is None or run is None:
-        found.add(Check("driver memory", _LATER, limit, "unknown"))
+        of_input = "" if rows is None else f"the input has about {rows:,} rows; more is "
+        found.add(Check("driver memory", of_input + _LATER, limit, "unknown"))
         return
     drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
     parts = driver_bytes(sizes, settings.widest, drawn)
@@ -86,14 +92,18 @@ def _driver(job: Job, found: Checks, sizes: Sizes | None, run: RunManifest | Non
     found.add(_estimated("driver memory", about, limit, change, fits=needed <= allowed))
 
 
-def _result(job: Job, found: Checks, sizes: Sizes | None) -> None:
+def _result(job: Job, found: Checks, sizes: Sizes | None, rows: int | None) -> None:
     limit, text = memory.result_limit(job.spark)
     name, shown = "spark.driver.maxResultSize", text if limit else "none"
-    if sizes is None:
+    if sizes is None and rows is None:
         found.add(Check(name, _LATER, shown, "unknown"))
         return
-    needed = sizes.pairs * RESULT_BYTES_PER_PAIR
-    about = f"about {_size(needed)} of {sizes.pairs:,} pairs to collect"
+    # As many pairs as rows, if no row repeats a pair and none is rejected or filtered.
+    pairs = (rows or 0) if sizes is None else sizes.pairs
+    needed = pairs * RESULT_BYTES_PER_PAIR
+    about = f"about {_size(needed)} of {pairs:,} pairs to collect"
+    if sizes is None:
+        about = f"at most {about}, by the rows of the input"
     change = f"raise {name}, or raise the minimum numbers of interactions in filters"
     found.add(_estimated(name, about, shown, change, fits=not limit or needed <= limit))
 

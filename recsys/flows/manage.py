@@ -1,24 +1,26 @@
-"""After a run: `recsys runs`, `models`, `rollback`, `clean` and `verify`, all without Spark."""
+"""After a run: `recsys runs`, `models`, `rollback`, `clean` and `verify`, all without a session."""
 
 import datetime as dt
 import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
-from recsys.errors import ConfigError, DamageError, RecsysError, unexpected
+from recsys.errors import ConfigError, DamageError
 from recsys.flows import housekeeping
+from recsys.flows.answer import answer
+from recsys.flows.record import read_run
 from recsys.flows.runs import list_runs
 from recsys.model.listing import list_models
 from recsys.publishing import maintenance
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
-from recsys.runtime import logs
-from recsys.store.posix import PosixFiles, open_local
+from recsys.store.files import Files
+from recsys.store.opening import open_root
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Place:
     """A root, and what readers see of it."""
 
     config: Config
-    files: PosixFiles
+    files: Files
     index: VersionIndex
 
 
@@ -50,6 +52,27 @@ def runs(
             print(f"    requested as {run.requested_run_id}")
         if run.note:
             print(f"    {run.note}")
+
+
+def report(place: Place, run_id: str | None, output: str | None, *, as_json: bool) -> None:
+    """Write the page of a run, of the latest one unless it is named, and say where it is."""
+    from recsys.flows.report.render import page_of, write_report  # what draws takes long to load
+
+    found = list_runs(place.files, place.index, None, run_id)
+    run = read_run(place.files, found[0].run_id) if found else None
+    if run is None:
+        raise ConfigError(
+            f"there is no record of run {found[0].run_id} that can be read; see recsys verify"
+            if found
+            else f"root: found no run in {place.files.root}; recsys run makes one"
+        )
+    if output is None:
+        uri = write_report(place.files, run, place.config.report.users)
+    else:
+        target = Path(output)
+        target.write_text(page_of(place.files, run, place.config.report.users), encoding="utf-8")
+        uri = str(target)
+    print(json.dumps({"run_id": run.run_id, "report": uri}, indent=2) if as_json else uri)
 
 
 def models(place: Place, *, as_json: bool) -> None:
@@ -76,10 +99,17 @@ def models(place: Place, *, as_json: bool) -> None:
             print(f"    cannot be used: {model.error}")
 
 
-def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> None:
+def rollback(
+    place: Place, cohort: str, run_date: dt.date, to: str | None, *, as_json: bool = False
+) -> None:
     """Return to an earlier version, and say which."""
     unit = Unit(cohort, run_date)
     before, now = maintenance.rollback(place.files, place.index, unit, to)
+    if as_json:
+        told = {"cohort": cohort, "run_date": unit.run_date.isoformat(), "run_id": now.run_id}
+        told |= {"published_at": now.published_at}
+        print(json.dumps({**told, "was": before and before.run_id}, indent=2))
+        return
     print(f"{unit}: run {now.run_id} is current, published {now.published_at[:19]} UTC")
     if before is None:
         print("its pointer, which was damaged or missing, is written anew")
@@ -89,11 +119,19 @@ def rollback(place: Place, cohort: str, run_date: dt.date, to: str | None) -> No
         print("the views of Spark's catalog follow with the next run", file=sys.stderr)
 
 
-def clean(place: Place, *, yes: bool, stored: bool, min_age_days: float) -> None:
+def clean(
+    place: Place, *, yes: bool, stored: bool, min_age_days: float, as_json: bool = False
+) -> None:
     """Show what nothing needs, and delete it if told to."""
     found = housekeeping.find_waste(
         place.files, place.index, stored=stored, min_age=min_age_days * housekeeping.DAY
     )
+    if as_json:
+        deleted = housekeeping.clean(place.files, place.index, found.waste) if yes else []
+        told = {"delete": found.waste, "keep": found.kept}
+        plain = {word: list(map(_plain, entries)) for word, entries in told.items()}
+        print(json.dumps({**plain, "deleted": len(deleted)}, indent=2))
+        return
     for one in found.waste:
         _print_entry("delete", one)
     for one in found.kept:
@@ -112,6 +150,10 @@ def _print_entry(word: str, one: housekeeping.Entry) -> None:
     print(f"{word:6}  {_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
 
 
+def _plain(one: housekeeping.Entry) -> dict[str, str | float]:
+    return {"uri": one.uri, "bytes": one.bytes, "age_seconds": one.age, "why": one.why}
+
+
 def _size(count: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
@@ -127,41 +169,50 @@ def _age(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def verify(place: Place) -> None:
+def verify(place: Place, *, as_json: bool = False) -> None:
     """Re-read everything that is published or stored, and say what is damaged."""
     damaged = 0
+    told = []
     everything = chain(
         maintenance.verify(place.files, place.index), housekeeping.verify_stored(place.files)
     )
     for name, error in everything:
-        print(f"{'ok' if error is None else 'DAMAGED':8} {name}" + (f": {error}" if error else ""))
+        if as_json:
+            told.append({"name": name, "ok": error is None, "error": error and str(error)})
+        else:
+            state = "ok" if error is None else "DAMAGED"
+            print(f"{state:8} {name}" + (f": {error}" if error else ""))
         damaged += error is not None
+    if as_json:
+        print(json.dumps(told, indent=2))
     if damaged:
         raise DamageError(f"{damaged:,} damaged or incomplete; see above")
 
 
 def execute(
-    action: Callable[[Place], None], config: str | None, overrides: Sequence[str], *, debug: bool
+    action: Callable[[Place], None],
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    debug: bool,
+    anywhere: bool = False,
 ) -> int:
-    """Do one of these and return the exit status (docs/reference/exit-statuses.md)."""
-    logs.log_to_stderr(logging.WARNING)
-    try:
+    """Do one of these and return the exit status (docs/reference/exit-statuses.md).
+
+    Args:
+        action: what to do.
+        config: the configuration's file, or None.
+        overrides: keys and values that win over it.
+        debug: whether to show tracebacks.
+        anywhere: whether it works on roots that are not local.
+    """
+
+    def act() -> None:
         loaded = load_config(config, overrides)
-        files = open_local(loaded.root)
+        files = open_root(loaded.root, settings=loaded.spark if anywhere else None)
         if not files.exists(files.root):
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
         index = open_index(files, loaded.publishing, lambda: None)
         action(Place(loaded, files, index))
-    except BrokenPipeError:
-        raise  # `recsys runs | head`: click ends quietly
-    except Exception as error:
-        if debug:
-            logging.exception("the traceback, as --debug asks")
-        if isinstance(error, RecsysError):
-            message, exit_code = str(error), error.exit_code
-        else:
-            hint = "" if debug else " (run with --debug for the traceback)"
-            message, exit_code = f"unexpected: {unexpected(error)}{hint}", 1
-        print(f"recsys: error: {message}", file=sys.stderr)
-        return exit_code
-    return 0
+
+    return answer(act, debug=debug)

@@ -153,6 +153,10 @@ class RunManifest(Outcome, Manifest):
     looked at."""
     timings_seconds: dict[str, float]
     """Duration of each step."""
+    step_rows: dict[str, int]
+    """Rows that each step worked on or wrote, for those that have any."""
+    driver_peak_bytes: int | None
+    """The most memory that the driver's Python has had; null where that is not known."""
     error: str | None = None
     """Why it failed."""
     exit_code: int | None = None

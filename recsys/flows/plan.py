@@ -1,25 +1,23 @@
 """`recsys plan`: what a run would do, how large it would be and how long it would take.
 
 Nothing is run, read in whole or written, and Spark is not started. The numbers are those of the
-newest complete run of the same command in this root, scaled by the size of the input.
+newest complete run of the same command in this root, scaled by the size of the input. Without one,
+the files of the input say about how many rows there are.
 """
 
-import logging
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from recsys.config import requirements
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.config.sections import Training
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import ConfigError
+from recsys.flows.answer import answer
 from recsys.flows.earlier import newest_run
 from recsys.flows.manifest import RunManifest
+from recsys.ingest.input_size import input_bytes, input_rows
 from recsys.ingest.manifest import InteractionsManifest
-from recsys.runtime import logs
-from recsys.store.files import Files, scheme
+from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST, File, ManifestError, Part
 from recsys.store.posix import open_local
 
@@ -76,7 +74,7 @@ def make_plan(config: Config, files: Files, command: str) -> Plan:
         command: one of STEPS.
     """
     run = newest_run(files, (command,))
-    n_bytes = _input_bytes(config)
+    n_bytes = input_bytes(config.input)
     before = None if run is None else _prepared(files, run)
     scale = 1.0
     if before is not None and before.input.bytes and n_bytes:
@@ -99,12 +97,13 @@ def _step(
 ) -> Step:
     size = n_bytes if name == "prepare" else None
     if run is None:
-        return Step(step=name, rows=None, bytes=size, seconds=None)
+        rows = input_rows(config.input) if name == "prepare" else None
+        return Step(step=name, rows=rows, bytes=size, seconds=None)
     grows = scale if name in _WITH_RATINGS else 1.0
     seconds = run.timings_seconds.get(name)
     if seconds is not None:
         seconds *= grows * (_more_training(config, run) if name == "train" else 1.0)
-    rows = _rows(name, run)
+    rows = run.step_rows.get(name)
     written = {"score": ("recommendations", "status")}.get(name, ())
     listed = [file.bytes for key in written for file in _files(run, key)]
     return Step(
@@ -118,22 +117,6 @@ def _step(
 def _files(run: RunManifest, table: str) -> Sequence[File]:
     found = run.outputs.get(table)
     return () if found is None else found.files or ()
-
-
-def _rows(name: str, run: RunManifest) -> int | None:
-    counts = run.counts
-    if counts is not None:
-        of_training = {
-            "prepare": counts.rows_read,
-            "collect": counts.positive_pairs + counts.negative_pairs,
-            "train": counts.positive_pairs + counts.negative_pairs,
-            "fold-in": counts.users_in_training,
-            "write model": counts.users_in_training + counts.items_in_training,
-        }
-        if name in of_training:
-            return of_training[name]
-    table = run.outputs.get({"cohort": "status", "score": "recommendations"}.get(name, ""))
-    return None if table is None else table.rows
 
 
 def _more_training(config: Config, run: RunManifest) -> float:
@@ -157,30 +140,12 @@ def _prepared(files: Files, run: RunManifest) -> InteractionsManifest | None:
         return None
 
 
-def _input_bytes(config: Config) -> int | None:
-    """Return the size of the input's files; None where they are not local or none are named."""
-    paths = config.input.paths
-    if not paths or any(scheme(path) != "file" for path in paths):
-        return None
-    total = 0
-    for path in paths:
-        place = Path(path.removeprefix("file://").removeprefix("file:"))
-        if place.exists():
-            found = [place]
-        else:
-            found = sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
-        below = [one for top in found for one in ([top] if top.is_file() else top.rglob("*"))]
-        with suppress(OSError):
-            total += sum(one.stat().st_size for one in below if one.is_file())
-    return total
-
-
 def execute(
     command: str, config: str | None, overrides: Sequence[str], *, as_json: bool, debug: bool
 ) -> int:
     """Print a plan, and return the exit status (docs/reference/exit-statuses.md)."""
-    logs.log_to_stderr(logging.WARNING)
-    try:
+
+    def act() -> None:
         loaded = load_config(config, overrides)
         wanted = {
             "score": requirements.for_scoring,
@@ -189,13 +154,9 @@ def execute(
         if lacking := list(wanted(loaded)):
             raise ConfigError("; ".join(lacking))
         plan = make_plan(loaded, open_local(loaded.root), command)
-    except RecsysError as error:
-        if debug:
-            logging.exception("the traceback, as --debug asks")
-        print(f"recsys: error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(plan.model_dump_json(indent=2)) if as_json else _print(plan)
-    return 0
+        print(plan.model_dump_json(indent=2)) if as_json else _print(plan)
+
+    return answer(act, debug=debug)
 
 
 def _print(plan: Plan) -> None:
@@ -207,7 +168,7 @@ def _print(plan: Plan) -> None:
         minutes = "" if step.seconds is None else f"{step.seconds / 60:,.2f}"
         print(line.format(step.step, rows, size, minutes).rstrip())
     if plan.by_run is None:
-        print(f"no complete run of {plan.command} in {plan.root}: rows and minutes are not known")
+        print(f"no complete run of {plan.command} in {plan.root}: minutes are not known")
     else:
         scaled = f"{plan.scale:.2f} times its input"
         print(f"about {plan.minutes} minutes, by run {plan.by_run} and {scaled}")

@@ -1,5 +1,6 @@
 """Recommend to someone new from the command line; no Spark, and nothing is written."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import pandas as pd
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.config.stored_ids import check_stored_id
-from recsys.errors import ConfigError, RecsysError, one_line, unexpected
+from recsys.errors import ConfigError, one_line
+from recsys.flows.answer import answer
 from recsys.kernel.worker import POPULAR
 from recsys.model.listing import LATEST, MODELS, check_known, latest_model
 from recsys.score.local import LocalModel
@@ -124,18 +126,20 @@ def main(
     k: int | None,
     config: str | None,
     overrides: Sequence[str],
+    *,
+    as_json: bool = False,
 ) -> int:
     """Print a list and return the exit status."""
-    try:
+
+    def act() -> None:
         found, notes = recommend(load_config(config, overrides), model, liked, features, k)
-    except RecsysError as error:
-        print(f"recsys: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except Exception as error:
-        print(f"recsys: error: unexpected: {unexpected(error)}", file=sys.stderr)
-        return 1
-    for note in notes:
-        print(f"recsys: note: {one_line(note)}", file=sys.stderr)
-    for line in aligned(found):
-        click.echo(line)
-    return 0
+        for note in notes:
+            print(f"recsys: note: {one_line(note)}", file=sys.stderr)
+        if as_json:
+            plain = json.loads(found.to_json(orient="records", double_precision=9))
+            click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+            return
+        for line in aligned(found):
+            click.echo(line)
+
+    return answer(act)

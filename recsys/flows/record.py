@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,9 @@ from recsys.config.configuration import Config
 from recsys.errors import ConfigError, OutputError
 from recsys.flows.manifest import Outcome, RunManifest, RunState, SparkSettings
 from recsys.model.listing import LATEST, latest_model
+from recsys.publishing.manifest import Verdict
 from recsys.runtime.run import Run, versions
+from recsys.runtime.steps import peak_bytes
 from recsys.store.files import RUNS, Files
 from recsys.store.manifest import MANIFEST, ManifestError, OtherVersionError
 
@@ -152,9 +155,9 @@ class RunRecord:
             )
         return before
 
-    def begin(self) -> None:
+    def begin(self) -> RunManifest:
         """Say that the run goes on."""
-        self._write("running", self._begun())
+        return self._write("running", self._begun())
 
     def choose_model(self) -> str | None:
         """Return the id of the model that the run uses; None where it uses none.
@@ -187,12 +190,25 @@ class RunRecord:
             outcome = outcome.model_copy(update={self._field: self._model_id})
         return self._write("complete", outcome)
 
-    def fail(self, error: str, exit_code: int) -> None:
-        """Say why the run ended, without hiding that reason behind another."""
+    def fail(
+        self, error: str, exit_code: int, gates: Sequence[Verdict] | None = None
+    ) -> RunManifest | None:
+        """Say why the run ended, without hiding that reason behind another.
+
+        Args:
+            error: the reason, in one line.
+            exit_code: the exit status.
+            gates: what each gate found, where one of them is the reason.
+
+        Returns:
+            What was recorded; None where that could not be.
+        """
         try:
-            self._write("failed", self._begun(), error=error, exit_code=exit_code)
+            came = self._begun().model_copy(update={"gates": gates})
+            return self._write("failed", came, error=error, exit_code=exit_code)
         except Exception as failure:
             log.debug("could not record the failure", exc_info=failure)
+            return None
 
     def _write(self, state: RunState, outcome: Outcome, **more: Any) -> RunManifest:
         manifest = RunManifest(
@@ -202,6 +218,8 @@ class RunRecord:
             state=state,
             written_at=dt.datetime.now(dt.UTC).isoformat(),
             timings_seconds=dict(self._run.timings),
+            step_rows=dict(self._run.rows),
+            driver_peak_bytes=peak_bytes(),
             workers=dict(self._run.workers),
         )
         uri = self._files.uri(RUNS, self._run.run_id, MANIFEST)

@@ -53,15 +53,17 @@ def refresh(job: Job) -> Model:
     if store.exists(f"{place}/{MANIFEST}"):
         log.info("model %s is there already: taking it up", model_id)
         return load_model(store, place)
-    with run.step("prepare"):
+    with run.step("prepare") as step:
         prepared = prepare(job.spark, store, job.config, run, job.staging)
+        step.rows = prepared.manifest.counts.rows_read
         base_model.check_types(manifest, prepared.manifest.id_types)
         described = _prepare_features(job, manifest)
     stop_point("prepared")
     with run.step("load model"):
         base = load_model(store, base_uri)
-    with run.step("collect"):
+    with run.step("collect") as step:
         liked = _collect(job, prepared, base, described)
+        step.rows = liked.labels.nnz
         found = {kind: _described(job, described, kind) for kind in KINDS}
         known = BaseModel(
             base.items,
@@ -71,9 +73,11 @@ def refresh(job: Job) -> Model:
             user_features=read_features(store, base, USERS),
             item_features=read_features(store, base, ITEMS),
         )
-    with run.step("fold-in"):
+    with run.step("fold-in") as step:
         made = interruptible(lambda: Refreshed.of(known, liked, found[ITEMS], found[USERS]))
-    with run.step("write model"):
+        step.rows = made.users
+    with run.step("write model") as step:
+        step.rows = made.learned.rows
         report = _report(job, base, liked, made)
         written = write_model(
             store,

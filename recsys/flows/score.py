@@ -21,6 +21,7 @@ from recsys.columns import (
     RUN_ID,
     SOURCE,
     STATUS_SCHEMA,
+    TITLES_SCHEMA,
     IdTypes,
     names,
 )
@@ -30,6 +31,7 @@ from recsys.flows.execution import Job
 from recsys.flows.judge import history, judge
 from recsys.flows.manifest import Outcome, OutputTable
 from recsys.flows.space import check_lists
+from recsys.flows.titles import stage_titles
 from recsys.ingest.failures import reading
 from recsys.model.manifest import TrainedModel
 from recsys.model.tables import Model
@@ -51,7 +53,7 @@ from recsys.publishing.publish import (
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
-    TABLES,
+    TITLES,
     Unit,
     Version,
     VersionIndex,
@@ -103,6 +105,7 @@ def schemas(id_types: IdTypes) -> dict[str, str]:
     return {
         RECOMMENDATIONS: id_types.fill(RECOMMENDATIONS_SCHEMA),
         STATUS: id_types.fill(STATUS_SCHEMA),
+        TITLES: id_types.fill(TITLES_SCHEMA),
     }
 
 
@@ -119,8 +122,8 @@ def _publish(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Version
         now = staged.manifest.model_copy(update={"configuration": job.config.public()})
         staged = replace(staged, manifest=now)
     tables = {
-        name: job.store.read_table(f"{staged.uri}/{name}", schema)
-        for name, schema in schemas(model.id_types).items()
+        name: job.store.read_table(f"{staged.uri}/{name}", schemas(model.id_types)[name])
+        for name in staged.manifest.tables.names
     }
     verdicts = judge(job, model, staged, tables)
     stop_point("staged")
@@ -150,15 +153,20 @@ class _Cohort:
 def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
     """Write a version beside the published ones."""
     uri, run = f"{job.staging}/version", job.run
-    with run.step("cohort"):
+    with run.step("cohort") as step:
         cohort = _stage_cohort(job, model, f"{uri}/{REQUESTS}")
         allowed = ranking.allowed_items(job.spark, model, job.config)
+        n_requests = step.rows = cohort.requests.count()
     n_items = model.manifest.n_items if allowed is None else int(allowed.sum())
-    check_lists(job, index, unit, cohort.requests.count(), n_items)
-    with run.step("score"):
+    check_lists(job, index, unit, n_requests, n_items)
+    with run.step("score") as step:
         writer = _Writer(job, model, unit, uri)
         recommendations = _write_lists(job, model, cohort, allowed, writer)
         statuses = _write_statuses(job, model, cohort, writer)
+        titles = _write_titles(job, model, writer)
+        step.rows = recommendations.rows
+    tables = VersionTables(recommendations=recommendations, status=statuses, titles=titles)
+    every = schemas(model.id_types)
     manifest = VersionManifest(
         schema_version=VersionManifest.SCHEMA_VERSION,
         run_id=run.run_id,
@@ -171,8 +179,8 @@ def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
         configuration=job.config.public(),
         configuration_hash=job.config.fingerprint(),
         versions=versions(),
-        schemas={name: columns(schema) for name, schema in schemas(model.id_types).items()},
-        tables=VersionTables(recommendations=recommendations, status=statuses),
+        schemas={name: columns(every[name]) for name in sorted(tables.names)},
+        tables=tables,
         compared_with=None,
         gates=[],
         forced=False,
@@ -285,9 +293,14 @@ def _write_statuses(job: Job, model: Model, cohort: _Cohort, writer: _Writer) ->
     return PublishedStatuses(**dict(written), by_status=dict(sorted(by_status.items())))
 
 
+def _write_titles(job: Job, model: Model, writer: _Writer) -> WrittenTable | None:
+    titles = stage_titles(job, writer.read(RECOMMENDATIONS), model.id_types)
+    return None if titles is None else writer.write(titles.coalesce(1), TITLES)
+
+
 def _outcome(job: Job, unit: Unit, manifest: VersionManifest) -> Outcome:
     outputs = {}
-    for name in TABLES:
+    for name in manifest.tables.names:
         written = manifest.tables.of(name)
         uri = place(job.store.files, unit, manifest.run_id, name)
         outputs[name] = OutputTable(uri=uri, rows=written.rows, files=written.files)

@@ -95,7 +95,7 @@ def _of_ids(job: Job, model: Model, kind: str) -> Outcome:
         cold = kind == ITEMS and config.features.lists_cold
         vectors = vectors_of(model, kind, cold=cold)
         asked = asked_for(job.spark, model, chosen, kind)
-    with run.step("similar"):
+    with run.step("similar") as step:
         among = spread_vectors(job.spark, model, kind, vectors, cold=cold)
         found, counts = similar(
             job.scratch,
@@ -106,6 +106,7 @@ def _of_ids(job: Job, model: Model, kind: str) -> Outcome:
             rows_per_file=config.scoring.users_per_file,
         )
         written = {table: _stage(job, model, table, found.withColumnRenamed("id", whose))}
+        step.rows = written[table].rows
     with run.step("publish"):
         _verify(_staged(job, model, table), whose, counts.answered, counts.neighbours)
         outputs = _publish(job, written)
@@ -120,7 +121,7 @@ def _of_features(job: Job, model: Model) -> Outcome:
         asked = features_asked_for(job.store, model, config.similar.features.groups)
         cold = config.features.lists_cold
         vectors = vectors_of(model, ITEMS, cold=cold) if ITEMS in asked else None
-    with run.step("similar"):
+    with run.step("similar") as step:
         items = None
         if vectors is not None:
             items = spread_vectors(job.spark, model, ITEMS, vectors, cold=cold)
@@ -128,6 +129,7 @@ def _of_features(job: Job, model: Model) -> Outcome:
             job.spark, job.scratch, model, asked, items, k=k, rows_per_file=rows_per_file
         )
         written = {of_features: _stage(job, model, of_features, near.features)}
+        step.rows = written[of_features].rows
         if near.items is not None:
             written[of_items] = _stage(job, model, of_items, near.items)
     with run.step("publish"):

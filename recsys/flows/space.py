@@ -10,7 +10,7 @@ from recsys.errors import DamageError, OutputError
 from recsys.flows.execution import Job
 from recsys.publishing.index import previous
 from recsys.publishing.manifest import VersionManifest
-from recsys.publishing.versions import TABLES, Unit, VersionIndex, read_manifest
+from recsys.publishing.versions import Unit, VersionIndex, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ def check_lists(
     share = _LEAST_SHARE * min(1.0, k / before.configuration.get("scoring", {}).get("k", k))
     if requests is not None:
         share *= min(1.0, requests / max(1, asked))
-    size = sum(file.bytes for table in TABLES for file in before.tables.of(table).files)
+    tables = [before.tables.of(name) for name in before.tables.names]
+    size = sum(file.bytes for table in tables for file in table.files)
     _check(job, int(size * share), f"the lists, by those of run {before.run_id},")
 
 

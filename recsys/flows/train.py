@@ -66,8 +66,9 @@ def train(job: Job) -> Model:
         log.info("model %s is there already: taking it up", model_id)
         return load_model(store, place)
 
-    with run.step("prepare"):
+    with run.step("prepare") as step:
         prepared = prepare(job.spark, store, config, run, job.staging)
+        step.rows = prepared.manifest.counts.rows_read
         types = prepared.manifest.id_types
         check_types(base, types)
         described = prepare_features(job.spark, store, config, run, types, job.staging, found)
@@ -78,10 +79,11 @@ def train(job: Job) -> Model:
     else:
         interactions, made, begun = _go_on(job, base, prepared.pairs, described)
     stop_point("trained")
-    with run.step("fold-in"):
+    with run.step("fold-in") as step:
         likes = likes_of(interactions.labels)
+        step.rows = likes.shape[0]
         fold_in, report = fold_in_of(made.made, likes, config.training.seed)
-    with run.step("write model"):
+    with run.step("write model") as step:
         learned = Learned.of(
             interactions,
             made.made.embeddings,
@@ -91,6 +93,7 @@ def train(job: Job) -> Model:
             item_features=made.items,
             kept=_kept(interactions, made),
         )
+        step.rows = learned.rows
         manifest = write_model(
             store,
             job.scratch,
@@ -118,7 +121,8 @@ def learn(
     """Collect labelled pairs and features, and train on them for as many epochs as is best."""
     settings = job.config.training
     interactions, known = _collect(job, pairs, described)
-    with job.run.step("train"):
+    with job.run.step("train") as step:
+        step.rows = interactions.labels.nnz
         made = fit_described(
             interactions.labels,
             settings,
@@ -141,7 +145,7 @@ def _spare(job: Job) -> int:
 def _collect(
     job: Job, pairs: DataFrame, described: PreparedFeatures | None
 ) -> tuple[Interactions, Abouts]:
-    with job.run.step("collect"):
+    with job.run.step("collect") as step:
         interactions = collect(
             job.spark,
             job.scratch,
@@ -151,6 +155,7 @@ def _collect(
             max_share=job.config.memory.max_share,
             features=sizes(described),
         )
+        step.rows = interactions.labels.nnz
         return interactions, abouts(job.spark, described, interactions, job.config)
 
 
@@ -183,7 +188,8 @@ def _go_on(
                 f"{found.gone:,}",
             )
     kinds = frozenset(kind for kind in KINDS if base.described(kind) is not None)
-    with job.run.step("train"):
+    with job.run.step("train") as step:
+        step.rows = interactions.labels.nnz
         made = go_on_described(
             Labelled(interactions.labels, interactions.ratings, interactions.ages),
             settings,

@@ -84,16 +84,18 @@ def tune(job: Job, where: Where) -> Outcome:
     config, run = job.config, job.run
     storage = where.uri(job)
     with studies.opened(storage, where.study) as study:
-        with run.step("prepare"):
+        with run.step("prepare") as step:
             prepared = prepare(job.spark, job.store, config, run, job.staging)
+            step.rows = prepared.manifest.counts.rows_read
             types = prepared.manifest.id_types
             found = states(job.spark, config)
             described = prepare_features(
                 job.spark, job.store, config, run, types, job.staging, found
             )
-        with run.step("collect"):
+        with run.step("collect") as step:
             ranges = _comparable(config.tuning, prepared.pairs, config)
             interactions, known = _collect(job, prepared.pairs, described, ranges)
+            step.rows = interactions.labels.nnz
             about = {**_fixed(config), "input": _identity(interactions, known)}
             studies.agree(study, about, storage)
         pairs = Labelled(interactions.labels, interactions.ratings, interactions.ages)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.columns import ITEM, LABEL, RATING, USER
+from recsys.columns import ITEM, LABEL, RATING, TIMESTAMP, USER
 from recsys.errors import ModelError
 from recsys.ingest.manifest import InteractionsManifest
 from recsys.store.manifest import MANIFEST, ManifestError
@@ -15,12 +15,20 @@ ARROW = {"int": pa.int32(), "bigint": pa.int64(), "string": pa.string()}  # type
 _COLUMNS = [USER, ITEM, RATING, LABEL]
 
 
-def read_local_pairs(folder: Path, users: pa.Array | None = None) -> pa.Table:
+def read_local_pairs(
+    folder: Path,
+    users: pa.Array | None = None,
+    items: pa.Array | None = None,
+    *,
+    timestamps: bool = False,
+) -> pa.Table:
     """Return `user_id`, `item_id`, `rating` and `label` of pairs, in any order.
 
     Args:
         folder: `interactions/<id>` of a local root.
         users: only those of these users; None: all.
+        items: only those of these items; None: all.
+        timestamps: also return `timestamp`.
 
     Raises:
         ModelError: they are not there, or their manifest is damaged or of a newer version.
@@ -34,18 +42,19 @@ def read_local_pairs(folder: Path, users: pa.Array | None = None) -> pa.Table:
         ) from None
     except ManifestError as error:
         raise ModelError(f"{folder / MANIFEST} cannot be used: {error}") from error
-    parts = []
+    parts, columns = [], [*_COLUMNS, *([TIMESTAMP] if timestamps else [])]
     for file in manifest.tables.pairs.files:
         try:
-            part = pq.read_table(folder / "pairs" / file.path, columns=_COLUMNS, partitioning=None)
+            part = pq.read_table(folder / "pairs" / file.path, columns=columns, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             raise ModelError(f"interactions {folder.name}: cannot read {file.path}") from error
-        if users is not None:
-            part = part.filter(
-                pc.is_in(part.column(USER), value_set=users.cast(part.schema.field(USER).type))
-            )
+        for name, ids in ((USER, users), (ITEM, items)):
+            if ids is not None:
+                kind = part.schema.field(name).type
+                part = part.filter(pc.is_in(part.column(name), value_set=ids.cast(kind)))
         parts.append(part)
     if parts:
         return pa.concat_tables(parts)
-    kinds = [ARROW[manifest.id_types.user], ARROW[manifest.id_types.item], pa.float64(), pa.int8()]
-    return pa.schema(list(zip(_COLUMNS, kinds, strict=True))).empty_table()
+    ids = [ARROW[manifest.id_types.user], ARROW[manifest.id_types.item]]
+    kinds = [*ids, pa.float64(), pa.int8(), pa.timestamp("us", "UTC")]
+    return pa.schema(list(zip(columns, kinds, strict=False))).empty_table()

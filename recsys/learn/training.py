@@ -24,6 +24,7 @@ from recsys.learn import negatives, spectral
 from recsys.learn.embeddings import Average, Embeddings
 from recsys.learn.features import IDENTITIES, Sides
 from recsys.learn.state import Parameters, State, position
+from recsys.runtime.logs import on_terminal
 from recsys.runtime.signals import interruptible
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,9 @@ def train_on(
     model, average = begin(settings.start == "spectral" or ask is not None)
     done = 0 if start is None else start.epochs
     last = done + settings.epochs
-    progress = tqdm(range(done + 1, last + 1), desc="epochs", unit="epoch", disable=None)
+    progress = tqdm(
+        range(done + 1, last + 1), desc="epochs", unit="epoch", disable=not on_terminal()
+    )
     current = None if start is None else start.average
     epoch = done
     for epoch in progress:

@@ -37,6 +37,11 @@ class Learned:
     item_features: LearnedFeatures | None = None
     kept: Kept | None = None
 
+    @property
+    def rows(self) -> int:
+        """How many users and items it has, each of which is a row."""
+        return len(self.users.ids) + len(self.items.ids)
+
     @classmethod
     def of(
         cls,

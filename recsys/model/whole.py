@@ -72,11 +72,18 @@ class WholeModel:
         items = load_items(folder)
         columns = [USER, TRAINED, BIAS, EMBEDDING, SEEN]
         manifest, table = load_table(folder, USERS, columns)
-        found = _some(table, users, manifest.no_components)
+        found = some_users(table, users, manifest.no_components)
         return cls(folder, manifest, items, load_fold_in(folder, items), found)
 
 
-def _some(table: pa.Table, users: pa.Array, width: int) -> SomeUsers:
+def some_users(table: pa.Table, users: pa.Array, width: int) -> SomeUsers:
+    """Return what a model's table of users has of some of them, in their order.
+
+    Args:
+        table: `user_id`, `trained`, `bias`, `embedding` and `seen`.
+        users: their ids, each once.
+        width: of an embedding.
+    """
     ids = table.column(USER).combine_chunks()
     at = pc.index_in(users.cast(ids.type), value_set=ids)
     known = np.asarray(at.is_valid().to_numpy(zero_copy_only=False))

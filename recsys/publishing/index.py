@@ -70,6 +70,12 @@ def published_before(index: VersionIndex, unit: Unit, run_id: str) -> Version | 
     return next((v for v in index.versions(unit) if v.run_id == run_id), None)
 
 
+def latest_published(index: VersionIndex, cohort: str) -> Version | None:
+    """Return what readers see of a cohort's latest run date; None: nothing."""
+    days = [unit for unit in index.units() if unit.cohort == cohort]
+    return index.current(max(days)) if days else None
+
+
 def previous(index: VersionIndex, unit: Unit) -> Version | None:
     """Return what a new version is compared with: the unit's, or the cohort's of a day before."""
     current = index.current(unit)
@@ -121,7 +127,8 @@ def check_columns(
         if version is None:
             continue
         for table, columns in schemas.items():
-            if changes := schema_changes(old[table], columns):
+            # Titles may be new, or missing for a day.
+            if changes := schema_changes(old.get(table, {}), columns):
                 raise OutputError(
                     f"{table}: {', '.join(changes)}, compared with run {version.run_id}; new "
                     "columns are fine, others need a new root (or namespace of Iceberg tables)"

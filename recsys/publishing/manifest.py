@@ -51,9 +51,16 @@ class VersionTables(Part):
     """One row a user and rank."""
     status: PublishedStatuses
     """One row a requested id."""
+    titles: WrittenTable | None = None
+    """What the items of the lists are called, one row an item; null without `items.titles`."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of those that there are; recommendations, which decide, are the last."""
+        return ["status", *(["titles"] if self.titles else []), "recommendations"]
 
     def of(self, name: str) -> WrittenTable:
-        """Return a table by its name."""
+        """Return a table by its name, one of `names`."""
         table: WrittenTable = getattr(self, name)
         return table
 

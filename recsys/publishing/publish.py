@@ -237,6 +237,15 @@ def held_before(
     return staged if same and files.exists(staged.requests) else None
 
 
+def held_gates(files: Files, run_id: str) -> list[Verdict] | None:
+    """Return the verdicts on what a gate has held back; None where there is nothing."""
+    try:
+        content = files.read(files.uri(HELD, run_id, MANIFEST))
+        return VersionManifest.from_json(content).gates
+    except (FileNotFoundError, ManifestError, OutputError):
+        return None
+
+
 def retain(
     files: Files,
     index: VersionIndex,

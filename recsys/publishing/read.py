@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys.columns import ITEM, RANK, TITLE_COLUMNS, USER
 from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.index import open_index, published_before
@@ -15,7 +17,7 @@ from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
-    TABLES,
+    TITLES,
     Unit,
     Version,
     as_day,
@@ -23,10 +25,10 @@ from recsys.publishing.versions import (
     read_manifest,
 )
 from recsys.runtime.run import run_name
-from recsys.store.checksums import compare_files, local_files
-from recsys.store.files import Files, local_path
+from recsys.store.checksums import compare_files
+from recsys.store.files import Files, local_path, shown
 from recsys.store.manifest import WrittenTable
-from recsys.store.posix import open_local
+from recsys.store.opening import open_root
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -42,6 +44,7 @@ class Published:
         run_id: whose it is.
         run_date, cohort: of what.
         recommendations, status: pyarrow Tables; DataFrames where Spark was given.
+        titles: likewise, what the items of the lists are called; None where the run had no titles.
         manifest: what the run says of them.
     """
 
@@ -51,6 +54,31 @@ class Published:
     recommendations: "pa.Table | DataFrame"
     status: "pa.Table | DataFrame"
     manifest: VersionManifest
+    titles: "pa.Table | DataFrame | None" = None
+
+    def with_titles(self) -> "pa.Table | DataFrame":
+        """Return the recommendations with the columns `title`, `image` and `link`.
+
+        They are null where there are none. A pyarrow Table is in order of user and rank.
+        """
+        return with_titles(self.recommendations, self.titles)
+
+
+def with_titles(lists: Any, titles: Any) -> Any:
+    """Return lists with the columns of TITLE_COLUMNS; see `Published.with_titles`."""
+    wanted = [ITEM, *TITLE_COLUMNS]
+    if not isinstance(lists, pa.Table):
+        if titles is not None:
+            return lists.join(titles.select(*wanted), on=ITEM, how="left")
+        return lists.selectExpr("*", *(f"CAST(NULL AS string) AS {name}" for name in TITLE_COLUMNS))
+    lists = lists.sort_by([(USER, "ascending"), (RANK, "ascending")])
+    if titles is None:
+        nothing = {name: pa.nulls(len(lists), pa.string()) for name in TITLE_COLUMNS}
+        return pa.table({**dict(zip(lists.column_names, lists.columns, strict=True)), **nothing})
+    at = pc.index_in(lists.column(ITEM), value_set=titles.column(ITEM))
+    for name in TITLE_COLUMNS:
+        lists = lists.append_column(name, titles.column(name).take(at))
+    return lists
 
 
 def read_recommendations(
@@ -68,7 +96,8 @@ def read_recommendations(
     checksum that was published, so that what is returned is what was made.
 
     Args:
-        root: the local directory that the job publishes to, as a path or a `file:` URI.
+        root: the local directory that the job publishes to, as a path or a `file:` URI. With Spark
+            it may be on HDFS.
         cohort: its name.
         run_date: the day: a date, a datetime or a pandas Timestamp, or ISO 8601 text; None: the
             latest that there is.
@@ -88,7 +117,7 @@ def read_recommendations(
             raise ConfigError(
                 f"{key}: found {str(text)[:60]} ({type(text).__name__}), expected text"
             )
-    files = open_local(root)
+    files = open_root(root, spark=spark)
     index = open_index(files, publishing or Publishing(), lambda: None)
     # A version may be forgotten and deleted between being named and being read: look again.
     for attempt in (1, 2, 3):
@@ -101,7 +130,8 @@ def read_recommendations(
             raise OutputError(f"{unit}: nothing is published of run {run_id or 'any'}")
         try:
             manifest = check_version(files, version)
-            uris = {name: place(files, unit, version.run_id, name) for name in TABLES}
+            names = manifest.tables.names
+            uris = {name: place(files, unit, version.run_id, name) for name in names}
             tables = {
                 name: _read(uri, manifest.tables.of(name), spark) for name, uri in uris.items()
             }
@@ -110,7 +140,13 @@ def read_recommendations(
                 raise
             continue
         return Published(
-            version.run_id, unit.run_date, cohort, tables[RECOMMENDATIONS], tables[STATUS], manifest
+            version.run_id,
+            unit.run_date,
+            cohort,
+            tables[RECOMMENDATIONS],
+            tables[STATUS],
+            manifest,
+            tables.get(TITLES),
         )
     raise AssertionError("the last attempt returns or raises")
 
@@ -123,24 +159,41 @@ def check_version(files: Files, version: Version) -> VersionManifest:
     """
     manifest = read_manifest(files, version)
     owner = f"{version.unit}, run {version.run_id}"
-    for name in TABLES:
-        folder = local_path(place(files, version.unit, version.run_id, name))
-        assert folder is not None  # noqa: S101 - readers and verify work on local roots
+    check_tables(files, owner, place(files, version.unit, version.run_id), manifest)
+    return manifest
+
+
+def check_tables(files: Files, owner: str, version_uri: str, manifest: VersionManifest) -> None:
+    """Compare every file of a version's tables with what its manifest says.
+
+    Args:
+        files: the root.
+        owner: names the version in messages.
+        version_uri: its directory.
+        manifest: what is said of it.
+
+    Raises:
+        DamageError: a file is missing, damaged or too many; the message names it.
+    """
+    for name in manifest.tables.names:
+        uri = f"{version_uri}/{name}"
         table = manifest.tables.of(name)
         compare_files(
             owner,
-            str(folder),
+            shown(uri),
             table.files,
-            local_files(folder),
+            files.data_files(uri),
             error=DamageError,
             advice=_ADVICE,
         )
-        rows = sum(pq.read_metadata(folder / file.path).num_rows for file in table.files)
+        rows = 0
+        for file in table.files:
+            with files.open(f"{uri}/{file.path}") as stream:
+                rows += pq.read_metadata(stream).num_rows
         if rows != table.rows:
             raise DamageError(
-                f"{owner}: {folder} has {rows:,} rows, its manifest says {table.rows:,}"
+                f"{owner}: {shown(uri)} has {rows:,} rows, its manifest says {table.rows:,}"
             )
-    return manifest
 
 
 def _unit(units: list[Unit], cohort: str, run_date: dt.date | None) -> Unit:

@@ -5,6 +5,7 @@ statuses and a manifest, in one directory that never changes once it is in its p
 
     <root>/publications/<cohort>/<run_date>/<run_id>/recommendations/*.parquet
                                                     /status/*.parquet
+                                                    /titles/*.parquet   (with `items.titles`)
                                                     /manifest.json
 
 A version index says which version readers see: `recsys.publishing.pointer` for plain
@@ -28,7 +29,8 @@ from recsys.store.manifest import MANIFEST, ManifestError
 PUBLICATIONS = "publications"
 HELD = "held"
 MARKER = "index.json"  # below PUBLICATIONS: which version index the root is published with
-RECOMMENDATIONS, STATUS = "recommendations", "status"
+RECOMMENDATIONS, STATUS, TITLES = "recommendations", "status", "titles"
+# The tables of every version. `titles` is one more where `items.titles` is set.
 TABLES = (STATUS, RECOMMENDATIONS)
 
 

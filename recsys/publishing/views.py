@@ -10,12 +10,13 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from recsys.columns import COHORT, ITEM, RUN_DATE, RUN_ID, TITLE_COLUMNS
 from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
-    TABLES,
+    TITLES,
     Unit,
     VersionIndex,
     latest_per_cohort,
@@ -37,6 +38,8 @@ VIEWS = {
     "status": (STATUS, False),
     "status_latest": (STATUS, True),
 }
+# The same of lists with the titles of their items.
+TITLED_VIEWS = {"recommendations_titled": False, "recommendations_titled_latest": True}
 
 
 def check_views(spark: SparkSession, settings: Publishing) -> None:
@@ -77,7 +80,7 @@ def check_views(spark: SparkSession, settings: Publishing) -> None:
 
 
 def create_views(spark: SparkSession, files: Files, index: VersionIndex, database: str) -> None:
-    """Create or replace the views of VIEWS in a database of Spark's catalog."""
+    """Create or replace VIEWS and TITLED_VIEWS in a database of Spark's catalog."""
     with files.lock("views", wait=120):  # or an earlier look at the index could win
         _create(spark, files, index, database)
 
@@ -86,9 +89,14 @@ def _create(spark: SparkSession, files: Files, index: VersionIndex, database: st
     shown = {unit: seen for unit in index.units() if (seen := _seen(files, index, unit))}
     if not shown:
         return
-    for view, (table, latest) in VIEWS.items():
-        units = latest_per_cohort(list(shown)) if latest else list(shown)
-        select = _select([shown[unit][table] for unit in units])
+    units = {False: list(shown), True: latest_per_cohort(list(shown))}
+    selects = {
+        view: _select([shown[unit][table] for unit in units[latest]])
+        for view, (table, latest) in VIEWS.items()
+    }
+    for view, latest in TITLED_VIEWS.items():
+        selects[view] = _titled([shown[unit] for unit in units[latest]])
+    for view, select in selects.items():
         spark.sql(f"CREATE OR REPLACE VIEW `{database}`.`{view}` AS {select}")
 
 
@@ -98,11 +106,39 @@ def _seen(files: Files, index: VersionIndex, unit: Unit) -> dict[str, _Table] | 
         version = index.current(unit)
         if version is None:  # it has been forgotten since it was listed
             return None
-        schemas = read_manifest(files, version).schemas
+        manifest = read_manifest(files, version)
     except DamageError as error:
         log.warning("not in the views: %s", error)
         return None
-    return {name: (place(files, unit, version.run_id, name), schemas[name]) for name in TABLES}
+    return {
+        name: (place(files, unit, version.run_id, name), manifest.schemas[name])
+        for name in manifest.tables.names
+    }
+
+
+def _titled(versions: list[dict[str, _Table]]) -> str:
+    """Put lists with titles under one another; without titles, those are null."""
+    by = (RUN_DATE, COHORT, RUN_ID, ITEM)
+    wanted = ", ".join(f"`{name}`" for name in (*by, *TITLE_COLUMNS))
+    nulls = ", ".join(f"CAST(NULL AS string) AS `{name}`" for name in TITLE_COLUMNS)
+    titles = [
+        f"SELECT {wanted} FROM {_files(version[TITLES][0])}"  # noqa: S608 - own names
+        for version in versions
+        if TITLES in version
+    ]
+    lists = _select([version[RECOMMENDATIONS] for version in versions])
+    if not titles:
+        return f"SELECT *, {nulls} FROM ({lists})"  # noqa: S608 - own names
+    shown = ", ".join(f"titles.`{name}`" for name in TITLE_COLUMNS)
+    return (
+        f"SELECT lists.*, {shown} FROM ({lists}) AS lists "  # noqa: S608 - own names
+        f"LEFT JOIN ({' UNION ALL '.join(titles)}) AS titles "
+        f"ON {' AND '.join(f'lists.`{name}` = titles.`{name}`' for name in by)}"
+    )
+
+
+def _files(uri: str) -> str:
+    return f"parquet.`{uri.replace('`', '``')}`"
 
 
 def _select(tables: list[_Table]) -> str:
@@ -114,6 +150,6 @@ def _select(tables: list[_Table]) -> str:
 
     return " UNION ALL ".join(
         f"SELECT {', '.join(column(name, schema) for name in every)} "  # noqa: S608 - own names
-        f"FROM parquet.`{uri.replace('`', '``')}`"
+        f"FROM {_files(uri)}"
         for uri, schema in tables
     )

@@ -11,7 +11,6 @@ import importlib.metadata
 import logging
 import platform
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from recsys.config.sections import RUN_ID_PATTERN
 from recsys.errors import ConfigError
 from recsys.runtime.build import commit, version
 from recsys.runtime.signals import check_stop
+from recsys.runtime.steps import Step, showing
 
 LONGEST_REQUESTED_ID = 250
 _LONGEST_SLUG = 80
@@ -46,6 +46,7 @@ class Run:
         requested_run_id: its id as it was given; None where none was.
         first_started_at: when its first attempt began, in UTC; by default this one is the first.
         workers: versions on Spark's Python workers, once one was looked at.
+        rows: of each step that has ended and has any.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class Run:
     requested_run_id: str | None = None
     first_started_at: dt.datetime = None  # type: ignore[assignment] # see __post_init__
     workers: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take this attempt for the first, unless another one is named."""
@@ -62,18 +64,21 @@ class Run:
             object.__setattr__(self, "first_started_at", self.started_at)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Log a step and record its duration in seconds under its name.
+    def step(self, name: str) -> Iterator[Step]:
+        """Log a step, and record its duration in seconds and its rows under its name.
 
-        A run that is to stop does so before a step or at its end.
+        What is given is the step, which takes the number of its rows. A run that is to stop does so
+        before a step or at its end.
         """
         check_stop()
         log.info("%s ...", name)
-        start = time.perf_counter()
-        yield
-        check_stop()
-        self.timings[name] = round(time.perf_counter() - start, 3)
-        log.info("%s took %.1f s", name, self.timings[name])
+        with showing(name, self.run_id) as step:
+            yield step
+            check_stop()
+        self.timings[name] = step.seconds
+        if step.rows is not None:
+            self.rows[name] = step.rows
+        log.info("%s", step, extra={"step_ended": name, **step.fields()})
 
 
 def new_run(requested_id: str | None = None, run_date: dt.date | None = None) -> Run:

@@ -24,11 +24,13 @@ from pyspark.sql import SparkSession
 import recsys
 from recsys.config.redaction import redact
 from recsys.errors import ConfigError
+from recsys.runtime import steps
 from recsys.runtime.disks import check_local_dirs
 from recsys.runtime.jvm_shutdown import watch_jvm
 from recsys.runtime.launch import check_java, check_settings, not_started
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
+from recsys.runtime.watcher import SessionWatcher
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +125,23 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
         spark.conf.set(key, value)
     _ship_kernel(spark)
     _pin_blas(spark)
+    steps.watch(SessionWatcher(spark.sparkContext))
     return spark
+
+
+def start_jvm(settings: Mapping[str, object]) -> None:
+    """Start the driver's JVM without a session, unless this process has one.
+
+    Args:
+        settings: Spark's keys and values.
+
+    Raises:
+        ConfigError: it cannot be started so.
+    """
+    check_settings(settings)
+    if not under_spark_submit():
+        _launch({**DEFAULTS, **{key: _text(value) for key, value in settings.items()}}, quiet=True)
+    SparkContext._ensure_initialized()
 
 
 def _why(error: Exception, wanted: Mapping[str, str]) -> str:

@@ -24,6 +24,7 @@ STOP_POINTS = (
     "placed",
     "replacing current.json",  # only for parquet: the new file is written, and not renamed yet
     "status committed",  # only for iceberg
+    "titles committed",  # only for iceberg, with titles
     "switched",
     "lists forgotten",  # only for iceberg: the old lists, and not their statuses yet
     "forgotten",  # by the index; the files are still there

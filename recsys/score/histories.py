@@ -42,18 +42,21 @@ class Histories:
             rows: `(n_items,)` the other row of each item, -1 where the other model has not got it.
         """
 
-        def taken(lists: Ragged) -> tuple[Ragged, Bool, I64]:
+        # Both are in ascending order of the ids, so the order of rows stays.
+        def taken(lists: Ragged) -> tuple[Ragged, Bool]:
             found = rows[lists.values]
-            there, owner = found >= 0, _owners(lists)
-            # Both are in ascending order of the ids, so the order of rows stays.
-            return grouped(owner[there], found[there], len(lists.indptr) - 1), there, found
+            there = found >= 0
+            n = len(lists.indptr) - 1
+            lengths = np.bincount(owners_of(lists)[there], minlength=n)
+            indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+            return Ragged(indptr, found[there].astype(np.int32)), there
 
-        liked, there, _ = taken(self.liked)
+        liked, there = taken(self.liked)
         return Histories(taken(self.seen)[0], liked, self.weights[there])
 
     def without_seen(self, user: int, item: int) -> "Histories":
         """Return the same, but for one item that a user has seen; what they like stays."""
-        owner = _owners(self.seen)
+        owner = owners_of(self.seen)
         kept = (owner != user) | (self.seen.values != item)
         n = len(self.seen.indptr) - 1
         lengths = np.bincount(owner[kept], minlength=n)
@@ -104,7 +107,7 @@ def find_histories(
     had = model.users.seen
     like = weight > 0
     return Histories(
-        seen=grouped(np.append(_owners(had), owner), np.append(had.values, row), n),
+        seen=grouped(np.append(owners_of(had), owner), np.append(had.values, row), n),
         liked=grouped(owner[like], row[like], n),
         weights=weight[like],
     )
@@ -122,7 +125,8 @@ def grouped(owners: I64, values: I64, n: int) -> Ragged:
     return Ragged(indptr, (keys % width).astype(np.int32))
 
 
-def _owners(lists: Ragged) -> I64:
+def owners_of(lists: Ragged) -> I64:
+    """Return the list that each value is in, int64."""
     n = len(lists.indptr) - 1
     return np.repeat(np.arange(n, dtype=np.int64), np.diff(lists.indptr))
 

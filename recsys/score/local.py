@@ -4,7 +4,6 @@ Lists and neighbours are those that a batch job publishes, bit for bit: they com
 kernel.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from recsys.config.feature_names import feature_name
 from recsys.config.sections import Titles
-from recsys.errors import ConfigError
 from recsys.kernel.topk import Ranked
 from recsys.kernel.worker import (
     FEATURES,
@@ -38,15 +36,18 @@ from recsys.model.arrays import (
 )
 from recsys.score.local_features import LocalFeatures
 from recsys.score.local_ids import LocalIds
+from recsys.score.local_likes import as_ids, weighed
+from recsys.score.local_users import LocalUsers
 from recsys.score.representation import Nearest, Representation, known
 from recsys.score.titles import read_titles
 from recsys.store.files import require_local
 
 
 class LocalModel:
-    """A model in a local directory: lists for someone new, and what it knows and what is near that.
+    """A model in a local directory: lists, and what it knows and what is near that.
 
-    `recommend` and `recommend_described` make lists. `item`, `user`, `feature` and `described` give
+    `recommend` and `recommend_described` make a list for someone new; `recommend_users` and
+    `recommend_likes` those of many users. `item`, `user`, `feature` and `described` give
     representations, of which `similar_items` and `similar_features` find what is near. What becomes
     of items that have nothing but features is what the model's own configuration says
     (`features.cold_items`). A list that is shorter than configured keeps its first place for
@@ -59,6 +60,7 @@ class LocalModel:
         self._folder, self._lists, self._items = folder, lists, items
         self._reserved = reserved
         self._users: Vectors | None = None  # the largest table: loaded when first needed
+        self._many = LocalUsers(folder, lists, reserved)
         self._features = LocalFeatures(folder)
         self._nearest: Nearest | None = None
         self._ids = LocalIds(items.ids)
@@ -109,7 +111,7 @@ class LocalModel:
         Raises:
             ConfigError: one cannot be an id of the model's type.
         """
-        return [item for item in dict.fromkeys(self._liked(liked)) if item not in self._rows]
+        return [item for item in dict.fromkeys(as_ids(liked, self._ids)) if item not in self._rows]
 
     def recommend(
         self,
@@ -140,7 +142,7 @@ class LocalModel:
             KernelError: k is below 1, or a score cannot be a float32.
         """
         vector = None if features is None else self._features.sum(features, USERS)
-        done = self._likes(self._liked(liked), weights)
+        done = weighed(as_ids(liked, self._ids), weights, self._rows)
         likes = {row: weight for row, weight in done.items() if weight is not None}
         choice = self._choice(k, list(done))
         embedding, bias = (None, 0.0) if vector is None else vector
@@ -151,6 +153,50 @@ class LocalModel:
         if vector is not None:
             return self._table(self._lists.by_model(user, choice), FEATURES)
         return self._table(self._lists.by_popularity(user, choice), POPULAR)
+
+    def recommend_users(
+        self, users: Iterable[object], k: int = 10, *, exclude_seen: bool = True
+    ) -> pd.DataFrame:
+        """Recommend items to users whom the model has, by their vectors, as a batch job does.
+
+        The first call loads the users, all of them.
+
+        Args:
+            users: ids, as numbers or text, each once.
+            k: length of a list; shorter where fewer items are left.
+            exclude_seen: leave out the items that each has interacted with.
+
+        Returns:
+            `user_id` and the columns of `recommend`, with the `source` `model`, or `features` where
+            user or item has nothing else; users in the order given.
+
+        Raises:
+            ConfigError: an id cannot be one of the model's type, or the model does not have it.
+            KernelError: k is below 1, or a score cannot be a float32.
+            ModelError: the users' table is damaged.
+        """
+        return self._titled(self._many.known(users, k, exclude_seen=exclude_seen))
+
+    def recommend_likes(self, likes: pd.DataFrame, k: int = 10) -> pd.DataFrame:
+        """Recommend items to many users by what they like, each as `recommend` does.
+
+        Args:
+            likes: `user_id`, `item_id` and, where likes weigh, `weight`: a row for each like. The
+                users need not be in the model.
+            k: length of a list; shorter where fewer items are left.
+
+        Returns:
+            `user_id` and the columns of `recommend`; users in the order in which they came.
+
+        Raises:
+            ConfigError: a column is missing, a row has no user, or an item no id of the model's
+                type.
+            KernelError: k is below 1, or a score cannot be a float32.
+        """
+        return self._titled(self._many.liking(likes, k, self._rows, self._ids))
+
+    def _titled(self, lists: pd.DataFrame) -> pd.DataFrame:
+        return lists.assign(title=self._titles_of(lists["item_id"].to_numpy()))
 
     def item(self, item_id: object) -> Representation:
         """Return what the model knows of one of its items.
@@ -275,20 +321,11 @@ class LocalModel:
         return [name for name in names if name not in known]
 
     def recommend_described(self, features: Mapping[str, float], k: int = 10) -> pd.DataFrame:
-        """Recommend items to someone of whom nothing is known but features.
-
-        Args:
-            features: weights by names, `group=value`; names that the model does not have count for
-                nothing.
-            k: length of the list; shorter where fewer items are left.
+        """Recommend items to someone of whom nothing is known but features; see `recommend`.
 
         Returns:
             As `recommend`, with the `source` `features`, or `popular` where the model has none of
             the features.
-
-        Raises:
-            ConfigError: the model has no features of users, or a weight is not positive.
-            KernelError: k is below 1, or a score cannot be a float32.
         """
         return self.recommend((), k, features=features)
 
@@ -304,39 +341,6 @@ class LocalModel:
         sources = np.where(self._lists.is_cold(ranked.items), FEATURES, source)
         found = {"item_id": items, "score": ranked.scores, "source": sources, "title": title}
         return _ranked(found)
-
-    def _likes(self, items: list[Any], weights: Iterable[float] | None) -> dict[int, float | None]:
-        """Return the weight of each known item by its row, ascending; None where it is no like."""
-        given = [1.0] * len(items) if weights is None else [float(weight) for weight in weights]
-        if len(given) != len(items):
-            raise ConfigError(
-                f"weights: found {len(given)}, expected as many as liked, {len(items)}"
-            )
-        likes: dict[int, float | None] = {}
-        for item, weight in zip(items, given, strict=True):
-            if (row := self._rows.get(item)) is None:
-                continue
-            before = likes.setdefault(row, None)
-            with np.errstate(over="ignore"):  # as the float that the kernel works with
-                single = float(np.float32(weight))
-            if math.isfinite(single) and single > 0:
-                likes[row] = weight if before is None else max(before, weight)
-        return dict(sorted(likes.items()))
-
-    def _liked(self, given: Iterable[object]) -> list[Any]:
-        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-            found = f"{str(given)[:60]!r} ({type(given).__name__})"
-            raise ConfigError(f"liked: found {found}, expected a list of item ids")
-        ids = []
-        for value in given:
-            item = self._ids.convert(value)
-            if item is None:
-                raise ConfigError(
-                    f"liked: found {str(value)[:60]!r}, expected item ids of the type "
-                    f"{self._ids.type}"
-                )
-            ids.append(item)
-        return ids
 
 
 def _ranked(columns: Mapping[str, Any]) -> pd.DataFrame:

@@ -3,13 +3,21 @@
 Titles are for people and no result depends on them. So a malformed line costs its own title only.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from recsys.config.sections import Titles
 from recsys.errors import ConfigError, InputError
 from recsys.score.local_rows import read_rows
 from recsys.store.files import require_local
+
+
+class Card(NamedTuple):
+    """What people are shown of an item."""
+
+    title: str
+    image: str | None
+    link: str | None
 
 
 def read_titles(titles: Titles, to_id: Callable[[object], Any]) -> dict[Any, str]:
@@ -23,6 +31,40 @@ def read_titles(titles: Titles, to_id: Callable[[object], Any]) -> dict[Any, str
         ConfigError: they cannot be read without Spark as configured.
         InputError: the file does not exist, cannot be read or lacks a column.
     """
+    return {item: card.title for item, card in read_cards(titles, to_id).items()}
+
+
+def read_cards(titles: Titles, to_id: Callable[[object], Any]) -> dict[Any, Card]:
+    """Return titles, images and links of items by their ids.
+
+    Of several rows for one id the first counts that has a title.
+
+    Args:
+        titles: where they are.
+        to_id: makes an id of the model's type of a text, or None where it is none.
+
+    Raises:
+        ConfigError, InputError: as `read_titles`.
+    """
+    found: dict[Any, Card] = {}
+    for given, card in _cards(titles):
+        item = to_id(given)
+        if item is not None:
+            found.setdefault(item, card)
+    return found
+
+
+def check_titles(titles: Titles) -> None:
+    """See that titles can be read, by their first row.
+
+    Raises:
+        ConfigError, InputError: as `read_titles`.
+    """
+    next(_cards(titles), None)
+
+
+def _cards(titles: Titles) -> Iterator[tuple[str | None, Card]]:
+    """Yield the id, as text, and what there is of each row that has a title."""
     if titles.path is None:
         raise ConfigError(
             f"items.titles.format is {titles.format}: set items.titles.path to what is to be read"
@@ -35,10 +77,11 @@ def read_titles(titles: Titles, to_id: Callable[[object], Any]) -> dict[Any, str
         )
     names = [titles.title] if isinstance(titles.title, str) else titles.title
     wanted = {"column": titles.column} | {f"title {n}": name for n, name in enumerate(names)}
-    found: dict[Any, str] = {}
+    more = {"image": titles.image, "link": titles.link}
+    wanted |= {role: name for role, name in more.items() if name is not None}
+    places = {role: place for place, role in enumerate(wanted)}
     for row in read_rows(path, titles.format, titles.options, wanted, "items.titles"):
-        text = ", ".join(part for part in row[1:] if part)
-        item = to_id(row[0]) if text else None
-        if item is not None:
-            found.setdefault(item, text)
-    return found
+        text = ", ".join(part for part in row[1 : 1 + len(names)] if part)
+        if text:
+            image, link = (row[places[role]] if role in places else None for role in more)
+            yield row[0], Card(text, image or None, link or None)

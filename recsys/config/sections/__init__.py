@@ -25,7 +25,8 @@ from recsys.config.sections.learn import (
     SampleWeights,
     Training,
 )
-from recsys.config.sections.publishing import Gates, Iceberg, Publishing
+from recsys.config.sections.monitoring import Monitoring
+from recsys.config.sections.publishing import Gates, Iceberg, Publishing, Report
 from recsys.config.sections.score import (
     CandidateList,
     Cohort,
@@ -86,10 +87,12 @@ __all__ = [
     "Items",
     "Member",
     "Memory",
+    "Monitoring",
     "Options",
     "Place",
     "Publishing",
     "QueriedSource",
+    "Report",
     "RowChecks",
     "SampleWeights",
     "Scoring",

@@ -104,6 +104,10 @@ class Titles(Section):
     """The column of the item ids."""
     title: NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)] = "title"
     """The column of the titles, or a list of columns that are joined with `, `."""
+    image: NonEmpty | None = None
+    """The column of the addresses of images. null: none."""
+    link: NonEmpty | None = None
+    """The column of the addresses of the items' pages. null: none."""
 
 
 class Items(Section):
@@ -118,7 +122,9 @@ class Items(Section):
     `scoring.k` are published. Items that the user has seen are left out unless
     `scoring.exclude_seen` is false."""
     titles: Titles | None = None
-    """What items are called. Only `recsys recommend` reads it, without Spark; no result depends on
+    """What items are called. What is in lists is published with titles beside them (the table
+    `titles`), and what is printed for people has them. It is read without Spark, on the driver's
+    machine. Where it cannot be read, a run says so and publishes without it; no list depends on
     it."""
 
 

@@ -18,6 +18,8 @@ FEATURE_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 # Hadoop would take these characters for a pattern.
 ROOT_PATTERN = r"^[^\x00-\x1f*?{}\[\]\\]+$"
+# The node exporter reads no other files.
+METRICS_PATTERN = r"^[^\x00-\x1f]+\.prom$"
 
 # What messages say of values that must match a pattern.
 IN_WORDS = {
@@ -27,6 +29,7 @@ IN_WORDS = {
     "most 161 characters",
     NAME_PATTERN: "a name of a-z, 0-9 and _, beginning with a letter, of at most 64 characters",
     FEATURE_NAME_PATTERN: "a name of letters, digits, _ and -, of at most 64 characters",
+    METRICS_PATTERN: "a path without control characters that ends in .prom",
     ROOT_PATTERN: "a path without control characters and * ? { } [ ] \\",
 }
 
@@ -105,8 +108,10 @@ Options = dict[str, str | int | float | bool]
 class Source(Section):
     """Anything that Spark reads."""
 
-    format: Literal["csv", "parquet", "json", "orc", "table"] = "csv"
-    """`csv`, `parquet`, `json`, `orc`, or `table` for a table of Spark's catalog."""
+    format: Literal["csv", "parquet", "json", "orc", "text", "table"] = "csv"
+    """`csv`, `parquet`, `json`, `orc`, `text`, or `table` for a table of Spark's catalog. `text`
+    has one column, `value`, with a line a row, or with the option `wholetext` a file a row; a
+    query makes columns of it."""
     path: Place | Annotated[list[Place], Field(min_length=1)] | None = None
     """A path or a list of paths. `*`, `?`, `[ab]` and `{a,b}` are patterns; write a backslash
     before such a character to mean itself. A relative path is resolved by Spark's default file

@@ -140,6 +140,14 @@ def of_unit(unit: Unit) -> BooleanExpression:
     )
 
 
+def history(table: Table | None) -> tuple[History, int]:
+    """Return a table's history, and the sequence number of its current snapshot or 0."""
+    if table is None:
+        return {}, 0
+    snapshot = table.current_snapshot()
+    return past.read(table.properties), sequence(snapshot)
+
+
 def sequence(snapshot: Snapshot | None) -> int:
     """Return a snapshot's sequence number; 0 where there is none."""
     return 0 if snapshot is None else snapshot.sequence_number or 0

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from recsys.errors import DamageError
-from recsys.publishing.versions import Unit, Version
+from recsys.publishing.versions import Unit, Version, later
 
 PREFIX = "recsys.unit."
 Interval = tuple[int, int | None]
@@ -168,6 +168,11 @@ def limited(
         ]
         for unit, entries in history.items()
     }
+
+
+def is_beyond(unit: Unit, units: Sequence[Unit], run_dates: int | None) -> bool:
+    """Whether a unit has so many later days that it is not to be kept; None: all are."""
+    return run_dates is not None and len(later(units, unit)) >= run_dates
 
 
 def expiring(

@@ -1,9 +1,10 @@
 """Iceberg tables: a replace of one unit is one snapshot of each table.
 
 Two tables, `<namespace>.recommendations` and `<namespace>.status`, partitioned by run date and
-cohort, refer to the version's Parquet files where they lie. Status rows are committed first,
-recommendations last: a unit shows what the recommendations' table shows, and its statuses are those
-of the same run, also while a newer run has committed its statuses alone. Each table remembers what
+cohort, refer to the version's Parquet files where they lie; a third, `<namespace>.titles`, where
+there are titles. Status rows are committed first, then titles, recommendations last: a unit shows
+what the recommendations' table shows, and its statuses are those of the same run, also while a
+newer run has committed its statuses alone. Each table remembers what
 it has shown in its properties (`recsys.publishing.iceberg.history`); the summary of each snapshot
 names the run too:
 
@@ -38,11 +39,10 @@ from recsys.publishing.pointer import lock_name
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
-    TABLES,
+    TITLES,
     Unit,
     Version,
     check_expected,
-    later,
     read_manifest,
 )
 from recsys.runtime.stop_points import stop_point
@@ -66,6 +66,9 @@ except ImportError as error:
 # All of a table's snapshots are in its metadata, which each commit copies some twenty times.
 SNAPSHOTS = 100
 GRACE = dt.timedelta(hours=1)
+# Committed before the recommendations, in this order.
+_FOLLOWERS = (STATUS, TITLES)
+_ALL = (*_FOLLOWERS, RECOMMENDATIONS)
 
 
 class IcebergTables:
@@ -101,18 +104,18 @@ class IcebergTables:
 
     def units(self) -> list[Unit]:
         """Return the units that have something published, sorted."""
-        found, sequence = self._history(self._load(RECOMMENDATIONS))
+        found, sequence = commits.history(self._load(RECOMMENDATIONS))
         return sorted(unit for unit in found if past.shown(found, unit, sequence))
 
     def current(self, unit: Unit) -> Version | None:
         """Return what readers see of a unit."""
-        found, sequence = self._history(self._load(RECOMMENDATIONS))
+        found, sequence = commits.history(self._load(RECOMMENDATIONS))
         entry = past.shown(found, unit, sequence)
         return entry.version(unit) if entry else None
 
     def versions(self, unit: Unit) -> list[Version]:
         """Return the versions that are kept, in order of publication; `current` is among them."""
-        found, _ = self._history(self._load(RECOMMENDATIONS))
+        found, _ = commits.history(self._load(RECOMMENDATIONS))
         return [entry.version(unit) for entry in found.get(unit, []) if entry.kept]
 
     def in_use(self) -> set[tuple[Unit, str]]:
@@ -122,8 +125,8 @@ class IcebergTables:
         """
         return {
             (unit, entry.run_id)
-            for name in TABLES
-            for unit, entries in self._history(self._load(name))[0].items()
+            for name in _ALL
+            for unit, entries in commits.history(self._load(name))[0].items()
             for entry in entries
         }
 
@@ -137,23 +140,20 @@ class IcebergTables:
             DamageError, OutputError: the files are not what the manifest says, or their columns
                 do not fit; nothing was committed, or the catalog failed.
         """
-        manifest = read_manifest(self._files, version)
-        with catalogs.errors(self._catalog):
-            found = {
-                name: footers.look_at(self._files, version, name, manifest, self._open)
-                for name in TABLES
-            }
+        found = {name: files for name in _ALL if (files := self._look_at(version, name))}
+        lists = found.pop(RECOMMENDATIONS)
         self._expect(version.unit, expected)
-        self._show(STATUS, version, found[STATUS], expected)
-        stop_point("status committed")
+        for name, files in found.items():
+            self._show(name, version, files, expected)
+            stop_point(f"{name} committed")
         self._alive()
         try:
-            self._show(RECOMMENDATIONS, version, found[RECOMMENDATIONS], expected)
+            self._show(RECOMMENDATIONS, version, lists, expected)
         except ConflictError:
             with suppress(
                 RecsysError
             ):  # the conflict matters more, and readers see the right version anyway
-                self._show_statuses_of_current(version.unit)
+                self._show_rest_of_current(version.unit)
             raise
 
     def retain(self, *, versions: int, run_dates: int | None) -> list[Version]:
@@ -164,7 +164,8 @@ class IcebergTables:
         """
         with self._files.lock("iceberg-maintenance", wait=60), ExitStack() as locks:
             units = self.units()
-            dates = [u for u in units if _is_beyond(u, units, run_dates) and self._lock(u, locks)]
+            old_dates = [u for u in units if past.is_beyond(u, units, run_dates)]
+            dates = [u for u in old_dates if self._lock(u, locks)]
             forgotten: list[Version] = []
 
             def old(found: History, sequence: int) -> History:
@@ -175,12 +176,13 @@ class IcebergTables:
             self._forget(RECOMMENDATIONS, dates, old)
             stop_point("lists forgotten")
             table = self._load(RECOMMENDATIONS)
-            left, _ = self._history(table)
+            left, _ = commits.history(table)
             known = {unit: [entry.run_id for entry in entries] for unit, entries in left.items()}
             # What a snapshot of the recommendations shows finds its statuses in one of theirs.
             seen = {} if table is None else commits.seen(table, left)
-            self._forget(STATUS, dates, lambda was, at: past.limited(was, at, known, dates), seen)
-            for name in TABLES:
+            for name in _FOLLOWERS:
+                self._forget(name, dates, lambda was, at: past.limited(was, at, known, dates), seen)
+            for name in _ALL:
                 table = self._load(name)
                 if table is not None:
                     with catalogs.errors(self._catalog):
@@ -210,7 +212,7 @@ class IcebergTables:
 
         def attempt() -> None:
             table = self._catalog.create(name, files.schema)
-            found, sequence = self._history(table)
+            found, sequence = commits.history(table)
             if name == RECOMMENDATIONS:  # from the metadata that the commit builds on
                 current = past.shown(found, unit, sequence)
                 check_expected(unit, current.run_id if current else None, expected)
@@ -241,29 +243,38 @@ class IcebergTables:
         commits.persist(self._catalog, attempt)
 
     def withdraw(self, unit: Unit, run_id: str) -> None:
-        """Take back the statuses of a run whose recommendations were never committed."""
+        """Take back the statuses and titles of a run whose lists were never committed."""
         if run_id in [version.run_id for version in self.versions(unit)]:
             return
-        found, _ = self._history(self._load(STATUS))
+        found, _ = commits.history(self._load(STATUS))
         if run_id not in [entry.run_id for entry in found.get(unit, [])]:
             return
-        self._show_statuses_of_current(unit)
+        self._show_rest_of_current(unit)
         nothing = [unit] if self.current(unit) is None else []
-        self._forget(STATUS, nothing, lambda was, at: past.without(was, unit, run_id))
+        for name in _FOLLOWERS:
+            self._forget(name, nothing, lambda was, at: past.without(was, unit, run_id))
 
     def identity(self) -> dict[str, str]:
         """Return what tells this catalog from others of the same root."""
         return self._catalog.identity()
 
-    def _show_statuses_of_current(self, unit: Unit) -> None:
-        """Put back the statuses of the run that won, after this one has lost."""
+    def _look_at(self, version: Version, name: str) -> CommittableFiles | None:
+        """Check the files of a table of a version; None where there are none and none to replace.
+
+        A version without titles replaces those of another one by nothing.
+        """
+        manifest = read_manifest(self._files, version)
+        if name in manifest.tables.names:
+            with catalogs.errors(self._catalog):
+                return footers.look_at(self._files, version, name, manifest, self._open)
+        return None if self._load(name) is None else CommittableFiles([], 0, None)
+
+    def _show_rest_of_current(self, unit: Unit) -> None:
+        """Put back what belongs to the run that won, after this one has lost."""
         current = self.current(unit)
-        if current is None:
-            return
-        manifest = read_manifest(self._files, current)
-        with catalogs.errors(self._catalog):
-            files = footers.look_at(self._files, current, STATUS, manifest, self._open)
-        self._show(STATUS, current, files, current.run_id)
+        for name in _FOLLOWERS if current else ():
+            if current is not None and (files := self._look_at(current, name)):
+                self._show(name, current, files, current.run_id)
 
     def _forget(
         self,
@@ -286,7 +297,7 @@ class IcebergTables:
             head = None if table is None else table.current_snapshot()
             if table is None or head is None:
                 return
-            found, sequence = self._history(table)
+            found, sequence = commits.history(table)
             after = change(found, sequence)
             transaction = table.transaction()
             gone = [unit for unit in dates if past.shown(found, unit, sequence)]
@@ -325,13 +336,6 @@ class IcebergTables:
         with catalogs.errors(self._catalog):
             return self._catalog.load(name)
 
-    def _history(self, table: Table | None) -> tuple[History, int]:
-        """Return a table's history, and the sequence number of its current snapshot or 0."""
-        if table is None:
-            return {}, 0
-        snapshot = table.current_snapshot()
-        return past.read(table.properties), commits.sequence(snapshot)
-
     def _open(self, uri: str) -> BinaryIO:
         io = load_file_io(self._catalog.properties, uri)
         return cast(BinaryIO, io.new_input(uri).open())
@@ -343,7 +347,3 @@ class IcebergTables:
         except ConflictError:
             return False
         return True
-
-
-def _is_beyond(unit: Unit, units: list[Unit], run_dates: int | None) -> bool:
-    return run_dates is not None and len(later(units, unit)) >= run_dates

@@ -1,0 +1,1 @@
+"""Who else is told of a run: a file of metrics, OpenLineage, MLflow."""

@@ -1,0 +1,67 @@
+"""What the items of lists are called, published beside them.
+
+Titles are for people. A run whose titles cannot be read says so, and publishes without them.
+"""
+
+import logging
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from recsys.columns import ITEM, TITLE_COLUMNS, IdTypes
+from recsys.config.sections import Titles
+from recsys.errors import RecsysError
+from recsys.flows.checks import Check, Checks
+from recsys.flows.execution import Job
+from recsys.score.local_ids import LocalIds
+from recsys.score.titles import check_titles, read_cards
+
+log = logging.getLogger(__name__)
+
+_WITHOUT = "the lists are published without titles"
+
+
+def look(titles: Titles | None, found: Checks) -> None:
+    """See whether titles can be read, and warn where not."""
+    if titles is None:
+        return
+    try:
+        check_titles(titles)
+    except RecsysError as error:
+        found.add(Check("items.titles", str(error), state="warning", change=_WITHOUT))
+    else:
+        found.add(Check("items.titles", "can be read"))
+
+
+def stage_titles(job: Job, lists: DataFrame, id_types: IdTypes) -> DataFrame | None:
+    """Write down what the items of lists are called.
+
+    Args:
+        job: the run.
+        lists: with `item_id`.
+        id_types: of its ids.
+
+    Returns:
+        `item_id`, and `title`, `image` and `link`, null where there are none: one row an item of
+        the lists, by id. None without `items.titles`, or where it cannot be read.
+    """
+    titles = job.config.items.titles
+    if titles is None:
+        return None
+    # As many as the model has items at most, and the driver has the model.
+    items = lists.select(ITEM).distinct().toArrow().column(ITEM).combine_chunks().sort()
+    try:
+        cards = read_cards(titles, LocalIds(items).convert)
+    except RecsysError as error:
+        log.warning("%s: %s", _WITHOUT, error)
+        return None
+    found = [cards.get(item) for item in items.to_pylist()]
+    log.info("titles of %s of %s items in lists", f"{sum(map(bool, found)):,}", f"{len(items):,}")
+    columns = {
+        name: pa.array([None if card is None else getattr(card, name) for card in found], "string")
+        for name in TITLE_COLUMNS
+    }
+    uri = f"{job.staging}/titles"
+    job.store.write_local(pa.table({ITEM: items, **columns}), uri)
+    schema = id_types.fill("item_id {item}, title string, image string, link string")
+    return job.store.read_table(uri, schema)

@@ -1,0 +1,1 @@
+"""A published version for people and systems outside: files of text, workbooks, databases."""

@@ -1,0 +1,236 @@
+"""`recsys diff` and `recsys show`: runs of a real root against each other, without Spark."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import generate_docs
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from pyspark.sql import SparkSession
+
+from recsys.cli import main
+from tests.conftest import csv_input, run_in, small_ratings, write_csv
+
+K, N_USERS = 5, 30
+
+
+@pytest.fixture(scope="module")
+def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Publish: first, then again with the same, with other filters, and with more ratings."""
+    folder = tmp_path_factory.mktemp("diff")
+    rows = small_ratings()
+    source = csv_input(write_csv(folder / "ratings.csv", rows))
+    (folder / "names.csv").write_text("item_id,title\ni003,Three\ni004,Four [b]\n")
+    titles = {"path": str(folder / "names.csv"), "options": {"header": True}}
+    denied = folder / "denied.csv"
+    denied.write_text("item_id\ni001\n")
+    deny = {"format": "csv", "path": str(denied), "options": {"header": True}}
+    gates = {"min_to_popularity": None, "min_coverage": None, "min_overlap": None}
+
+    def run(job: str, run_id: str, items: dict[str, Any], **more: Any) -> dict[str, Any]:
+        given = {"input": source, "scoring": {"k": K}, "gates": gates, **more}
+        return run_in(
+            spark, folder / "out", job, run_id=run_id, items={"titles": titles, **items}, **given
+        )
+
+    first = run("run", "first", {"deny": deny})
+    model = first["outputs"]["model"]["uri"].rpartition("/")[2]
+    run("score", "again", {"deny": deny}, model_id=model)
+    users = {"ids": [f"u{n:03}" for n in range(N_USERS)]}
+    small = {"name": "few", "users": users, "sample": 5}
+    run("score", "few", {}, model_id=model, cohort=small)
+    # The file of denied items changes, and so does the length of the lists.
+    denied.write_text("item_id\ni001\ni002\n")
+    run("score", "denied", {"deny": deny}, model_id=model, scoring={"k": K + 1})
+    more = csv_input(write_csv(folder / "more.csv", [*rows, *small_ratings(60, seed=8)]))
+    run("run", "more", {"deny": deny}, input=more)
+    return folder
+
+
+def asked(root: Path, *given: str, status: int = 0) -> str:
+    result = CliRunner().invoke(main, [*given, "--set", f"root={root / 'out'}"])
+    assert result.exit_code == status, result.output
+    return result.stdout if status == 0 else result.stderr
+
+
+def diff(root: Path, *given: str) -> dict[str, Any]:
+    (found,) = json.loads(asked(root, "diff", *given, "--json"))
+    return dict(found)
+
+
+def published(root: Path, run_id: str, cohort: str = "all") -> pd.DataFrame:
+    (folder,) = (root / "out" / "publications" / cohort).glob(f"*/{run_id}/recommendations")
+    return pd.read_parquet(folder, partitioning=None).sort_values(["user_id", "rank"])
+
+
+def test_two_runs_of_the_same_data_and_model_show_nothing(root: Path) -> None:
+    found = diff(root, "first", "again")
+    assert found["nothing"]
+    assert found["causes"] == found["configuration"] == []
+    assert found["users"]["same"] == N_USERS
+    assert "nothing has changed: 30 users" in asked(root, "diff", "first", "again")
+
+
+def test_a_run_is_compared_with_what_was_before_it(root: Path) -> None:
+    assert diff(root, "denied")["before"]["run_id"] == "again"
+    current = diff(root, "--cohort", "all")
+    assert (current["before"]["run_id"], current["after"]["run_id"]) == ("denied", "more")
+    # One cohort has nothing before; the other one is shown.
+    assert [one["after"]["run_id"] for one in json.loads(asked(root, "diff", "--json"))] == ["more"]
+
+
+def test_a_denied_item_and_longer_lists_are_told_apart_although_the_file_has_changed(
+    root: Path,
+) -> None:
+    found = diff(root, "again", "denied")
+    assert [(one["key"], one["before"], one["after"]) for one in found["configuration"]] == [
+        ("scoring.k", K, K + 1)
+    ]
+    before, after = published(root, "again"), published(root, "denied")
+    n_denied = int((before["item_id"] == "i002").sum())
+    assert n_denied
+    causes = {one["cause"]: one for one in found["causes"]}
+    # Each list has one more. Where i002 has left, one more has come in for it: two causes, each
+    # of which would have let the first of them in.
+    assert causes["filter"]["left"] == n_denied == found["items"]["left"]
+    entered = sum(one["entered"] for one in found["causes"])
+    assert entered == found["items"]["entered"] == len(after) - len(before) + n_denied
+    assert causes["configuration"]["entered"] == N_USERS - n_denied
+    assert "unknown" not in causes
+
+
+def test_another_model_and_what_has_been_seen_since_are_told_apart(
+    root: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "tables"
+    found = diff(root, "denied", "more", "--output", str(output))
+    causes = {one["cause"]: one for one in found["causes"]}
+    assert causes["model"]["left"]
+    changes = pd.read_parquet(output / "changes")
+    assert len(changes) == sum(found["items"][name] for name in ("entered", "left", "moved"))
+    seen = changes[changes["cause"] == "seen"]
+    assert len(seen) == causes["seen"]["left"] + causes["seen"]["entered"]
+    (pairs,) = (root / "out" / "interactions").glob("more*/pairs")
+    (earlier,) = (root / "out" / "interactions").glob("first*/pairs")
+    new = {
+        tuple(pair) for pair in pd.read_parquet(pairs)[["user_id", "item_id"]].to_numpy().tolist()
+    } - {
+        tuple(pair) for pair in pd.read_parquet(earlier)[["user_id", "item_id"]].to_numpy().tolist()
+    }
+    gone = seen[seen["change"] == "left"]
+    assert len(gone)
+    assert {tuple(pair) for pair in gone[["user_id", "item_id"]].to_numpy().tolist()} <= new
+
+
+def test_tables_have_what_the_reference_says(root: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tables"
+    found = diff(root, "again", "denied", "--output", str(output), "--no-why")
+    assert found["causes"] is None
+    described = generate_docs.described_tables()
+    for name in ("users", "items", "changes"):
+        table = pd.read_parquet(output / name)
+        about = described[f"difference_{name}"]
+        assert list(table) == list(about["columns"])
+        assert {column for column in table if table[column].isna().any()} <= set(about["nullable"])
+        assert not table.duplicated(about["key"]).any()
+    users = pd.read_parquet(output / "users")
+    assert users["entered"].sum() == found["items"]["entered"]
+    refused = asked(root, "diff", "first", "denied", "--output", str(output), status=2)
+    assert "expected the name of a new directory" in refused
+
+
+def test_one_user_is_shown_with_both_lists(root: Path) -> None:
+    before, after = published(root, "again"), published(root, "denied")
+    user = before[before["item_id"] == "i002"]["user_id"].iloc[0]
+    (found,) = json.loads(asked(root, "diff", "again", "denied", "--user", user, "--json"))
+    then, now = found["user"]["before"], found["user"]["after"]
+    assert [row["item_id"] for row in then] == before[before["user_id"] == user]["item_id"].tolist()
+    assert [row["item_id"] for row in now] == after[after["user_id"] == user]["item_id"].tolist()
+    assert {row["item_id"]: row["cause"] for row in then}["i002"] == "filter"
+    told = asked(root, "diff", "again", "denied", "--user", user)
+    assert f"user {user}: scored -> scored" in told
+    assert "a filter" in told
+    assert "expected a user" in asked(root, "diff", "--user", "nobody", status=8)
+
+
+def test_it_is_told_in_tables_without_spark(root: Path) -> None:
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('pyspark' in sys.modules))\n"
+        "from recsys.cli import main\n"
+        f"main(['diff', 'denied', 'more', '--set', 'root={root / 'out'}'])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == "False"
+    for told in (
+        "before: run denied",
+        "overlap@6",
+        "rank correlation",
+        "the model",
+        "changed most",
+    ):
+        assert told in ran.stdout
+
+
+def test_what_cannot_be_compared_is_one_line(root: Path) -> None:
+    for given, expected in (
+        (("first",), "no version before it is kept; name two runs"),
+        (("first", "no"), "no version of it is kept"),
+        (("first", "again", "more"), "at most two"),
+        (("--cohort", "no"), "nothing is published of cohort no"),
+    ):
+        (line,) = asked(root, "diff", *given, status=8 if given[-1] != "more" else 2).splitlines()
+        assert expected in line
+
+
+# One person, one item
+
+
+def test_a_user_is_shown_with_lists_history_and_titles(root: Path) -> None:
+    found = json.loads(asked(root, "show", "user", "u003", "--json"))
+    mine = {one["cohort"]: one for one in found["published"]}
+    rows = published(root, "more")
+    rows = rows[rows["user_id"] == "u003"]
+    assert mine["all"]["run_id"] == "more"
+    assert [row["item_id"] for row in mine["all"]["items"]] == rows["item_id"].tolist()
+    (pairs,) = (root / "out" / "interactions").glob("more*/pairs")
+    done = pd.read_parquet(pairs)
+    done = done[done["user_id"] == "u003"]
+    assert {row["item_id"] for row in found["history"]} == set(done["item_id"])
+    times = [row["timestamp"] for row in found["history"]]
+    assert times == sorted(times, reverse=True)
+    told = asked(root, "show", "user", "u003", "--run", "first")
+    assert "run first, cohort all" in told
+    shown = {row["item_id"] for row in found["history"]} | set(published(root, "first")["item_id"])
+    assert "Four [b]" in asked(root, "show", "user", "u003") or "i004" not in shown
+    assert "scored: scored with the model" in told
+
+
+def test_an_item_is_shown_with_its_lists_and_what_keeps_it_out(root: Path) -> None:
+    rows = published(root, "more")
+    item = rows["item_id"].iloc[0]
+    found = json.loads(asked(root, "show", "item", item, "--cohort", "all", "--json"))
+    (lists,) = found["published"]
+    mine = rows[rows["item_id"] == item]
+    assert (lists["lists"], lists["of"]) == (len(mine), N_USERS)
+    assert {one["rank"]: one["lists"] for one in lists["ranks"]} == mine[
+        "rank"
+    ].value_counts().to_dict()
+    assert lists["first"][0]["rank"] == mine["rank"].min()
+    denied = json.loads(asked(root, "show", "item", "i002", "--cohort", "all", "--json"))
+    assert denied["published"][0]["kept_out"] == ["it is in items.deny"]
+    assert denied["published"][0]["lists"] == 0
+    assert len(denied["history"]) >= denied["published"][0]["positives"]
+    told = asked(root, "show", "item", "i004")
+    assert "item i004 (Four [b]): run" in told
+
+
+def test_who_is_not_known_is_one_line(root: Path) -> None:
+    assert "nothing is published of this user" in asked(root, "show", "user", "no", status=8)
+    assert "it is in no model" in asked(root, "show", "item", "no", status=8)
