@@ -102,8 +102,7 @@ def test_a_denied_item_and_longer_lists_are_told_apart_although_the_file_has_cha
     assert n_denied
     causes = {one["cause"]: one for one in found["causes"]}
     # Where the denied item has left, the sixth item has come in for that. Each list has one more:
-    # for the length alone, but for both together where that item would have been in the longer
-    # list.
+    # for the length alone, but for both together where that item would be in the longer list.
     assert causes["filter"]["left"] == causes["filter"]["entered"] == n_denied
     assert found["items"]["left"] == n_denied
     assert found["items"]["entered"] == len(after) - len(before) + n_denied == N_USERS + n_denied

@@ -455,19 +455,29 @@ def test_with_every_part_of_the_other_a_situation_is_the_other(part: str) -> Non
         assert np.array_equal(one_way.lists(both).items, back.lists(both).items)
 
 
+def test_what_a_user_has_done_with_an_item_of_one_model_alone_belongs_to_that_model() -> None:
+    before = situation(FALLING, users="a", liked={"a": "p"})
+    scores = FALLING | {"s": 9.0, "z": 10.0}
+    after = situation(scores, users="a", seen={"a": "z"}, liked={"a": "pz"})
+    found = crossed(before, after, ["model"])
+    assert made(found).lists.column("item_id").to_pylist() == ["s", "p", "q"]
+    assert found.histories.liked.values.tolist() == after.histories.liked.values.tolist()
+    assert causes(before, after) == {"a-r": "model", "a+s": "model"}
+
+
 # Files of allowed and denied items that have changed since
 
 
 def test_files_that_have_changed_since_are_inferred_from_what_was_published() -> None:
     before = situation(FALLING | {"u": 0.5, "v": 0.4})
-    then = replace(before, filters=Filters(deny=pa.array(["s", "t"])))
+    then = replace(before, filters=Filters(deny=pa.array(["q", "t"])))
     now = Filters(deny=pa.array(["p"]))
     after = replace(before, filters=now)
     found = find_differences(made(then), made(after))
     read_now = replace(before, filters=now)  # what the file says today of the run before
     again = as_they_were(read_now, found.changes, found.changes.before, ["deny"])
     assert told(found, again, after) == {
-        f"{user}{item}": "filter" for user in "ab" for item in ("-p", "+s")
+        f"{user}{item}": "filter" for user in "ab" for item in ("-p", "+q")
     }
     assert set(told(found, read_now, after).values()) == {"unknown"}
 
