@@ -93,6 +93,19 @@ def test_shares_of_groups_add_up_to_everything(example: Example) -> None:
     assert np.diff(made.scores.middle) == pytest.approx(np.full(K - 1, -0.2), abs=1e-5)
 
 
+def test_scores_of_popular_items_are_not_mixed_with_those_of_the_model(tmp_path: Path) -> None:
+    made = data(
+        tmp_path / "lists",
+        rank=pa.array([1, 2, 1, 2], pa.int32()),
+        score=pa.array([0.5, 0.25, 900.0, 800.0], pa.float32()),
+        source=["model", "model", "popular", "popular"],
+    )
+    found = lists.scores(made, 4)
+    assert found is not None
+    assert (found.middle, found.edges[-1], sum(found.counts)) == ([0.5, 0.25], 0.5, 2)
+    assert (found.rows, found.by_source) == (4, {"model": 2, "popular": 2})
+
+
 def test_a_few_users_are_of_different_histories_and_have_their_lists(example: Example) -> None:
     files = PosixFiles(example.root)
     made = page.look(files, run_of(files, "tuesday"), 3)

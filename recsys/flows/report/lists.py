@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.columns import ITEM, LABEL, RANK, SCORE, SOURCE
 from recsys.flows.report.records import Data
+from recsys.kernel.worker import POPULAR
 
 _MOST_SCORES = 3_000_000
 _BINS = 30
@@ -98,6 +99,8 @@ class Popularity:
 def scores(lists: Data, rows: int) -> Scores | None:
     """Return the scores of lists, of the first files where there are very many rows.
 
+    The scores of popular items are how many users like them; they count where nothing else does.
+
     Args:
         lists: recommendations.
         rows: how many there are.
@@ -111,15 +114,15 @@ def scores(lists: Data, rows: int) -> Scores | None:
     if not seen:
         return None
     table = pa.Table.from_batches(parts)
+    by_source = pc.value_counts(table.column(SOURCE)).to_pylist()
+    personal = table.filter(pc.not_equal(table.column(SOURCE), POPULAR))
+    table = personal if len(personal) else table
     values = table.column(SCORE).to_numpy().astype(np.float64)
     ranks = table.column(RANK).to_numpy()
     counts, edges = np.histogram(values, _BINS)
     found = np.unique(ranks)
     spread = np.array([np.quantile(values[ranks == r], [_LOW, _MIDDLE, _HIGH]) for r in found])
-    sources = {
-        str(one["values"]): int(one["counts"])
-        for one in pc.value_counts(table.column(SOURCE)).to_pylist()
-    }
+    sources = {str(one["values"]): int(one["counts"]) for one in by_source}
     return Scores(
         rows=seen,
         of=rows,
