@@ -43,7 +43,7 @@ def measure_notebook(path: str) -> dict[str, Any]:
     from lightfm.data import Dataset
 
     steps: dict[str, float] = {}
-    types = {"userId": "int32", "movieId": "int32", "rating": "float32"}
+    types: Any = {"userId": "int32", "movieId": "int32", "rating": "float32"}
     with _step(steps, "read_csv"):
         data = pd.read_csv(path, header=0, dtype=types)
     with _step(steps, "Dataset.fit"):
@@ -341,5 +341,9 @@ def size_command(
 
 
 if __name__ == "__main__":  # one measurement
-    measures = {"notebook": measure_notebook, "job": measure_job, "whole": measure_whole}
-    print(json.dumps(measures[sys.argv[1]](*sys.argv[2:])))
+    ways: dict[str, Any] = {
+        "notebook": measure_notebook,
+        "job": measure_job,
+        "whole": measure_whole,
+    }
+    print(json.dumps(ways[sys.argv[1]](*sys.argv[2:])))

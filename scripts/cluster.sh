@@ -3,15 +3,18 @@
 # usage: bash scripts/cluster.sh start standalone DIR   Spark's master and two workers
 #        bash scripts/cluster.sh start hdfs DIR         NameNode and two DataNodes
 #        bash scripts/cluster.sh start yarn DIR         HDFS, ResourceManager and two NodeManagers
+#        bash scripts/cluster.sh kill NAME DIR          kills one of them, such as datanode1
+#        bash scripts/cluster.sh restart NAME DIR       starts one again that was killed
 #        bash scripts/cluster.sh stop DIR               ends exactly these, and removes what start made
 #
-# start writes DIR/environment, to be sourced: SPARK_MASTER or HADOOP_CONF_DIR and HDFS. Spark is the
+# start writes DIR/environment, to be sourced: SPARK_JARS, and SPARK_MASTER or HADOOP_CONF_DIR and HDFS. Spark is the
 # installed PySpark's. Hadoop's servers come from Maven, once, into a folder in the user's cache, or
-# into the one that RECSYS_HADOOP names; status 3 says that they cannot be had.
+# into the one that RECSYS_HADOOP names; status 3 says that they cannot be had. With RECSYS_HIDE="DIR:DIR"
+# the workers and all that they start find these directories empty (as root, in a mount namespace).
 set -euo pipefail
 
 usage() {
-    sed -n '2,10s/^# \?//p' "$0" >&2
+    sed -n '2,13s/^# \?//p' "$0" >&2
     exit 2
 }
 
@@ -61,13 +64,45 @@ XML
 begin() {
     local name=$1
     shift
+    case $name in
+        worker* | nodemanager*)
+            [ -z "${RECSYS_HIDE:-}" ] || set -- unshare --mount sh -c '
+                IFS=:
+                for folder in $RECSYS_HIDE; do mount -t tmpfs tmpfs "$folder" || exit; done
+                exec "$@"' sh "$@"
+            ;;
+    esac
+    printf '%q ' "$@" > "$folder/conf/$name.command"
     setsid "$@" < /dev/null > "$folder/logs/$name" 2>&1 &
     echo $! > "$folder/pids/$name"
 }
 
+# The number of a process, if it is still the one that was started.
+number() {
+    local pid
+    pid=$(cat "$folder/pids/$1" 2> /dev/null) || die "$folder has no process $1"
+    grep -aqF "$folder" "/proc/$pid/environ" 2> /dev/null || return 0
+    echo "$pid"
+}
+
+kill_one() {
+    local pid
+    pid=$(number "$1")
+    [ -n "$pid" ] || die "$1 does not run"
+    kill -9 "$pid"
+    while [ -n "$(number "$1")" ]; do sleep 0.1; done
+}
+
+restart() {
+    [ -z "$(number "$1")" ] || die "$1 runs"
+    export RECSYS_CLUSTER=$folder
+    unset RECSYS_HIDE # the command says it already
+    eval "begin $1 $(cat "$folder/conf/$1.command")"
+}
+
 # Wait until a log has a line, so and so often.
 await() {
-    local name=$1 text=$2 wanted=${3:-1} left=240
+    local name=$1 text=$2 wanted=${3:-1} left=1200 # five minutes: the machine may have much else to do
     until [ "$(grep -c "$text" "$folder/logs/$name" 2> /dev/null)" -ge "$wanted" ]; do
         left=$((left - 1))
         if [ "$left" = 0 ] || ! kill -0 "$(cat "$folder/pids/$name")" 2> /dev/null; then
@@ -187,6 +222,12 @@ start() {
     case $1 in standalone | hdfs | yarn) ;; *) usage ;; esac
     export RECSYS_CLUSTER=$folder # by which stop knows its processes
     spark=$("$python" -c 'import pathlib, pyspark; print(pathlib.Path(pyspark.__file__).parent)')
+    if [ -n "${RECSYS_HIDE:-}" ]; then # Spark itself is seen: a copy, mostly of links
+        mkdir -p "$folder/spark"
+        cp -al "$spark"/{bin,jars,python} "$folder/spark" 2> /dev/null || cp -a "$spark"/{bin,jars,python} "$folder/spark"
+        spark=$folder/spark
+    fi
+    export SPARK_HOME=$spark
     JAVA_HOME=${JAVA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")}
     export JAVA_HOME
     [ "$1" = standalone ] || fetch
@@ -199,19 +240,22 @@ appender.c.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n
 rootLogger.level = info
 rootLogger.appenderRef.c.ref = c
 PROPERTIES
-    classpath=$folder/conf:$(ls "$jars"/*.jar "$spark"/jars/{hadoop-client,slf4j-api,log4j,jcl-over,snappy}*.jar 2> /dev/null | tr '\n' ':')
+    shopt -s nullglob # a standalone cluster needs no jars from Maven
+    classpath=$(IFS=: && set -- "$jars"/*.jar "$spark"/jars/{hadoop-client,slf4j-api,log4j,jcl-over,snappy}*.jar && echo "$folder/conf:$*")
+    shopt -u nullglob
     case $1 in
         standalone) standalone ;;
         hdfs) hdfs ;;
         yarn) hdfs && yarn ;;
     esac
+    echo "export SPARK_JARS=$spark/jars" >> "$folder/environment"
     cat "$folder/environment"
 }
 
 stop() {
     [ -e "$folder/pids" ] || die "there is no cluster in $folder"
     end
-    rm -rf "$folder"/{pids,logs,conf,environment,tmp,name,data?,work?,local?,containers?}
+    rm -rf "$folder"/{pids,logs,conf,environment,spark,tmp,name,data?,work?,local?,containers?}
     rmdir --ignore-fail-on-non-empty "$folder"
 }
 
@@ -219,6 +263,8 @@ stop() {
 folder=$(realpath -m "${!#}")
 case $1:$# in
     start:3) start "$2" ;;
+    kill:3) kill_one "$2" ;;
+    restart:3) restart "$2" ;;
     stop:2) stop ;;
     *) usage ;;
 esac

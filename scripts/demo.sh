@@ -7,4 +7,3 @@ set -euo pipefail
 [ -e data/completejourney/demographics.parquet ] || python scripts/completejourney.py data/completejourney
 run_id="demo-$(date -u +%Y%m%dt%H%M%S)"
 recsys run --config conf/demo.yaml --run-id "$run_id"
-python scripts/demo_report.py output "$run_id" data/completejourney/products.parquet

@@ -258,7 +258,8 @@ def _stars(
     halves = np.rint(stars * 2)
     whole = rng.random(len(user)) < 0.35
     halves[whole] = np.rint(stars[whole]) * 2
-    return (halves.clip(1, 10) - 1).astype(np.int64)
+    places: NDArray[np.int64] = (halves.clip(1, 10) - 1).astype(np.int64)
+    return places
 
 
 def _seconds(

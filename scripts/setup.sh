@@ -77,5 +77,5 @@ install_venv() {
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || return 1
 # Both scripts install the same, so that neither undoes the other's.
-install_packages && find_java && install_venv "demo,docs,test,iceberg,lineage,mlflow,tune,export,examples" || exit 1
+install_packages && find_java && install_venv "demo,docs,test,iceberg,lineage,mlflow,tune,export,examples,viewer" || exit 1
 export PATH="$PWD/.venv/bin:$PATH" SPARK_LOCAL_IP=127.0.0.1

@@ -3,10 +3,12 @@
 # usage: bash scripts/test.sh [options of pytest]
 #        bash scripts/test.sh -k ratings only some tests; they run in one process
 #        bash scripts/test.sh quick      the tests that need neither Spark nor processes of their own
-#        bash scripts/test.sh coverage   all tests, and the share of the code that they run, which has a
-#                                        floor in pyproject.toml
+#        bash scripts/test.sh cluster    the tests that start clusters, which all others leave out
+#        bash scripts/test.sh coverage   all but those, and the share of the code that they run, which
+#                                        has a floor in pyproject.toml
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
+bash scripts/browser.sh
 
 ruff check .
 ruff format --check .
@@ -16,14 +18,18 @@ python scripts/generate_docs.py --check
 case ${1:-} in
     quick)
         shift
-        python -m pytest -m "not spark and not process" "$@"
+        python -m pytest -m "not spark and not process and not cluster" "$@"
+        ;;
+    cluster)
+        shift
+        python -m pytest -m cluster "$@"
         ;;
     coverage)
         shift
-        python -m coverage run -m pytest "$@"
+        python -m coverage run -m pytest -m "not cluster" "$@"
         python -m coverage report
         ;;
     # Two processes: one has the Spark session, the other runs commands, which wait much.
-    "") python -m pytest -n 2 --dist loadgroup --durations 40 ;;
-    *) python -m pytest "$@" ;;
+    "") python -m pytest -m "not cluster" -n 2 --dist loadgroup --durations 40 ;;
+    *) python -m pytest -m "not cluster" "$@" ;;
 esac

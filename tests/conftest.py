@@ -37,11 +37,15 @@ RUN_DATE = dt.date(2026, 11, 24)
 
 # Modules whose tests start processes: commands, clusters, builds, servers.
 PROCESSES = (
+    "airflow",
+    "cluster",
     "command_line",
+    "containers",
     "doctor",
     "docs",
     "executors",
     "folders",
+    "hdfs",
     "iceberg",
     "iceberg_past",
     "iceberg_races",
@@ -49,6 +53,7 @@ PROCESSES = (
     "manage",
     "notebook",
     "package",
+    "pages",
     "secrets",
     "signals",
     "torture",
@@ -224,8 +229,10 @@ def configured(root: Path | str, **sections: Any) -> Config:
     # Of a handful of users and items few lists are full; and tests compare many runs.
     gates = {"min_full_lists": None, **sections.pop("gates", {})}
     publishing = {"keep_versions": 100, **sections.pop("publishing", {})}
+    # A page takes about half a second; tests/test_report.py has runs that write one.
+    report = {"write": False, **sections.pop("report", {})}
     made = {"root": str(root), "training": training, "gates": gates, "publishing": publishing}
-    return Config.model_validate({**made, **sections})
+    return Config.model_validate({**made, "report": report, **sections})
 
 
 def table(manifest: dict[str, Any], name: str, folder: str = "") -> pd.DataFrame:

@@ -84,6 +84,7 @@ def test_run_without_spark_submit_then_bad_inputs_with_their_exit_status(config:
     ran = command(BIN / "recsys", "run", "--config", config, "--run-id", "r1", cwd=here)
     assert ran.returncode == 0, ran.stderr
     places = dict(re.findall(r"^(\w+) +file:(\S+)", ran.stdout, re.MULTILINE))
+    assert "<script" not in Path(places.pop("report")).read_text()
     assert set(places) == {"interactions", "rejects", "model", "status", "recommendations"}
     assert all(any(Path(place).rglob("*.parquet")) for place in places.values())
     before = set((here / "out").rglob("*.parquet"))

@@ -14,6 +14,7 @@ from recsys.cli import main
 from recsys.errors import ConflictError, OutputError
 from recsys.flows.execution import _exit_code
 from recsys.publishing.versions import Unit
+from recsys.runtime.hadoop import of_session
 from recsys.store.files import LOCKS
 from recsys.store.hadoop import HadoopFiles
 from recsys.store.posix import PosixFiles
@@ -130,7 +131,7 @@ def test_hadoop_s_files_tell_a_lock_that_is_held_from_one_that_cannot_be_made(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     """On the local file system, where they are not used: HDFS is not on this machine."""
-    files = HadoopFiles(spark, str(tmp_path / "out"))
+    files = HadoopFiles(of_session(spark), str(tmp_path / "out"))
     with files.lock("one"), pytest.raises(ConflictError, match="exists"), files.lock("one"):
         pass
     (tmp_path / "out" / LOCKS).rmdir()
@@ -138,7 +139,7 @@ def test_hadoop_s_files_tell_a_lock_that_is_held_from_one_that_cannot_be_made(
     (tmp_path / "out" / LOCKS).touch()
     with pytest.raises(OutputError, match=told.format(tmp_path / "out")), files.lock("one"):
         pass
-    nobody_writes = HadoopFiles(spark, "/proc/1")
+    nobody_writes = HadoopFiles(of_session(spark), "/proc/1")
     with pytest.raises(OutputError, match=told.format("/proc/1")), nobody_writes.lock("one"):
         pass
 

@@ -17,6 +17,7 @@ from recsys.flows.execution import Command, Job
 from recsys.flows.manifest import Outcome
 from recsys.publishing.pointer import Pointers
 from recsys.runtime.disks import full_disk, is_full
+from recsys.runtime.hadoop import of_session
 from recsys.runtime.run import new_run
 from recsys.store.files import Files
 from recsys.store.hadoop import HadoopFiles
@@ -129,7 +130,7 @@ def test_hadoop_s_files_try_a_move_too_and_leave_nothing(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     """On the local file system, where they are not used: HDFS is not on this machine."""
-    files = HadoopFiles(spark, str(tmp_path))
+    files = HadoopFiles(of_session(spark), str(tmp_path))
     files.check_move(files.uri("_staging"), files.uri("publications", "all"))
     (tmp_path / "models").touch()
     with pytest.raises(
@@ -144,7 +145,7 @@ def test_hadoop_s_files_try_a_move_too_and_leave_nothing(
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
     if request.param == "posix":
         return PosixFiles(tmp_path)
-    return HadoopFiles(request.getfixturevalue("spark"), str(tmp_path))
+    return HadoopFiles(of_session(request.getfixturevalue("spark")), str(tmp_path))
 
 
 def test_of_a_directory_the_manifest_is_deleted_first(

@@ -14,6 +14,7 @@ from recsys.config.sections import Publishing
 from recsys.errors import ConfigError, ConflictError, GateError, OutputError
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit
+from recsys.runtime.hadoop import of_session
 from recsys.runtime.run import run_lock
 from recsys.store.hadoop import HadoopFiles
 from recsys.store.posix import PosixFiles
@@ -139,7 +140,7 @@ def test_a_local_root_opens_no_file_system_of_hadoops_and_changes_none(
         files = Store(spark, root).files
         assert isinstance(files, PosixFiles)
         assert files.root == f"file:{tmp_path}/out"
-    HadoopFiles(spark, str(tmp_path))  # which has an instance of its own
+    HadoopFiles(of_session(spark), str(tmp_path))  # which has an instance of its own
     # The one that everybody shares still writes checksums.
     jvm: Any = spark.sparkContext._jvm
     path = jvm.org.apache.hadoop.fs.Path(f"file:{tmp_path}/shared")
@@ -203,7 +204,7 @@ def test_hadoop_s_files_keep_the_same_promises_by_themselves(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     """On the local file system, where they are not used: HDFS is not on this machine."""
-    files = HadoopFiles(spark, str(tmp_path))
+    files = HadoopFiles(of_session(spark), str(tmp_path))
     uri = files.uri("a", "pointer.json")
     with pytest.raises(FileNotFoundError):
         files.read(uri)

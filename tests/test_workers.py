@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from recsys.errors import ConfigError, MemoryLimitError
 from recsys.flows.execution import _exit_code
 from recsys.runtime.run import versions
-from recsys.runtime.workers import NEEDED, look_at_worker, worker_error
+from recsys.runtime.workers import NEEDED, look_at_workers, worker_error
 from recsys.store.tables import Store
 from tests.conftest import ROOT, csv_input, small_ratings
 from tests.interpreters import interpreter, site
@@ -73,7 +73,7 @@ def breaks(folder: Path) -> tuple[Path, str]:
 
 def bare(folder: Path) -> tuple[Path, str]:
     told = (
-        r"\(3\.\d+\.\d+\) lacks numpy, pandas, pyarrow; install them there \(pip install "
+        r"\(3\.\d+\.\d+\) on \S+ lacks numpy, pandas, pyarrow; install them there \(pip install "
         r'"numpy>=2\.0" "pandas>=2\.2\.2,<3" "pyarrow>=18"\), or set spark\.pyspark\.python'
     )
     return interpreter(folder / "v", []), told
@@ -83,13 +83,13 @@ def without_pyarrow(folder: Path) -> tuple[Path, str]:
     packages = ["numpy", "numpy.libs", "pandas", "pytz", "dateutil", "six.py"]
     return interpreter(
         folder / "v", packages
-    ), r"\) lacks pyarrow; install them there \(pip install"
+    ), r"\) on \S+ lacks pyarrow; install them there \(pip install"
 
 
 def with_an_old_pandas(folder: Path) -> tuple[Path, str]:
     made = interpreter(folder / "v", ["numpy", "numpy.libs", "pyarrow", "pyarrow.libs"])
     (site(folder / "v") / "pandas.py").write_text("__version__ = '2.2.1'\n")
-    return made, r"\) has pandas 2\.2\.1, expected >=2\.2\.2,<3; install that there"
+    return made, r"\) on \S+ has pandas 2\.2\.1, expected >=2\.2\.2,<3; install that there"
 
 
 def with_a_broken_numpy(folder: Path) -> tuple[Path, str]:
@@ -98,6 +98,13 @@ def with_a_broken_numpy(folder: Path) -> tuple[Path, str]:
     for name in ("pandas", "pyarrow"):
         (site(folder / "v") / f"{name}.py").write_text("__version__ = '99'\n")
     return made, r"cannot import numpy \(ImportError: libblas\.so\.3: not found\); install it there"
+
+
+def with_another_pandas(folder: Path) -> tuple[Path, str]:
+    made = interpreter(folder / "v", ["numpy", "numpy.libs", "pyarrow", "pyarrow.libs"])
+    (site(folder / "v") / "pandas.py").write_text("__version__ = '2.2.99'\n")
+    mine = re.escape(pd.__version__)
+    return made, rf"\) on \S+ has pandas 2\.2\.99, and the driver has pandas {mine}: expected the"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +118,7 @@ def with_a_broken_numpy(folder: Path) -> tuple[Path, str]:
         bare,
         without_pyarrow,
         with_an_old_pandas,
+        with_another_pandas,
         with_a_broken_numpy,
     ],
 )
@@ -123,7 +131,7 @@ def test_a_python_that_cannot_do_the_work_is_told_with_what_to_change(
     path, told = python(tmp_path)
     worker(path)
     with pytest.raises(ConfigError, match=told) as caught:
-        look_at_worker(spark)
+        look_at_workers(spark)
     assert "\n" not in str(caught.value)
     assert "root" not in str(caught.value).replace(str(path), "")
 
@@ -135,7 +143,7 @@ def test_a_python_of_another_minor_version_is_told(
     with pytest.raises(
         ConfigError, match=r"is 3\.\d+, and the driver's is 3\.7: PySpark needs the"
     ):
-        look_at_worker(spark)
+        look_at_workers(spark)
 
 
 def test_a_kernel_that_cannot_be_imported_is_told(
@@ -152,7 +160,7 @@ def test_a_kernel_that_cannot_be_imported_is_told(
     monkeypatch.setitem(spark.sparkContext.environment, "PYTHONSAFEPATH", "1")
     monkeypatch.setattr(spark.sparkContext, "_python_includes", ["other.zip"])
     with pytest.raises(ConfigError, match=r"cannot import recsys\.kernel, which is sent to every"):
-        look_at_worker(spark)
+        look_at_workers(spark)
 
 
 @pytest.mark.parametrize("job", ["run", "evaluate"])

@@ -81,11 +81,16 @@ def print_config(name: str, names_only: bool, as_json: bool) -> None:
 
 
 def _manage(
-    action: Callable[["Place"], None], config: str | None, overrides: Sequence[str], *, debug: bool
+    action: Callable[["Place"], None],
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    debug: bool,
+    anywhere: bool = False,
 ) -> None:
     from recsys.flows import manage
 
-    sys.exit(manage.execute(action, config, overrides, debug=debug))
+    sys.exit(manage.execute(action, config, overrides, debug=debug, anywhere=anywhere))
 
 
 @main.command()
@@ -101,7 +106,42 @@ def runs(
     from recsys.flows import manage
 
     day = None if run_date is None else run_date.date()
-    _manage(lambda place: manage.runs(place, limit, day, run_id, as_json=as_json), **given)
+    _manage(
+        lambda place: manage.runs(place, limit, day, run_id, as_json=as_json),
+        anywhere=True,
+        **given,
+    )
+
+
+@main.command()
+@click.argument("run", required=False)
+@click.option("--output", type=click.Path(dir_okay=False), help="Another file to write it to.")
+@JSON
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def report(run: str | None, output: str | None, as_json: bool, **given: Any) -> None:
+    """Make the page about a RUN again, an HTML file beside its record; default: the latest run."""
+    from recsys.flows import manage
+
+    _manage(lambda place: manage.report(place, run, output, as_json=as_json), **given)
+
+
+@main.command()
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="The address that it listens at."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8765,
+    show_default=True,
+    help="0: one that is free.",
+)
+@with_options([*CONFIG_OPTIONS, _DEBUG])
+def view(host: str, port: int, **given: Any) -> None:
+    """Show runs, users and items in a browser, on this machine alone; nothing can be changed."""
+    from recsys import viewer
+
+    _manage(lambda place: viewer.serve(place, host, port), **given)
 
 
 @main.command()
@@ -111,7 +151,7 @@ def models(as_json: bool, **given: Any) -> None:
     """List the models of a root, the newest first."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.models(place, as_json=as_json), **given)
+    _manage(lambda place: manage.models(place, as_json=as_json), anywhere=True, **given)
 
 
 @main.command()
@@ -129,7 +169,11 @@ def rollback(
     from recsys.flows import manage
 
     day = run_date.date()
-    _manage(lambda place: manage.rollback(place, cohort, day, to, as_json=as_json), **given)
+    _manage(
+        lambda place: manage.rollback(place, cohort, day, to, as_json=as_json),
+        anywhere=True,
+        **given,
+    )
 
 
 _OF_COHORT = click.option("--cohort", help="Only of this cohort.")
@@ -240,7 +284,11 @@ def clean(yes: bool, stored: bool, min_age_days: float, as_json: bool, **given: 
     from recsys.flows import manage
 
     more = {"yes": yes, "stored": stored, "as_json": as_json}
-    _manage(lambda place: manage.clean(place, min_age_days=min_age_days, **more), **given)
+    _manage(
+        lambda place: manage.clean(place, min_age_days=min_age_days, **more),
+        anywhere=True,
+        **given,
+    )
 
 
 @main.command()
@@ -263,4 +311,4 @@ def verify(as_json: bool, **given: Any) -> None:
     """Re-read every published version and every model, and compare with what was written."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.verify(place, as_json=as_json), **given)
+    _manage(lambda place: manage.verify(place, as_json=as_json), anywhere=True, **given)

@@ -23,6 +23,7 @@ from recsys.config.sections import (
     Monitoring,
     Place,
     Publishing,
+    Report,
     RowChecks,
     Scoring,
     Section,
@@ -32,7 +33,15 @@ from recsys.config.sections import (
 )
 
 # What a retry of a run may change, because it has no effect on results: sections, or keys in them.
-WITHOUT_EFFECT = ("spark", "memory", "items.titles", "gates", "publishing", "monitoring")
+WITHOUT_EFFECT = (
+    "spark",
+    "memory",
+    "items.titles",
+    "gates",
+    "publishing",
+    "report",
+    "monitoring",
+)
 
 
 SparkValue = str | int | float | bool
@@ -67,6 +76,7 @@ class Config(Section):
     tuning: Tuning = Tuning()
     gates: Gates = Gates()
     publishing: Publishing = Publishing()
+    report: Report = Report()
     monitoring: Monitoring = Monitoring()
     spark: Annotated[dict[str, SparkValue], AfterValidator(_full_names)] = Field(default={})
     """Settings for Spark, by their full names. What spark-submit sets wins over these."""

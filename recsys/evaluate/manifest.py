@@ -2,6 +2,10 @@
 
 from recsys.store.manifest import Part
 
+ALL = "all"  # the segment of all users
+DIFFERENCE = "difference"  # between the model and popularity
+HEADLINE = "ndcg"  # the metric that segments are compared by
+
 
 class SplitCounts(Part):
     """Pairs and users of each part of a split."""

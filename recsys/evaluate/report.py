@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-from recsys.evaluate.manifest import Metric
-from recsys.evaluate.results import ALL, DIFFERENCE
+from recsys.evaluate.manifest import ALL, DIFFERENCE, HEADLINE, Metric
 from recsys.kernel.evaluate import POPULARITY
 from recsys.kernel.worker import MODEL
 
-HEADLINE = "ndcg"
 _LINE = "{:<28}{:>6} {:>7} {:>7} {:>7}  {}"
 
 _Key = tuple[str, str, int | None]

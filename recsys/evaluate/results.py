@@ -12,14 +12,12 @@ from pyspark.sql import functions as F
 from recsys.columns import COMPARED_MODEL, CUT, HISTORY, ITEM_INDEX, LISTED, SEGMENT, USER
 from recsys.config.sections import Evaluation, UserSegments
 from recsys.errors import ConfigError
-from recsys.evaluate.manifest import Metric
+from recsys.evaluate.manifest import ALL, DIFFERENCE, Metric
 from recsys.kernel import bootstrap, metrics
 from recsys.kernel.evaluate import COMPARED, POPULARITY
 from recsys.kernel.worker import MODEL
 from recsys.runtime.memory import check_fits, check_result
 
-DIFFERENCE = "difference"
-ALL = "all"
 COVERAGE = "catalogue_coverage"
 AT_K = (*metrics.ACCURACY, *metrics.OF_LISTS)
 

@@ -13,7 +13,7 @@ from recsys.config.configuration import WITHOUT_EFFECT, Config
 from recsys.errors import ConfigError, OutputError, RecsysError
 from recsys.flows.lists_again import Inputs
 from recsys.flows.remake import id_types, load_model, row_of, situation, typed
-from recsys.publishing.lookup import Kept, find_version, open_kept, version_before
+from recsys.publishing.lookup import Kept, open_kept, open_version, version_before
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     VersionIndex,
@@ -26,13 +26,13 @@ from recsys.score.differences import Differences, find_differences
 from recsys.score.past_filters import ALLOW, CANDIDATES, DENY, as_they_were
 from recsys.score.replay import Situation
 from recsys.score.two_sides import Side
-from recsys.store.posix import PosixFiles
+from recsys.store.files import Files
 
 _MOST_RUNS = 2
 
 
 def chosen(
-    files: PosixFiles,
+    files: Files,
     index: VersionIndex,
     runs: Sequence[str],
     cohort: str | None,
@@ -56,22 +56,22 @@ def chosen(
     if len(runs) > _MOST_RUNS:
         raise ConfigError(f"found {len(runs)} runs, expected at most two to compare")
     if len(runs) == _MOST_RUNS:
-        two = [open_kept(files, find_version(index, run, cohort, day)) for run in runs]
+        two = [open_version(files, index, run, cohort, day) for run in runs]
         return [(two[0], two[1])]
     if runs or cohort is not None:
         run = runs[0] if runs else None
-        after = open_kept(files, find_version(index, run, cohort, day))
+        after = open_version(files, index, run, cohort, day)
         return [(open_kept(files, version_before(index, after)), after)]
     return _of_each_cohort(files, index, day)
 
 
 def _of_each_cohort(
-    files: PosixFiles, index: VersionIndex, day: dt.date | None
+    files: Files, index: VersionIndex, day: dt.date | None
 ) -> list[tuple[Kept, Kept]]:
     units = latest_per_cohort([unit for unit in index.units() if day in (None, unit.run_date)])
     found, alone = [], OutputError("nothing is published; publish lists with recsys run")
     for unit in units:
-        after = open_kept(files, find_version(index, None, unit.cohort, unit.run_date))
+        after = open_version(files, index, None, unit.cohort, unit.run_date)
         try:
             before = version_before(index, after)
         except OutputError as error:  # of this cohort; the others can be compared
@@ -147,6 +147,9 @@ def _explained(
     changes = found.changes
     titles = inputs.titles(config, after.config, before.config, ids=changes.item_ids)
     notes, causes = [], None
+    for kept in (before, after):
+        if kept.held:
+            notes.append(f"run {kept.version.run_id} was held back by a gate and is not published")
     if why:
         try:
             causes = _causes(before, after, changes, inputs, user)

@@ -39,6 +39,19 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield from _examples(found["examples"])
 
 
+def cohort_lines(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Tell several differences side by side, one line each."""
+    rows = []
+    for one in found:
+        users, items, whole = one["users"], one["items"], one["overlap"][-1:]
+        counts = [users["both"], users["gained"], users["lost"], users["same"]]
+        counts += [items["entered"], items["left"], items["moved"]]
+        mean = _number(whole[0]["mean"]) if whole else ""
+        rows.append([one["after"]["cohort"], *(f"{count:,}" for count in counts), mean])
+    names = ("users", "gained", "lost", "same", "entered", "left", "moved", "overlap")
+    yield from table_lines(["cohort", *(f">{name}" for name in names)], rows)
+
+
 def user_lines(found: dict[str, Any]) -> Iterator[str]:
     """Tell the difference for one user, which `Differences.of_user` has put into the record."""
     user = found["user"]

@@ -18,7 +18,7 @@ from recsys.columns import (
 )
 from recsys.config.configuration import digest
 from recsys.evaluate import held_out, report, results, splits
-from recsys.evaluate.manifest import EvaluationCounts, Metric, SplitCounts
+from recsys.evaluate.manifest import ALL, EvaluationCounts, Metric, SplitCounts
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
@@ -64,7 +64,7 @@ def evaluate(job: Job) -> Outcome:
         counts=prepared.manifest.counts,
         evaluation=counts,
         training=trained.training,
-        metrics=[metric for metric in found if metric.segment == results.ALL],
+        metrics=[metric for metric in found if metric.segment == ALL],
         report=report.lines(found),
         outputs=outputs,
     )

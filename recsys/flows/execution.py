@@ -30,6 +30,7 @@ from recsys.flows.checks import Checks
 from recsys.flows.manifest import Outcome, RunManifest, SparkSettings
 from recsys.flows.monitoring.monitors import Monitors, lacking
 from recsys.flows.record import RunRecord, continued, earlier_attempt
+from recsys.flows.report.after_run import try_report
 from recsys.ingest.settings import check_settings
 from recsys.publishing.index import latest_published, open_index
 from recsys.publishing.publish import held_gates
@@ -230,12 +231,15 @@ def run_recorded(
             failed = record.fail(_one_line(error), _exit_code(error), gates)
             if failed is not None:
                 monitors.ended(failed)
+                if isinstance(error, Exception):  # who stops a run does not wait for a page
+                    _report_on(store, failed, config, as_json=as_json)
             if error is raised:
                 raise
             raise error from raised
         stop_point("recorded")
         monitors.ended(complete)
         _print_result(complete, as_json=as_json)
+        _report_on(store, complete, config, as_json=as_json)
         log.info("run %s is complete", run.run_id, extra={"exit_status": 0})
         return complete
 
@@ -269,6 +273,15 @@ def _cause(error: BaseException, store: Store) -> BaseException:
     except OutputError as gone:
         return gone
     return store.meaning(error) or error
+
+
+def _report_on(store: Store, ended: RunManifest, config: Config, *, as_json: bool) -> None:
+    """Write the page about a run that has ended; nothing that happens here changes how it ended."""
+    if config.report.write and (place := try_report(store.files, ended, config.report.users)):
+        if as_json:
+            log.info("report %s", place)
+        else:
+            print(f"{'report':16} {place}")
 
 
 def _print_result(manifest: RunManifest, *, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from recsys.publishing.lookup import Kept, find_version, open_kept
 from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score.local_ids import LocalIds
 from recsys.score.titles import read_cards
-from recsys.store.files import require_local
+from recsys.store.files import local_path, require_local
 
 CSV, XLSX, JSON, SQL = "csv", "xlsx", "json", "sql"
 FORMATS = (CSV, XLSX, JSON, SQL)
@@ -115,7 +115,7 @@ def written(
         database = Database(wanted.to)
     else:
         path = require_local(wanted.to, "--to")
-        placing.check_place(path, place.files.path(place.files.root), overwrite=wanted.overwrite)
+        placing.check_place(path, local_path(place.files.root), overwrite=wanted.overwrite)
     if form == XLSX:
         workbook.check_installed()
     kept, rows, notes = _read(place, wanted, run, cohort, day)

@@ -1,11 +1,8 @@
-"""What a root does not need any more, and whether what is stored is whole. No Spark."""
+"""What a root does not need any more, and whether what is stored is whole. No session."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from pathlib import Path
 from typing import Any, TypeVar
 
 from recsys.columns import NEIGHBOUR_TABLES
@@ -26,10 +23,9 @@ from recsys.publishing.versions import (
     units_on_disk,
 )
 from recsys.runtime.run import run_lock
-from recsys.store.checksums import compare_files, local_files
-from recsys.store.files import LOCKS, RUNS, STAGING
+from recsys.store.checksums import compare_files
+from recsys.store.files import LOCKS, RUNS, STAGING, Files, shown
 from recsys.store.manifest import MANIFEST, ManifestError
-from recsys.store.posix import PosixFiles
 
 DAY = 86_400.0
 M = TypeVar("M")
@@ -76,7 +72,7 @@ class Found:
 
 
 def find_waste(
-    files: PosixFiles, index: VersionIndex, *, stored: bool = False, min_age: float = 7 * DAY
+    files: Files, index: VersionIndex, *, stored: bool = False, min_age: float = 7 * DAY
 ) -> Found:
     """Find what no reader, no version that is kept and no run that goes on needs.
 
@@ -101,7 +97,7 @@ def find_waste(
     return Found(waste, kept)
 
 
-def clean(files: PosixFiles, index: VersionIndex, found: list[Entry]) -> list[Entry]:
+def clean(files: Files, index: VersionIndex, found: list[Entry]) -> list[Entry]:
     """Delete what `find_waste` found, unless somebody has begun to use it; return what is gone."""
     deleted = []
     for one in found:
@@ -109,7 +105,7 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Entry]) -> list[En
             with files.lock(one.lock):
                 used = _begun_to_use(files, index, one) or one.version in index.in_use()
                 # Younger than when it was listed: somebody has worked there meanwhile.
-                if used or _size_and_age(files.path(one.uri))[1] < one.age:
+                if used or files.size_and_age(one.uri)[1] < one.age:
                     continue
                 files.delete(one.uri)
                 deleted.append(one)
@@ -121,14 +117,14 @@ def clean(files: PosixFiles, index: VersionIndex, found: list[Entry]) -> list[En
     return deleted
 
 
-def _begun_to_use(files: PosixFiles, index: VersionIndex, one: Entry) -> bool:
+def _begun_to_use(files: Files, index: VersionIndex, one: Entry) -> bool:
     """Whether a run uses what was waste when it was listed."""
     kind, _, name = one.uri.removeprefix(f"{files.root}/").partition("/")
     kind = "interactions" if kind == "rejects" else kind
     return kind in _MANIFESTS and name in _needed(files, index)[kind]
 
 
-def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:
+def verify_stored(files: Files) -> Iterator[tuple[str, ModelError | None]]:
     """Re-read all models, interactions and features; yield each name and what is wrong, or None."""
     for kind in _MANIFESTS:
         for name in files.names(files.uri(kind)):
@@ -139,7 +135,7 @@ def verify_stored(files: PosixFiles) -> Iterator[tuple[str, ModelError | None]]:
                 yield f"{kind} {name}", error
 
 
-def check_stored(files: PosixFiles, kind: str, name: str) -> None:
+def check_stored(files: Files, kind: str, name: str) -> None:
     """Compare every file of a model, of interactions or of features with its manifest.
 
     Args:
@@ -161,11 +157,10 @@ def check_stored(files: PosixFiles, kind: str, name: str) -> None:
             continue
         beside = kind == "interactions" and table == "rejects"
         place_ = files.uri("rejects", name) if beside else f"{uri}/{table}"
-        folder = files.path(place_)
-        compare_files(owner, str(folder), written.files, local_files(folder))
+        compare_files(owner, shown(place_), written.files, files.data_files(place_))
 
 
-def _staged(files: PosixFiles) -> list[Entry]:
+def _staged(files: Files) -> list[Entry]:
     found = []
     for run_id in files.names(files.uri(STAGING)):
         lock = run_lock(run_id)
@@ -175,7 +170,7 @@ def _staged(files: PosixFiles) -> list[Entry]:
     return found
 
 
-def _held(files: PosixFiles) -> list[tuple[Entry, str | None]]:
+def _held(files: Files) -> list[tuple[Entry, str | None]]:
     """Return what gates held back, and why it is kept, if it is."""
     found = []
     for run_id in files.names(files.uri(HELD)):
@@ -185,14 +180,14 @@ def _held(files: PosixFiles) -> list[tuple[Entry, str | None]]:
     return found
 
 
-def _requested(files: PosixFiles, run_id: str) -> str:
+def _requested(files: Files, run_id: str) -> str:
     """Name the id that a scheduler gave a run, where its directories are called otherwise."""
     run = read_run(files, run_id)
     requested = None if run is None else run.requested_run_id
     return "" if requested in (None, run_id) else f", requested as {requested}"
 
 
-def _unreferenced(files: PosixFiles, index: VersionIndex) -> list[Entry]:
+def _unreferenced(files: Files, index: VersionIndex) -> list[Entry]:
     """Return the directories of versions that nothing refers to."""
     found = []
     used = index.in_use()
@@ -202,25 +197,25 @@ def _unreferenced(files: PosixFiles, index: VersionIndex) -> list[Entry]:
             used |= {(unit, name) for name in placed(files, unit) if _is_complete(files, name)}
         for name in files.names(place(files, unit)):
             uri, version = place(files, unit, name), (unit, name)
-            if files.path(uri).is_dir() and version not in used:
+            if files.is_directory(uri) and version not in used:
                 why = "a version that nothing refers to"
                 found.append(_entry(files, uri, why, lock_name(unit), version))
     return found
 
 
-def _unfinished(files: PosixFiles) -> list[Entry]:
+def _unfinished(files: Files) -> list[Entry]:
     """Return files that processes were writing when they were killed."""
     owners = {files.uri(RUNS, run_id): run_lock(run_id) for run_id in files.names(files.uri(RUNS))}
     owners |= {place(files, unit): lock_name(unit) for unit in units_on_disk(files)}
     return [
-        _entry(files, f"file:{path}", "written by a killed process, and not finished", lock)
+        _entry(files, f"{uri}/{name}", "written by a killed process, and not finished", lock)
         for uri, lock in owners.items()
-        for path in sorted(files.path(uri).glob("*.tmp"))
-        if not files.is_locked(lock)
+        for name in files.names(uri)
+        if name.endswith(".tmp") and not files.is_locked(lock)
     ]
 
 
-def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str | None]]:
+def _stored(files: Files, index: VersionIndex) -> Iterator[tuple[Entry, str | None]]:
     """Yield what is stored, and why it is kept, if it is."""
     needed = _needed(files, index)
 
@@ -245,7 +240,7 @@ def _stored(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[Entry, str
                 yield entry(files.uri(kind, day, run_id), run_id)
 
 
-def _needed(files: PosixFiles, index: VersionIndex) -> dict[str, dict[str, str]]:
+def _needed(files: Files, index: VersionIndex) -> dict[str, dict[str, str]]:
     """Return the models, interactions and features that are needed, by id, with the reason."""
     models, interactions, features = (dict[str, str]() for _ in range(3))
     for unit in index.units():
@@ -298,11 +293,11 @@ def _maker(stored_id: str) -> str:
     return stored_id.rpartition("-")[0] or stored_id
 
 
-def _running(files: PosixFiles, run_id: str) -> str | None:
+def _running(files: Files, run_id: str) -> str | None:
     return f"run {run_id} goes on" if files.is_locked(run_lock(run_id)) else None
 
 
-def _read(files: PosixFiles, uri: str, parse: Callable[[bytes], M]) -> M | None:
+def _read(files: Files, uri: str, parse: Callable[[bytes], M]) -> M | None:
     """Read a manifest for what it says; None where it cannot be read."""
     try:
         return parse(files.read(f"{uri}/{MANIFEST}"))
@@ -310,40 +305,26 @@ def _read(files: PosixFiles, uri: str, parse: Callable[[bytes], M]) -> M | None:
         return None
 
 
-def _is_complete(files: PosixFiles, run_id: str) -> bool:
+def _is_complete(files: Files, run_id: str) -> bool:
     run = read_run(files, run_id)
     return run is not None and run.state == "complete"
 
 
 def _entry(
-    files: PosixFiles, uri: str, why: str, lock: str, version: tuple[Unit, str] | None = None
+    files: Files, uri: str, why: str, lock: str, version: tuple[Unit, str] | None = None
 ) -> Entry:
-    bytes_, age = _size_and_age(files.path(uri))
+    bytes_, age = files.size_and_age(uri)
     return Entry(uri, why, lock, version, bytes_, age)
 
 
-def _size_and_age(path: Path) -> tuple[int, float]:
-    """Return the size of a file or a tree in bytes, and the age of what was written last."""
-    size, newest = 0, 0.0
-    with suppress(FileNotFoundError):  # the whole directory goes while it is looked at
-        for one in chain([path], path.rglob("*")):
-            with suppress(FileNotFoundError):  # somebody deletes it
-                about = one.lstat()
-                size += 0 if one.is_dir() else about.st_size
-                newest = max(newest, about.st_mtime)
-    return size, max(0.0, time.time() - newest)
-
-
-def _remove_empty(files: PosixFiles) -> None:
+def _remove_empty(files: Files) -> None:
     """Remove directories in which nothing is left and nobody works."""
     for unit in units_on_disk(files):
         folder = place(files, unit)
         if not files.names(folder):
-            with suppress(ConflictError, OSError), files.lock(lock_name(unit)):
-                files.path(folder).rmdir()
+            with suppress(ConflictError), files.lock(lock_name(unit)):
+                files.remove_if_empty(folder)
     for kind in NEIGHBOUR_TABLES:
         for day in files.names(files.uri(kind)):
-            with suppress(OSError):  # not empty
-                files.path(files.uri(kind, day)).rmdir()
-    with suppress(OSError):  # not there, or a run stages there
-        files.path(files.uri(STAGING)).rmdir()
+            files.remove_if_empty(files.uri(kind, day))
+    files.remove_if_empty(files.uri(STAGING))  # a run may stage there

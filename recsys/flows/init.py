@@ -88,7 +88,7 @@ def look(files: Sequence[str], told: Told) -> tuple[Draft, str]:
     others: list[Table] = []
     for one in samples.beside(given):
         with suppress(RecsysError):  # it may be anything
-            others.append(open_table(one))
+            others.append(open_table(one, samples.MOST_BYTES_BESIDE))
     draft = propose(named, others, told)
     chosen = draft.values["input"]["path"]
     return draft, _name(Path(chosen if isinstance(chosen, str) else chosen[0]))

@@ -17,9 +17,8 @@ from recsys.publishing.manifest import Verdict
 from recsys.publishing.publish import Judge, Staged
 from recsys.publishing.read import check_version
 from recsys.publishing.subject import ColdItems, Previous, Subject
-from recsys.publishing.versions import RECOMMENDATIONS, STATUS, Version, place, read_manifest
+from recsys.publishing.versions import RECOMMENDATIONS, STATUS, Version, place
 from recsys.score import ranking
-from recsys.store.posix import PosixFiles
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +84,7 @@ def _previous(job: Job, version: Version) -> Previous | None:
     """Open what readers see now, to compare with; None where it is damaged."""
     files = job.store.files
     try:
-        # Spark's own complaint would be about this run.
-        local = isinstance(files, PosixFiles)
-        manifest = (check_version if local else read_manifest)(files, version)
+        manifest = check_version(files, version)  # Spark's own complaint would be about this run
     except DamageError as error:
         log.warning("not compared with what is published: %s", error)
         return None

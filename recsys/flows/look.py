@@ -69,6 +69,10 @@ def diff(place: Place, wanted: Wanted, *, as_json: bool) -> None:
         lines = diff_text.lines if wanted.user is None else diff_text.user_lines
         for line in (*([""] if n else []), *lines(record)):
             click.echo(line)
+    if wanted.user is None and len(records) > 1:
+        click.echo("")
+        for line in diff_text.cohort_lines(records):
+            click.echo(line)
     tell(list(dict.fromkeys(note for record in records for note in record["notes"])))
 
 

@@ -1,4 +1,4 @@
-"""After a run: `recsys runs`, `models`, `rollback`, `clean` and `verify`, all without Spark."""
+"""After a run: `recsys runs`, `models`, `rollback`, `clean` and `verify`, all without a session."""
 
 import datetime as dt
 import json
@@ -6,18 +6,21 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
 from recsys.errors import ConfigError, DamageError
 from recsys.flows import housekeeping
 from recsys.flows.answer import answer
+from recsys.flows.record import read_run
 from recsys.flows.runs import list_runs
 from recsys.model.listing import list_models
 from recsys.publishing import maintenance
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
-from recsys.store.posix import PosixFiles, open_local
+from recsys.store.files import Files
+from recsys.store.opening import open_root
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Place:
     """A root, and what readers see of it."""
 
     config: Config
-    files: PosixFiles
+    files: Files
     index: VersionIndex
 
 
@@ -49,6 +52,27 @@ def runs(
             print(f"    requested as {run.requested_run_id}")
         if run.note:
             print(f"    {run.note}")
+
+
+def report(place: Place, run_id: str | None, output: str | None, *, as_json: bool) -> None:
+    """Write the page of a run, of the latest one unless it is named, and say where it is."""
+    from recsys.flows.report.render import page_of, write_report  # what draws takes long to load
+
+    found = list_runs(place.files, place.index, None, run_id)
+    run = read_run(place.files, found[0].run_id) if found else None
+    if run is None:
+        raise ConfigError(
+            f"there is no record of run {found[0].run_id} that can be read; see recsys verify"
+            if found
+            else f"root: found no run in {place.files.root}; recsys run makes one"
+        )
+    if output is None:
+        uri = write_report(place.files, run, place.config.report.users)
+    else:
+        target = Path(output)
+        target.write_text(page_of(place.files, run, place.config.report.users), encoding="utf-8")
+        uri = str(target)
+    print(json.dumps({"run_id": run.run_id, "report": uri}, indent=2) if as_json else uri)
 
 
 def models(place: Place, *, as_json: bool) -> None:
@@ -166,13 +190,26 @@ def verify(place: Place, *, as_json: bool = False) -> None:
 
 
 def execute(
-    action: Callable[[Place], None], config: str | None, overrides: Sequence[str], *, debug: bool
+    action: Callable[[Place], None],
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    debug: bool,
+    anywhere: bool = False,
 ) -> int:
-    """Do one of these and return the exit status (docs/reference/exit-statuses.md)."""
+    """Do one of these and return the exit status (docs/reference/exit-statuses.md).
+
+    Args:
+        action: what to do.
+        config: the configuration's file, or None.
+        overrides: keys and values that win over it.
+        debug: whether to show tracebacks.
+        anywhere: whether it works on roots that are not local.
+    """
 
     def act() -> None:
         loaded = load_config(config, overrides)
-        files = open_local(loaded.root)
+        files = open_root(loaded.root, settings=loaded.spark if anywhere else None)
         if not files.exists(files.root):
             raise ConfigError(f"root: found {loaded.root}, expected a directory with runs in it")
         index = open_index(files, loaded.publishing, lambda: None)

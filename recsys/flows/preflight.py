@@ -30,7 +30,7 @@ from recsys.model.pairs import open_newer_pairs, open_pairs
 from recsys.publishing.index import check_columns, check_run_date, open_index, published_before
 from recsys.publishing.versions import HELD, Unit, place
 from recsys.publishing.views import check_views
-from recsys.runtime.workers import look_at_worker
+from recsys.runtime.workers import look_at_workers
 from recsys.score.candidates import read_pairs
 from recsys.score.cohorts import read_list
 from recsys.score.ranking import read_items
@@ -51,10 +51,9 @@ def places(job: Job, found: Checks, *uris: str) -> None:
 
 
 def worker(job: Job, found: Checks) -> None:
-    """Start a Python worker of Spark's, and note what is there."""
+    """Start a Python worker of Spark's on each executor, and note what is there."""
     with found.looking("Python workers") as told:
-        # The place for a comparison of all executors' versions with the driver's.
-        job.run.workers.update(look_at_worker(job.spark))
+        job.run.workers.update(look_at_workers(job.spark))
         told += [f"{name} {version}" for name, version in job.run.workers.items()]
 
 

@@ -22,6 +22,7 @@ from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score.histories import find_histories
 from recsys.score.local_ids import LocalIds
 from recsys.score.replay import Rules, Situation
+from recsys.store.files import require_local
 
 LIST_COLUMNS = [USER, RANK, ITEM, SCORE, SOURCE]
 
@@ -52,7 +53,7 @@ def load_model(kept: Kept, users: pa.Array) -> WholeModel:
 
 def _model_folder(kept: Kept) -> Path:
     check_known(kept.files, kept.manifest.model_id, "the version's model")
-    return kept.files.path(kept.files.uri(MODELS, kept.manifest.model_id))
+    return require_local(kept.files.uri(MODELS, kept.manifest.model_id), "root")
 
 
 def situation(
@@ -98,7 +99,7 @@ def interactions_folder(kept: Kept) -> Path:
     """Return where the interactions of a version are: those of its model, or newer ones."""
     name = kept.config.scoring.interactions or kept.manifest.model.interactions_id
     check_stored_id(name, key="scoring.interactions", expected="the id of interactions")
-    return kept.files.path(kept.files.uri("interactions", name))
+    return require_local(kept.files.uri("interactions", name), "root")
 
 
 def model_items(kept: Kept) -> Vectors:

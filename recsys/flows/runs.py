@@ -1,4 +1,4 @@
-"""The runs of a root, as `recsys runs` lists them. Local roots, without Spark."""
+"""The runs of a root, as `recsys runs` lists them, without a session."""
 
 import datetime as dt
 
@@ -7,9 +7,8 @@ from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
 from recsys.publishing.versions import HELD, VersionIndex, placed
 from recsys.runtime.run import run_lock, run_name
-from recsys.store.files import RUNS
+from recsys.store.files import RUNS, Files
 from recsys.store.manifest import Part
-from recsys.store.posix import PosixFiles
 
 
 class RunSummary(Part):
@@ -42,7 +41,7 @@ class RunSummary(Part):
 
 
 def list_runs(
-    files: PosixFiles,
+    files: Files,
     index: VersionIndex,
     run_date: dt.date | None = None,
     called: str | None = None,
@@ -71,7 +70,7 @@ def list_runs(
     return sorted(found, key=lambda run: (run.started_at, run.run_id), reverse=True)
 
 
-def _published(files: PosixFiles, index: VersionIndex) -> dict[str, str]:
+def _published(files: Files, index: VersionIndex) -> dict[str, str]:
     """Say of each run with a version what readers have to do with it."""
     published: dict[str, str] = {}
     for unit in index.units():
@@ -86,7 +85,7 @@ def _published(files: PosixFiles, index: VersionIndex) -> dict[str, str]:
     return published
 
 
-def _summary(files: PosixFiles, run_id: str, published: str) -> RunSummary:
+def _summary(files: Files, run_id: str, published: str) -> RunSummary:
     run = read_run(files, run_id)
     if run is None:
         return RunSummary(

@@ -12,7 +12,7 @@ from recsys.flows.lists_again import Inputs
 from recsys.flows.manage import Place
 from recsys.flows.remake import id_types, interactions_folder, model_items, row_of, typed
 from recsys.ingest.local_pairs import ARROW, read_local_pairs
-from recsys.publishing.lookup import Kept, find_version, open_kept
+from recsys.publishing.lookup import Kept, open_kept, open_version
 from recsys.publishing.versions import RECOMMENDATIONS, latest_per_cohort
 from recsys.publishing.versions import STATUS as STATUSES
 from recsys.store.manifest import Part
@@ -209,15 +209,14 @@ def _versions(place: Place, run: str | None, cohort: str | None, day: dt.date | 
     """Return the versions that are asked for, in order of publication."""
     index = place.index
     if run is not None:
-        found = [find_version(index, run, cohort, day)]
-    else:
-        units = [
-            unit
-            for unit in index.units()
-            if cohort in (None, unit.cohort) and day in (None, unit.run_date)
-        ]
-        current = [index.current(unit) for unit in latest_per_cohort(units)]
-        found = [version for version in current if version is not None]
+        return [open_version(place.files, index, run, cohort, day)]
+    units = [
+        unit
+        for unit in index.units()
+        if cohort in (None, unit.cohort) and day in (None, unit.run_date)
+    ]
+    current = [index.current(unit) for unit in latest_per_cohort(units)]
+    found = [version for version in current if version is not None]
     if not found:
         asked = "".join([f" of cohort {cohort}" if cohort else "", f" of {day}" if day else ""])
         raise OutputError(f"nothing is published{asked}; publish lists with recsys run")

@@ -1,6 +1,5 @@
 """Why an item is in a user's list, or why it is not: `recsys why`."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ from recsys.flows.manage import Place
 from recsys.flows.remake import PublishedList, published_list, row_of, situation, typed
 from recsys.ingest.local_pairs import ARROW, read_local_pairs
 from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL, POPULAR
-from recsys.publishing.lookup import Kept, find_version, open_kept
+from recsys.publishing.lookup import Kept, open_version
 from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score import explain
 from recsys.score.histories import find_histories
 from recsys.score.replay import NONE, Situation
+from recsys.store.files import require_local
 from recsys.store.manifest import Part
 
 _HOW = {
@@ -122,7 +122,7 @@ def why(place: Place, user: str, item: str, run: str | None, cohort: str | None,
         OutputError: nothing like that is published.
         ModelError: what the list was made of is not there any more.
     """
-    kept = open_kept(place.files, find_version(place.index, run, cohort, day))
+    kept = open_version(place.files, place.index, run, cohort, day)
     schema = kept.manifest.schemas[RECOMMENDATIONS]
     user_id = typed(user, schema["user_id"], "--user")
     item_id = typed(item, schema["item_id"], "--item")
@@ -235,7 +235,7 @@ def _parts(
 def _trained_likes(kept: Kept, made_of: Situation) -> Any:
     """Return the positive pairs that the model was trained on, whatever came later."""
     model = made_of.model
-    folder: Path = kept.files.path(kept.files.uri("interactions", model.manifest.interactions_id))
+    folder = require_local(kept.files.uri("interactions", model.manifest.interactions_id), "root")
     pairs = read_local_pairs(folder, made_of.users)
     positive = pairs.filter(pc.equal(pairs.column(LABEL), 1))
     return find_histories(

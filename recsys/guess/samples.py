@@ -5,6 +5,7 @@ import gzip
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,7 +22,9 @@ _TEXT = (".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data", ".item", ".use
 _DATA = (*_TEXT, ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".orc")
 _PACKED = {".gz": gzip.open, ".bz2": bz2.open}
 _NO_DATA = ("readme", "license", "licence", "copying", "description", "requirements", "changelog")
-_MOST_BESIDE = 30
+# Beside the files that were named: so many of the smallest, and so much of each.
+_MOST_BESIDE = 12
+MOST_BYTES_BESIDE = 8 * 2**20
 
 # What files begin with that Spark cannot read, and what to do about it.
 _OTHERS = {
@@ -99,8 +102,12 @@ def beside(names: Sequence[str]) -> list[str]:
     """Return the files with data in the folders of these, without these."""
     known = {Path(name).resolve() for name in names}
     folders = dict.fromkeys(Path(name).parent for name in names)
-    found = [path for folder in folders for path in _data_files(folder)]
-    return [str(path) for path in found if path.resolve() not in known][:_MOST_BESIDE]
+    found: list[Path] = []
+    for folder in folders:
+        with suppress(OSError):  # it cannot be listed
+            found += [path for path in _data_files(folder) if path.resolve() not in known]
+    found.sort(key=lambda path: path.stat().st_size)
+    return [str(path) for path in found[:_MOST_BESIDE]]
 
 
 def _data_files(folder: Path) -> Iterator[Path]:
@@ -119,8 +126,12 @@ def unpacked_size(path: Path, sample: Sample) -> int:
     return math.ceil(len(sample.content) / max(sample.share, 1e-9))
 
 
-def read_sample(path: Path) -> Sample:
+def read_sample(path: Path, most: int | None = None) -> Sample:
     """Read some bytes of a file of text, which may be packed.
+
+    Args:
+        path: the file.
+        most: how many bytes; None: MOST_BYTES.
 
     Raises:
         InputError: it is empty, or of a kind that Spark does not read.
@@ -134,7 +145,8 @@ def read_sample(path: Path) -> Sample:
         pack = _PACKED.get(path.suffix.lower())
         if pack is None and first.startswith((b"\x1f\x8b", b"BZh")):
             raise InputError(f"{path}: this is packed; rename it to end in .gz or .bz2")
-        sample = _plain(path) if pack is None else _packed(path, pack)
+        most = most or MOST_BYTES
+        sample = _plain(path, most) if pack is None else _packed(path, pack, most)
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error}); check the file") from error
     if not sample.content.strip():
@@ -142,12 +154,12 @@ def read_sample(path: Path) -> Sample:
     return sample
 
 
-def _plain(path: Path) -> Sample:
+def _plain(path: Path, most: int) -> Sample:
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= MOST_BYTES:
+        if size <= most:
             return Sample(file.read(), whole=True, share=1.0)
-        n = MOST_BYTES // _PIECE
+        n = max(most // _PIECE, 1)
         pieces = [_whole_lines(file.read(_PIECE))]
         for at in range(1, n):
             file.seek(size * at // n)
@@ -157,12 +169,12 @@ def _plain(path: Path) -> Sample:
     return Sample(content, whole=False, share=len(content) / size)
 
 
-def _packed(path: Path, pack: object) -> Sample:
+def _packed(path: Path, pack: object, most: int) -> Sample:
     size = path.stat().st_size
     with path.open("rb") as raw:
         unpacked: IO[bytes] = pack(raw, "rb")  # type: ignore[operator]
         with unpacked:
-            content = unpacked.read(MOST_BYTES)
+            content = unpacked.read(most)
             if not unpacked.read(1):
                 return Sample(content, whole=True, share=1.0)
             return Sample(_whole_lines(content), whole=False, share=raw.tell() / size)

@@ -75,8 +75,12 @@ class Table:
         return flat.column(name)
 
 
-def open_table(name: str) -> Table:
+def open_table(name: str, most: int | None = None) -> Table:
     """Look at a file, or at a folder of parts that Spark has written.
+
+    Args:
+        name: its path.
+        most: how many bytes of text are read; None: samples.MOST_BYTES.
 
     Raises:
         InputError: it cannot be read.
@@ -92,7 +96,7 @@ def open_table(name: str) -> Table:
         elif first.startswith(_ORC):
             found = _orc(name, parts)
         else:
-            found = _text(name, parts[0])
+            found = _text(name, parts[0], most)
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{name}: cannot be read ({reason}); check the file") from error
@@ -169,8 +173,8 @@ def _orc(name: str, parts: list[Path]) -> Table:
     return Table((name,), "orc", {}, rows, looked, [], about, rows.num_rows == about, size)
 
 
-def _text(name: str, path: Path) -> Table:
-    sample = samples.read_sample(path)
+def _text(name: str, path: Path, most: int | None) -> Table:
+    sample = samples.read_sample(path, most)
     decoded, encoding = text.decode(sample.content, name)
     size = samples.unpacked_size(path, sample)
     if decoded.lstrip()[:1] in ("{", "["):

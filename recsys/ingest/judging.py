@@ -36,7 +36,7 @@ from recsys.ingest.timestamps import convert_timestamp, later_than
 # A hundred million of them can still be added up, and be a float32 weight.
 _LARGEST_RATING = 1e30
 # Converted columns, beside those that they are made from.
-_RATING, _TIMESTAMP = "converted_rating", "converted_timestamp"
+_RATING, _TIMESTAMP, _FIRST = "converted_rating", "converted_timestamp", "first_of_timestamp"
 
 
 def judge(raw: DataFrame, source: Input, rules: RowChecks, began: dt.datetime) -> DataFrame:
@@ -70,6 +70,7 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks, began: dt.datetime) -
         parts[_TIMESTAMP] = _timestamp(
             types[TIMESTAMP], source.timestamp_format, rules.future_days, began
         )
+    firsts = [part.first.alias(_FIRST) for part in parts.values() if part.first is not None]
     values = {name: part.value for name, part in parts.items()}
     values.setdefault(_RATING, F.lit(1.0))
     values.setdefault(_TIMESTAMP, F.lit(None).cast("timestamp"))
@@ -79,7 +80,9 @@ def judge(raw: DataFrame, source: Input, rules: RowChecks, began: dt.datetime) -
         return F.when(F.col(REASON).isNotNull(), text)
 
     # One step after the other, so that Spark converts once what several columns refer to.
-    converted = raw.select("*", *[value.alias(name) for name, value in values.items()])
+    converted = raw.select("*", *firsts).select(
+        "*", *[value.alias(name) for name, value in values.items()]
+    )
     return converted.select("*", _first_reason(parts.values()).alias(REASON)).select(
         USER,
         ITEM,
@@ -104,11 +107,13 @@ class _Part:
         fine: where this is true, none of the reasons holds. It looks at the converted column, and
             costs little. Where it is false or null, the reasons decide.
         reasons: what may be wrong, in the order in which it is said.
+        first: a column that `value` refers to as `_FIRST`, if it needs one.
     """
 
     value: Column
     fine: Column
     reasons: list[tuple[Column, str]]
+    first: Column | None = None
 
 
 def _first_reason(parts: Iterable[_Part]) -> Column:
@@ -198,7 +203,7 @@ def _plain_number(text: Column) -> Column:
     Java reads 1d, 0x1p3 and NaN as numbers as well. Those end in a letter or have an x.
     """
     begins = (text >= "+") & (text < ":")  # one of + , - . / and the digits
-    ends = F.right(text, F.lit(1)).between(".", "9")
+    ends = F.right(text, F.lit(1)).isin(*"0123456789.")
     return begins & ends & ~text.contains("x") & ~text.contains("X")
 
 
@@ -215,4 +220,5 @@ def _timestamp(
         later = later_than(converted, began, future_days)
         fine = fine & ~later
         reasons.append((later, "timestamp_in_future"))
-    return _Part(convert_timestamp(column, found, layout), fine, reasons)
+    first, value = convert_timestamp(column, found, layout, _FIRST)
+    return _Part(value, fine, reasons, first)

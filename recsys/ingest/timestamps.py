@@ -11,6 +11,7 @@ from pyspark.sql.types import (
     DataType,
     DateType,
     DecimalType,
+    IntegralType,
     NumericType,
     StringType,
     TimestampNTZType,
@@ -57,55 +58,68 @@ def check_timestamp_format(spark: SparkSession, layout: str) -> None:
         ) from error
 
 
-def convert_timestamp(column: Column, found: DataType, layout: str) -> Column:
+def convert_timestamp(
+    column: Column, found: DataType, layout: str, first: str
+) -> tuple[Column, Column]:
     """Return a column as a timestamp, null where it cannot be one of the years 1 to 9999.
+
+    In two steps, since the second refers to the first several times, which is to be made once.
 
     Args:
         column: a timestamp, a date, text or a number.
         found: its type.
         layout: `input.timestamp_format`, for text and numbers.
+        first: the name that the first step's column gets.
+
+    Returns:
+        The first step's column, and the timestamp, which is made from it and the given column.
 
     Raises:
         ConfigError: the column has another type.
     """
+    epoch = isinstance(found, NumericType | StringType) and layout in _EPOCH_UNITS
+    converted = _convert(column, found, layout)
+    if not epoch:
+        return converted, _readable(F.col(first))
+    factor, rest = divmod(_MICROS, _EPOCH_UNITS[layout])
+    if rest or isinstance(found, DecimalType):
+        return converted, _readable(F.col(first))
+    # Nearly all are whole numbers, for which long integers do: decimals take ten times as long.
+    whole = F.col(first)
+    fits = whole.between(-(-_FIRST_MICROS // factor), _LAST_MICROS // factor)
+    given = column if isinstance(found, IntegralType) else column.cast("string")
+    return given.try_cast("bigint"), F.when(fits, F.timestamp_micros(whole * factor)).otherwise(
+        _readable(converted)
+    )
+
+
+def _readable(converted: Column) -> Column:
+    """Return timestamps that readers can hold: of the years 1 to 9999, although Spark has more."""
+    return F.when(F.unix_micros(converted).between(_FIRST_MICROS, _LAST_MICROS), converted)
+
+
+def _convert(column: Column, found: DataType, layout: str) -> Column:
+    """Convert a column, whatever its year; see `convert_timestamp`."""
     if isinstance(found, TimestampType | TimestampNTZType | DateType):
-        converted = column.cast("timestamp")
-    elif not isinstance(found, NumericType | StringType):
+        return column.cast("timestamp")
+    if not isinstance(found, NumericType | StringType):
         raise ConfigError(
             f"input.columns.timestamp: found a column of type {found.simpleString()}, expected a "
             "timestamp, a date, text, or a number"
         )
-    elif layout in _EPOCH_UNITS:
+    if layout in _EPOCH_UNITS:
         exact = column if isinstance(found, DecimalType) else F.trim(column.cast("string"))
-        micros = _micros_since_1970(exact, _EPOCH_UNITS[layout])
-        converted = F.timestamp_micros(F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), micros))
-    else:
-        text = F.trim(column.cast("string"))
-        if isinstance(found, NumericType):
-            whole = column.try_cast("decimal(38,0)")
-            text = F.when(column == whole, whole.cast("string"))
-        if layout == "iso":  # Spark would take a time without a date for today's
-            converted = F.when(text.rlike(r"^\d{4}-"), F.try_to_timestamp(text))
-        else:
-            converted = F.try_to_timestamp(text, F.lit(layout))
-    # Readers cannot hold years beyond 1 to 9999, although Spark can.
-    return F.when(F.unix_micros(converted).between(_FIRST_MICROS, _LAST_MICROS), converted)
-
-
-def _micros_since_1970(exact: Column, per_second: int) -> Column:
-    """Return a number of units since 1970, as text or decimal, in microseconds.
-
-    Nearly all are whole numbers, for which long integers will do: decimals take ten times as long.
-    """
-    # Unlike a double, a decimal does not take Java's names such as NaN.
-    number = exact.try_cast("decimal(30,6)")
-    micros = F.floor(number * _MICROS / per_second).try_cast("bigint")
-    if per_second > _MICROS:
-        return micros
-    factor = _MICROS // per_second
-    whole = F.when(~exact.cast("string").contains("."), exact.try_cast("bigint"))
-    largest = (2**63 - 1) // factor
-    return F.coalesce(F.when(whole.between(-largest, largest), whole * factor), micros)
+        # Unlike a double, a decimal does not take Java's names such as NaN.
+        number = exact.try_cast("decimal(30,6)")
+        micros = F.floor(number * _MICROS / _EPOCH_UNITS[layout]).try_cast("bigint")
+        return F.timestamp_micros(F.when(micros.between(_FIRST_MICROS, _LAST_MICROS), micros))
+    text = F.trim(column.cast("string"))
+    if isinstance(found, NumericType):
+        whole = column.try_cast("decimal(38,0)")
+        text = F.when(column == whole, whole.cast("string"))
+    if layout == "iso":  # Spark would take a time without a date for today's
+        return F.when(text.rlike(r"^\d{4}-"), F.try_to_timestamp(text))
+    return F.try_to_timestamp(text, F.lit(layout))
 
 
 def later_than(column: Column, moment: dt.datetime, days: float) -> Column:

@@ -1,6 +1,7 @@
-"""Find a version that is kept, and the one before it, and read its tables; no Spark."""
+"""Find a version that is kept or held, and the one before it, and read its tables; no Spark."""
 
 import datetime as dt
+import hashlib
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,28 +13,35 @@ from recsys.config.configuration import Config
 from recsys.config.reading import stored_config
 from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.manifest import VersionManifest
-from recsys.publishing.read import check_version
-from recsys.publishing.versions import Version, VersionIndex, place
+from recsys.publishing.read import check_tables, check_version
+from recsys.publishing.versions import HELD, Unit, Version, VersionIndex, place
 from recsys.runtime.run import run_name
-from recsys.store.files import local_path
-from recsys.store.posix import PosixFiles
+from recsys.store.files import Files, local_path
+from recsys.store.manifest import MANIFEST, ManifestError
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A version that is kept, compared with its checksums.
+    """A version that is kept for readers, or held by a gate, compared with its checksums.
 
     Attributes:
         files: the root.
-        version: which it is.
+        uri: its directory.
+        version: which it is; of one that is held, `published_at` is empty.
         manifest: what is said of it.
         config: what it was made with, secrets redacted.
     """
 
-    files: PosixFiles
+    files: Files
+    uri: str
     version: Version
     manifest: VersionManifest
     config: Config
+
+    @property
+    def held(self) -> bool:
+        """Whether a gate held it back."""
+        return not self.version.published_at
 
     def read(self, name: str, columns: list[str], users: pa.Array | None = None) -> pa.Table:
         """Return columns of one of its tables, in any order of the rows.
@@ -43,7 +51,7 @@ class Kept:
             columns: their names; `user_id` is among them where users are given.
             users: only the rows of these; None: all.
         """
-        folder = local_path(place(self.files, self.version.unit, self.version.run_id, name))
+        folder = local_path(f"{self.uri}/{name}")
         parts = []
         for file in self.manifest.tables.of(name).files:
             # Whatever the root's own directories are called, they are no columns.
@@ -57,7 +65,7 @@ class Kept:
         return pa.concat_tables(parts)
 
 
-def open_kept(files: PosixFiles, version: Version) -> Kept:
+def open_kept(files: Files, version: Version) -> Kept:
     """Compare every file of a version with what was published, and open it.
 
     Raises:
@@ -65,8 +73,47 @@ def open_kept(files: PosixFiles, version: Version) -> Kept:
         ConfigError: its configuration has keys that this version of recsys does not know.
     """
     manifest = check_version(files, version)
+    return _opened(files, place(files, version.unit, version.run_id), version, manifest)
+
+
+def _opened(files: Files, uri: str, version: Version, manifest: VersionManifest) -> Kept:
     owner = f"the configuration of {version.unit}, run {version.run_id}"
-    return Kept(files, version, manifest, stored_config(manifest.configuration, owner))
+    return Kept(files, uri, version, manifest, stored_config(manifest.configuration, owner))
+
+
+def open_version(
+    files: Files, index: VersionIndex, run: str | None, cohort: str | None, day: dt.date | None
+) -> Kept:
+    """Find a version, as `find_version` does, or what a gate has held back of a run, and open it.
+
+    Raises:
+        OutputError, ConfigError: as `find_version` does.
+        DamageError: as `open_kept` does.
+    """
+    try:
+        return open_kept(files, find_version(index, run, cohort, day))
+    except OutputError:
+        held = None if run is None else _open_held(files, run_name(run))
+        if held is None or cohort not in (None, held.version.unit.cohort):
+            raise
+        if day not in (None, held.version.unit.run_date):
+            raise
+        return held
+
+
+def _open_held(files: Files, run_id: str) -> Kept | None:
+    uri = files.uri(HELD, run_id)
+    try:
+        content = files.read(f"{uri}/{MANIFEST}")
+        manifest = VersionManifest.from_json(content)
+    except FileNotFoundError:
+        return None
+    except ManifestError as error:
+        raise DamageError(f"{uri}/{MANIFEST} cannot be used: {error}") from error
+    unit = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
+    check_tables(files, f"{unit}, run {run_id}, held by a gate", uri, manifest)
+    version = Version(unit, run_id, "", hashlib.sha256(content).hexdigest())
+    return _opened(files, uri, version, manifest)
 
 
 def find_version(

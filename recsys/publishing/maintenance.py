@@ -1,6 +1,6 @@
 """Return to an earlier version, and check the versions that are kept.
 
-All of it works on local roots, without Spark.
+All of it works without a session of Spark.
 """
 
 import datetime as dt
@@ -15,12 +15,12 @@ from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Unit, Version, VersionIndex, place, placed, units_on_disk
 from recsys.runtime.run import run_name
+from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST
-from recsys.store.posix import PosixFiles
 
 
 def rollback(
-    files: PosixFiles, index: VersionIndex, unit: Unit, run_id: str | None
+    files: Files, index: VersionIndex, unit: Unit, run_id: str | None
 ) -> tuple[Version | None, Version]:
     """Let readers see an earlier version again, in one step; return what was seen and what is.
 
@@ -63,7 +63,7 @@ def rollback(
         return current, earlier[-1]
 
 
-def _lost_pointer(files: PosixFiles, index: Pointers, unit: Unit) -> DamageError | None:
+def _lost_pointer(files: Files, index: Pointers, unit: Unit) -> DamageError | None:
     """Say what is wrong with a unit's pointer: it is damaged, or missing though versions are there.
 
     The caller holds the unit's lock, or asks again: a publisher places a version before the
@@ -84,13 +84,13 @@ def _lost_pointer(files: PosixFiles, index: Pointers, unit: Unit) -> DamageError
     )
 
 
-def _restore(files: PosixFiles, index: Pointers, unit: Unit, run_id: str) -> Version:
+def _restore(files: Files, index: Pointers, unit: Unit, run_id: str) -> Version:
     """Write a pointer anew from the versions that lie whole in their places."""
     kept: list[Version] = []
     damaged: dict[str, Exception] = {}
     for name in placed(files, unit):
         uri = place(files, unit, name, MANIFEST)
-        written = dt.datetime.fromtimestamp(files.path(uri).stat().st_mtime, dt.UTC)
+        written = dt.datetime.fromtimestamp(files.modified(uri), dt.UTC)
         sha256 = hashlib.sha256(files.read(uri)).hexdigest()
         version = Version(unit, name, written.isoformat(), sha256)
         try:
@@ -110,7 +110,7 @@ def _restore(files: PosixFiles, index: Pointers, unit: Unit, run_id: str) -> Ver
     return chosen
 
 
-def verify(files: PosixFiles, index: VersionIndex) -> Iterator[tuple[str, RecsysError | None]]:
+def verify(files: Files, index: VersionIndex) -> Iterator[tuple[str, RecsysError | None]]:
     """Re-read every version that is kept; yield its name and what is wrong, or None."""
     for unit in sorted({*units_on_disk(files), *index.units()}):
         try:

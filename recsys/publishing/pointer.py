@@ -1,9 +1,8 @@
 """Plain directories: one small file for each unit names the version that readers see.
 
 `publications/<cohort>/<run_date>/current.json` is written last and replaced in one step, so that a
-reader who follows it sees recommendations, statuses and manifest of one run. On POSIX that is
-promised; HDFS's rename has the same semantics, and was not tried. Object stores without
-compare-and-set are refused (`recsys.publishing.index.open_index`).
+reader who follows it sees recommendations, statuses and manifest of one run. POSIX and HDFS promise
+that; object stores are refused (`recsys.publishing.index.open_index`).
 """
 
 import logging

@@ -25,10 +25,10 @@ from recsys.publishing.versions import (
     read_manifest,
 )
 from recsys.runtime.run import run_name
-from recsys.store.checksums import compare_files, local_files
-from recsys.store.files import Files, local_path
+from recsys.store.checksums import compare_files
+from recsys.store.files import Files, local_path, shown
 from recsys.store.manifest import WrittenTable
-from recsys.store.posix import open_local
+from recsys.store.opening import open_root
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -96,7 +96,8 @@ def read_recommendations(
     checksum that was published, so that what is returned is what was made.
 
     Args:
-        root: the local directory that the job publishes to, as a path or a `file:` URI.
+        root: the local directory that the job publishes to, as a path or a `file:` URI. With Spark
+            it may be on HDFS.
         cohort: its name.
         run_date: the day: a date, a datetime or a pandas Timestamp, or ISO 8601 text; None: the
             latest that there is.
@@ -116,7 +117,7 @@ def read_recommendations(
             raise ConfigError(
                 f"{key}: found {str(text)[:60]} ({type(text).__name__}), expected text"
             )
-    files = open_local(root)
+    files = open_root(root, spark=spark)
     index = open_index(files, publishing or Publishing(), lambda: None)
     # A version may be forgotten and deleted between being named and being read: look again.
     for attempt in (1, 2, 3):
@@ -158,24 +159,41 @@ def check_version(files: Files, version: Version) -> VersionManifest:
     """
     manifest = read_manifest(files, version)
     owner = f"{version.unit}, run {version.run_id}"
+    check_tables(files, owner, place(files, version.unit, version.run_id), manifest)
+    return manifest
+
+
+def check_tables(files: Files, owner: str, version_uri: str, manifest: VersionManifest) -> None:
+    """Compare every file of a version's tables with what its manifest says.
+
+    Args:
+        files: the root.
+        owner: names the version in messages.
+        version_uri: its directory.
+        manifest: what is said of it.
+
+    Raises:
+        DamageError: a file is missing, damaged or too many; the message names it.
+    """
     for name in manifest.tables.names:
-        folder = local_path(place(files, version.unit, version.run_id, name))
-        assert folder is not None  # noqa: S101 - readers and verify work on local roots
+        uri = f"{version_uri}/{name}"
         table = manifest.tables.of(name)
         compare_files(
             owner,
-            str(folder),
+            shown(uri),
             table.files,
-            local_files(folder),
+            files.data_files(uri),
             error=DamageError,
             advice=_ADVICE,
         )
-        rows = sum(pq.read_metadata(folder / file.path).num_rows for file in table.files)
+        rows = 0
+        for file in table.files:
+            with files.open(f"{uri}/{file.path}") as stream:
+                rows += pq.read_metadata(stream).num_rows
         if rows != table.rows:
             raise DamageError(
-                f"{owner}: {folder} has {rows:,} rows, its manifest says {table.rows:,}"
+                f"{owner}: {shown(uri)} has {rows:,} rows, its manifest says {table.rows:,}"
             )
-    return manifest
 
 
 def _unit(units: list[Unit], cohort: str, run_date: dt.date | None) -> Unit:

@@ -11,6 +11,7 @@ from recsys.runtime import logs
 Tasks = Callable[[], tuple[int, int]]
 
 _POLL = 0.5  # seconds
+_PATIENCE = 5.0  # seconds, where Spark does not answer any more
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def task_bar(name: str, tasks: Tasks | None) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        shower.join()
+        shower.join(_PATIENCE)
 
 
 def _show(name: str, tasks: Tasks, ended: threading.Event) -> None:

@@ -129,6 +129,21 @@ def start(settings: Mapping[str, object], *, quiet: bool = True) -> SparkSession
     return spark
 
 
+def start_jvm(settings: Mapping[str, object]) -> None:
+    """Start the driver's JVM without a session, unless this process has one.
+
+    Args:
+        settings: Spark's keys and values.
+
+    Raises:
+        ConfigError: it cannot be started so.
+    """
+    check_settings(settings)
+    if not under_spark_submit():
+        _launch({**DEFAULTS, **{key: _text(value) for key, value in settings.items()}}, quiet=True)
+    SparkContext._ensure_initialized()
+
+
 def _why(error: Exception, wanted: Mapping[str, str]) -> str:
     if "stopped SparkContext" in str(error):  # which has given up meanwhile
         return f"the cluster manager {wanted['spark.master']} did not answer, or refused"

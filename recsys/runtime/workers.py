@@ -7,7 +7,7 @@ a Python function. Without a look at one they would be found wanting after hours
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -23,24 +23,50 @@ NEEDED = {"numpy": ("2.0", None), "pandas": ("2.2.2", "3"), "pyarrow": ("18", No
 _KERNEL = "recsys.kernel.worker"
 
 
-def look_at_worker(spark: SparkSession) -> dict[str, str]:
-    """Start one Python worker, and return the versions of Python and of the packages that it has.
+def look_at_workers(spark: SparkSession) -> dict[str, str]:
+    """Start a Python worker on each executor, and return the versions that all of them have.
 
-    The worker is of one executor; the others are taken to be like it.
+    Executors that start later, by dynamic allocation, are not looked at.
 
     Raises:
-        ConfigError: it does not start, or lacks something; the message says what to change.
+        ConfigError: one does not start, lacks something, or has another version than the driver;
+            the message says what to change.
     """
     context = spark.sparkContext
     try:
-        found: dict[str, str] = context.parallelize([0], 1).mapPartitions(_look()).collect()[0]
+        found = _workers(context)
     except (Py4JJavaError, PySparkException) as error:
         meaning = worker_error(error, context.pythonExec)
         if meaning is None:
             raise
         raise meaning from error
-    _check(found, context.pythonExec)
-    log.info("Python workers: %s", ", ".join(f"{name} {what}" for name, what in found.items()))
+    mine = _look()([])[0]
+    for where, versions in found.items():
+        _check(versions, mine, context.pythonExec, where)
+    versions = next(iter(found.values()))
+    told = ", ".join(f"{name} {what}" for name, what in versions.items())
+    log.info("Python workers: %s, on %d of %d executors", told, len(found), _executors(context))
+    return versions
+
+
+def _executors(context: Any) -> int:
+    """Return how many executors there are at this moment; the driver is one where it is alone."""
+    return max(1, int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1)
+
+
+def _workers(context: Any) -> dict[str, dict[str, str]]:
+    """Return what is found on each executor, by its host and what starts its workers there.
+
+    Where a task runs is the scheduler's choice: an idle cluster gets one each, and where some got
+    none, more tasks follow.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for times in (1, 2, 4):
+        tasks = times * _executors(context)
+        for one in context.parallelize(range(tasks), tasks).mapPartitions(_look()).collect():
+            found.setdefault(one.pop("where"), one)
+        if len(found) >= _executors(context):
+            break
     return found
 
 
@@ -50,9 +76,11 @@ def _look() -> Callable[[Iterable[Any]], list[dict[str, str]]]:
 
     def look(_: Iterable[Any]) -> list[dict[str, str]]:
         import importlib
+        import os
         import platform
 
-        found = {"python": platform.python_version()}
+        # An executor has a process of its own that starts its workers.
+        found = {"where": f"{platform.node()} {os.getppid()}", "python": platform.python_version()}
         for name in wanted:
             try:
                 found[name] = getattr(importlib.import_module(name), "__version__", "")
@@ -63,10 +91,13 @@ def _look() -> Callable[[Iterable[Any]], list[dict[str, str]]]:
     return look
 
 
-def _check(found: dict[str, str], executable: str) -> None:
-    """Take the kernel out of what was found, and refuse what does not fit."""
+def _check(found: dict[str, str], mine: Mapping[str, str], executable: str, where: str) -> None:
+    """Take the kernel out of what was found, and refuse what does not fit or is not the driver's.
+
+    The last bits of a score may depend on these versions, so lists would depend on the executor.
+    """
     kernel = found.pop(_KERNEL)
-    who = f"the Python of Spark's workers, {executable!r} ({found['python']})"
+    who = _who(found, executable, where)
     lacking = [name for name in NEEDED if found[name].startswith("ModuleNotFoundError")]
     broken = [f"{name} ({found[name]})" for name in NEEDED if ": " in found[name]]
     wrong = [
@@ -84,11 +115,23 @@ def _check(found: dict[str, str], executable: str) -> None:
         raise ConfigError(f"{who} cannot import {', '.join(broken)}; install it there anew")
     if wrong:
         raise ConfigError(f"{who} has {'; '.join(wrong)}; install that there")
+    if other := [name for name in found if found[name] != mine[name]]:
+        has, driver = (", ".join(f"{name} {of[name]}" for name in other) for of in (found, mine))
+        raise ConfigError(
+            f"{who} has {has}, and the driver has {driver}: expected the same versions in both; "
+            "install the driver's there, or ship them (bash scripts/package.sh executor)"
+        )
     if kernel:
         raise ConfigError(
             f"{who} cannot import recsys.kernel, which is sent to every executor: {kernel}; look "
             "for another package recsys on its PYTHONPATH"
         )
+
+
+def _who(found: dict[str, str], executable: str, where: str) -> str:
+    return (
+        f"the Python of Spark's workers, {executable!r} ({found['python']}) on {where.split()[0]}"
+    )
 
 
 def _range(name: str) -> str:

@@ -6,10 +6,11 @@ import os
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from recsys.config.redaction import redact
 from recsys.errors import ConfigError
+from recsys.store.manifest import File
 
 LOCKS = "_locks"
 RUNS = "runs"
@@ -28,8 +29,27 @@ class Files(Protocol):
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
 
+    def is_directory(self, uri: str) -> bool:
+        """Whether there is a directory."""
+
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
+
+    def open(self, uri: str) -> BinaryIO:
+        """Open a file to read it, also from its middle; FileNotFoundError where there is none."""
+
+    def data_files(self, uri: str) -> list[File]:
+        """Return the data files of a table with their checksums, in order of their paths.
+
+        Spark reads every file whose name does not begin with a dot or an underscore; so these
+        count.
+        """
+
+    def modified(self, uri: str) -> float:
+        """Return when a file or directory was written, in seconds since 1970."""
+
+    def size_and_age(self, uri: str) -> tuple[int, float]:
+        """Return the bytes of a file or a tree, and the seconds since any of it was written."""
 
     def read(self, uri: str) -> bytes:
         """Read a small file; FileNotFoundError where there is none."""
@@ -62,6 +82,12 @@ class Files(Protocol):
 
         A manifest in the directory goes first, so that no part is ever taken for the whole.
         """
+
+    def remove_if_empty(self, uri: str) -> None:
+        """Remove a directory in which nothing is; nothing happens where there is something."""
+
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds a lock; the file of a lock that nobody holds is removed."""
 
     def lock(self, name: str, *, wait: float = 0.0) -> AbstractContextManager[None]:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
@@ -97,6 +123,12 @@ def local_path(uri: str) -> Path | None:
     """
     path = uri.removeprefix("file:")
     return None if path == uri else Path("/" + path.lstrip("/"))
+
+
+def shown(uri: str) -> str:
+    """Return a place as people write it: a local one as a path."""
+    path = local_path(uri)
+    return uri if path is None else str(path)
 
 
 def path_text(path: object, key: str) -> str:

@@ -1,39 +1,51 @@
-"""Small files, directories and locks under a root that only Hadoop's file systems reach: HDFS.
+"""Small files, directories and locks under a root that only Hadoop's file systems reach.
 
-The same promises as on POSIX, by HDFS's own semantics; they were not tried on a cluster.
+On HDFS the promises are the same as on POSIX: its rename is one step for readers, also over a file
+that is there, and its leases are locks.
 """
 
+import io
+import re
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, cast
 
 from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark.sql import SparkSession
 
 from recsys.config.redaction import redact
 from recsys.errors import ConflictError, OutputError
+from recsys.runtime.hadoop import Hadoop
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
-from recsys.store.files import LOCKS, PROBE
-from recsys.store.manifest import MANIFEST
+from recsys.runtime.stop_points import stop_point
+from recsys.store.files import LOCKS, PROBE, scheme
+from recsys.store.hadoop_stream import HadoopStream
+from recsys.store.leases import Leases
+from recsys.store.manifest import MANIFEST, File
 
 # Bytes go to the JVM as text.
 _PIECE = 4 * 2**20
 _MISSES = 5  # looks in a row at a lock that cannot be made and is not there: nobody holds it
 
 
+_WITH_LEASES = ("hdfs", "viewfs")
+# What is written appears in one step there, but what is moved is copied, file by file.
+_OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "abfs", "abfss", "wasb", "wasbs")
+_IF_ABSENT = "fs.option.create.conditional.overwrite"
+
+
 class HadoopFiles:
     """A root on one of Hadoop's file systems; see `recsys.store.files.Files` for the methods.
 
-    A lock is a file that is created exclusively, and outlives a process that is killed.
+    A lock is a lease on HDFS. Elsewhere it is a file that is created exclusively, and outlives a
+    process that is killed.
     """
 
-    def __init__(self, spark: SparkSession, root: str) -> None:
-        jvm: Any = spark.sparkContext._jvm
-        gateway: Any = spark.sparkContext._gateway
-        self._hadoop, self._gateway = jvm.org.apache.hadoop.fs, gateway
-        conf = spark.sparkContext._jsc.hadoopConfiguration()
+    def __init__(self, hadoop: Hadoop, root: str) -> None:
+        self._jvm, self._gateway = hadoop.jvm, hadoop.gateway
+        self._hadoop, conf = hadoop.jvm.org.apache.hadoop.fs, hadoop.configuration
         try:
             path = self._path(root)
             # An instance of its own: the one that the JVM caches is shared with everybody.
@@ -46,6 +58,9 @@ class HadoopFiles:
                 f"root {redact(root)} cannot be reached: {spark_reason(error)}; check its scheme, "
                 "and that Spark has the store's libraries"
             ) from error
+        with_leases = scheme(self.root) in _WITH_LEASES
+        self._leases = Leases(hadoop, self._fs) if with_leases else None
+        self._copies = scheme(self.root) in _OBJECT_STORES
 
     def _path(self, uri: str) -> Any:
         return self._hadoop.Path(uri)
@@ -59,13 +74,76 @@ class HadoopFiles:
         with _reading(uri):
             return bool(self._fs.exists(self._path(uri)))
 
+    def is_directory(self, uri: str) -> bool:
+        """Whether there is a directory."""
+        with _reading(uri):
+            return bool(self._fs.isDirectory(self._path(uri)))
+
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
+        return sorted(status.getPath().getName() for status in self._within(uri))
+
+    def _within(self, uri: str) -> list[Any]:
+        """Return what is said of each file in a directory; nothing where there is none."""
+        path = self._path(uri)
+        try:
+            return list(self._fs.listStatus(path)) if self._fs.isDirectory(path) else []
+        except Py4JJavaError as error:
+            if "FileNotFoundException" in str(error):  # somebody has deleted it
+                return []
+            raise _refused("read", uri, error) from error
+
+    def _tree(self, uri: str) -> Iterator[Any]:
+        """Yield what is said of each file and directory below a directory."""
+        for status in self._within(uri):
+            yield status
+            if status.isDirectory():
+                yield from self._tree(status.getPath().toString())
+
+    def open(self, uri: str) -> BinaryIO:
+        """Open a file to read it, also from its middle; FileNotFoundError where there is none."""
+        if not self.exists(uri):
+            raise FileNotFoundError(uri)
         path = self._path(uri)
         with _reading(uri):
-            if not self._fs.isDirectory(path):
-                return []
-            return sorted(status.getPath().getName() for status in self._fs.listStatus(path))
+            raw = HadoopStream(self._fs.open(path), self._fs.getFileStatus(path).getLen())
+        return cast(BinaryIO, io.BufferedReader(raw, 2**20))
+
+    def data_files(self, uri: str) -> list[File]:
+        """Return the data files of a table with their checksums, in order of their paths."""
+        found = []
+        digest = self._jvm.org.apache.commons.codec.digest.DigestUtils
+        base = len(uri.rstrip("/")) + 1
+        for status in self._tree(uri):
+            path = status.getPath()
+            if status.isDirectory() or path.getName().startswith((".", "_")):
+                continue
+            check_stop()
+            with _reading(path.toString()):
+                stream = self._fs.open(path)
+                try:
+                    sha256 = str(digest.sha256Hex(stream))  # in the JVM: nothing is copied here
+                finally:
+                    stream.close()
+            found.append(File(path=path.toString()[base:], bytes=status.getLen(), sha256=sha256))
+        return sorted(found, key=lambda file: file.path)
+
+    def modified(self, uri: str) -> float:
+        """Return when a file or directory was written, in seconds since 1970."""
+        with _reading(uri):
+            return float(self._fs.getFileStatus(self._path(uri)).getModificationTime()) / 1000
+
+    def size_and_age(self, uri: str) -> tuple[int, float]:
+        """Return the bytes of a file or a tree, and the seconds since any of it was written."""
+        try:
+            every = [self._fs.getFileStatus(self._path(uri)), *self._tree(uri)]
+        except Py4JJavaError as error:
+            if "FileNotFoundException" in str(error):  # somebody has deleted it
+                return 0, time.time()
+            raise _refused("read", uri, error) from error
+        size = sum(status.getLen() for status in every if not status.isDirectory())
+        newest = max(status.getModificationTime() for status in every) / 1000
+        return size, max(0.0, time.time() - newest)
 
     def read(self, uri: str) -> bytes:
         """Read a small file; FileNotFoundError where there is none."""
@@ -83,7 +161,10 @@ class HadoopFiles:
 
     def replace(self, uri: str, content: bytes) -> None:
         """Write a small file, or a new content of it, in one step."""
-        beside, target = self._path(uri + ".tmp"), self._path(uri)
+        if self._copies:
+            self.write(uri, content)
+            return
+        beside, target = self._path(f"{uri}.{uuid.uuid4().hex[:8]}.tmp"), self._path(uri)
         with self._writing(uri):
             stream = self._fs.create(beside, True)
             try:
@@ -93,7 +174,15 @@ class HadoopFiles:
             rename = getattr(self._hadoop, "Options$Rename")
             options = self._gateway.new_array(rename, 1)
             options[0] = rename.OVERWRITE
-            self._context.rename(beside, target, options)
+            stop_point(f"replacing {target.getName()}")
+            try:
+                if self._leases is not None:
+                    self._leases.check()
+                self._context.rename(beside, target, options)
+            except BaseException:
+                with suppress(Py4JError):
+                    self._fs.delete(beside, False)
+                raise
 
     def write(self, uri: str, content: bytes | memoryview) -> None:
         """Write a file that nobody reads before its directory is moved into its place."""
@@ -110,12 +199,33 @@ class HadoopFiles:
         old, new = self._path(source), self._path(target)
         with self._writing(target):
             self._fs.mkdirs(new.getParent())
-            moved = not self._fs.exists(new) and self._fs.rename(old, new)
+            moved = not self._fs.exists(new)
+            if moved and self._copies:
+                self._move_parts(old, new)
+            elif moved:
+                moved = self._fs.rename(old, new)
         if not moved:
             raise OutputError(f"could not move {source} to {target}: there is something already")
 
+    def _move_parts(self, old: Any, new: Any) -> None:
+        """Move what is in a directory, its manifest last: without one it counts as unfinished."""
+        names = sorted(self.names(old.toString()), key=lambda name: name == MANIFEST)
+        self._fs.mkdirs(new)
+        for name in names:
+            source, target = self._hadoop.Path(old, name), self._hadoop.Path(new, name)
+            if not self._fs.rename(source, target):
+                raise OutputError(
+                    f"could not move {source.toString()} to {target.toString()}; run again"
+                )
+        self._fs.delete(old, True)
+
     def check_move(self, staging: str, target: str) -> None:
         """Raise OutputError unless what is made in one directory can be moved into another."""
+        if self._copies:  # directories are but names there
+            probe_uri = f"{target}/{PROBE}{staging.rpartition('/')[2]}"
+            self.write(probe_uri, b"")
+            self.delete(probe_uri)
+            return
         probe = self._path(f"{staging}/{PROBE}{staging.rpartition('/')[2]}")
         above = self._path(target)
         with self._writing(target):
@@ -148,14 +258,45 @@ class HadoopFiles:
         if not deleted:
             raise OutputError(f"could not delete {uri}; check its permissions, and run again")
 
+    def remove_if_empty(self, uri: str) -> None:
+        """Remove a directory in which nothing is; nothing happens where there is something."""
+        if not self.is_directory(uri):
+            return
+        try:
+            self._fs.delete(self._path(uri), False)  # in one step: it refuses what is not empty
+        except Py4JJavaError as error:
+            if not re.search("PathIsNotEmptyDirectory|non empty|not empty", str(error)):
+                raise _refused("delete", uri, error) from error
+
+    def is_locked(self, name: str) -> bool:
+        """Whether a process holds a lock; the file of a lock that nobody holds is removed.
+
+        On HDFS the lock of a killed process counts as held for a minute more.
+        """
+        if not self.exists(self.uri(LOCKS, name)):
+            return False
+        if self._leases is None:
+            return True
+        try:
+            with self.lock(name):
+                return False
+        except ConflictError:
+            return True
+
     @contextmanager
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
-        path = self._path(self.uri(LOCKS, name))
+        uri = self.uri(LOCKS, name)
+        with self._leases.hold(uri, wait) if self._leases else self._exclusive(uri, wait):
+            yield
+
+    @contextmanager
+    def _exclusive(self, uri: str, wait: float) -> Iterator[None]:
+        path = self._path(uri)
         deadline, misses = time.monotonic() + wait, 0
         while True:
             try:
-                self._fs.create(path, False).close()
+                self._create(path)
                 break
             except Py4JJavaError as error:
                 # It may have been released before this look, and taken again after it.
@@ -173,6 +314,13 @@ class HadoopFiles:
             yield
         finally:
             self._fs.delete(path, False)
+
+    def _create(self, path: Any) -> None:
+        """Create a file unless there is one; the store itself decides that."""
+        if self._copies:
+            self._fs.createFile(path).overwrite(False).opt(_IF_ABSENT, True).build().close()
+        else:
+            self._fs.create(path, False).close()
 
     @contextmanager
     def _writing(self, uri: str) -> Iterator[None]:

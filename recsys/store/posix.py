@@ -12,14 +12,17 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from recsys.config.redaction import redact
 from recsys.errors import ConfigError, ConflictError, OutputError
 from recsys.runtime.signals import check_stop
 from recsys.runtime.stop_points import stop_point
+from recsys.store.checksums import local_files
 from recsys.store.files import LOCKS, PROBE, local_path, path_text, scheme
-from recsys.store.manifest import MANIFEST
+from recsys.store.manifest import MANIFEST, File
 
 
 def open_local(root: str | Path) -> "PosixFiles":
@@ -117,6 +120,10 @@ class PosixFiles:
         except OSError:  # a name too long, or a directory that must not be searched
             return False
 
+    def is_directory(self, uri: str) -> bool:
+        """Whether there is a directory."""
+        return self.path(uri).is_dir()
+
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
         try:
@@ -125,6 +132,29 @@ class PosixFiles:
             return []
         except OSError as error:
             raise refused("read", self.path(uri), error) from error
+
+    def open(self, uri: str) -> BinaryIO:
+        """Open a file to read it, also from its middle; FileNotFoundError where there is none."""
+        return self.path(uri).open("rb")
+
+    def data_files(self, uri: str) -> list[File]:
+        """Return the data files of a table with their checksums, in order of their paths."""
+        return local_files(self.path(uri))
+
+    def modified(self, uri: str) -> float:
+        """Return when a file or directory was written, in seconds since 1970."""
+        return self.path(uri).stat().st_mtime
+
+    def size_and_age(self, uri: str) -> tuple[int, float]:
+        """Return the bytes of a file or a tree, and the seconds since any of it was written."""
+        size, newest, path = 0, 0.0, self.path(uri)
+        with suppress(FileNotFoundError):  # the whole directory goes while it is looked at
+            for one in chain([path], path.rglob("*")):
+                with suppress(FileNotFoundError):  # somebody deletes it
+                    about = one.lstat()
+                    size += 0 if one.is_dir() else about.st_size
+                    newest = max(newest, about.st_mtime)
+        return size, max(0.0, time.time() - newest)
 
     def read(self, uri: str) -> bytes:
         """Read a small file; FileNotFoundError where there is none."""
@@ -224,6 +254,11 @@ class PosixFiles:
             return
         except OSError as error:
             raise refused("delete", path, error) from error
+
+    def remove_if_empty(self, uri: str) -> None:
+        """Remove a directory in which nothing is; nothing happens where there is something."""
+        with suppress(OSError):
+            self.path(uri).rmdir()
 
     def is_locked(self, name: str) -> bool:
         """Whether a process holds a lock; the file of a lock that nobody holds is removed."""

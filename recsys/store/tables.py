@@ -21,6 +21,7 @@ from pyspark.sql.types import StructType
 
 from recsys.errors import OutputError, RecsysError
 from recsys.runtime.disks import full_disk, is_full
+from recsys.runtime.hadoop import of_session
 from recsys.runtime.jvm_shutdown import DRIVER_GONE
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import over_result_limit, spark_reason
@@ -229,7 +230,7 @@ def _open(spark: SparkSession, root: str) -> Files:
     default = spark.sparkContext._jsc.hadoopConfiguration().get("fs.defaultFS", "file:///")
     if scheme(root, default=scheme(default)) == "file":
         return open_local(root)
-    return HadoopFiles(spark, root)
+    return HadoopFiles(of_session(spark), root)
 
 
 def parsed(schema: str) -> StructType:

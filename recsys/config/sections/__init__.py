@@ -26,7 +26,7 @@ from recsys.config.sections.learn import (
     Training,
 )
 from recsys.config.sections.monitoring import Monitoring
-from recsys.config.sections.publishing import Gates, Iceberg, Publishing
+from recsys.config.sections.publishing import Gates, Iceberg, Publishing, Report
 from recsys.config.sections.score import (
     CandidateList,
     Cohort,
@@ -92,6 +92,7 @@ __all__ = [
     "Place",
     "Publishing",
     "QueriedSource",
+    "Report",
     "RowChecks",
     "SampleWeights",
     "Scoring",

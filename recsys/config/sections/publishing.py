@@ -1,4 +1,4 @@
-"""The sections about publishing: gates, forms of tables, what is kept."""
+"""The sections about publishing: gates, forms of tables, what is kept, the report."""
 
 from typing import Annotated, Literal
 
@@ -99,3 +99,13 @@ class Publishing(Section):
     """A database of Spark's catalog for views of what is current. null: no views. The database has
     to exist, in a catalog that outlives the session: set spark.sql.catalogImplementation to hive,
     with a Hive metastore."""
+
+
+class Report(Section):
+    """The page about a run, `runs/<run_id>/report.html`, and what the viewer shows."""
+
+    write: bool = True
+    """Whether each run writes it when it ends. `recsys report` makes it in any case."""
+    users: Annotated[int, Field(ge=0, le=50)] = 3
+    """How many users it shows with their history and their list. 0: nobody, where a report is read
+    by people who may not see that."""

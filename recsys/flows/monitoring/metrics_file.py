@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from recsys.errors import ConfigError
-from recsys.evaluate.results import ALL
+from recsys.evaluate.manifest import ALL
 from recsys.flows.manifest import RunManifest
 from recsys.publishing.versions import Version
 from recsys.store.files import require_local

@@ -3,11 +3,13 @@
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
 from recsys.config.configuration import Config
+from recsys.config.redaction import redact
 from recsys.errors import ConfigError, unexpected
 from recsys.flows.manifest import RunManifest
 from recsys.flows.monitoring import metrics_file
@@ -19,8 +21,14 @@ _EXTRAS = {
     "openlineage": ("openlineage", "openlineage-python", "lineage"),
     "mlflow": ("mlflow", "mlflow-skinny", "mlflow"),
 }
-# Their own retries would hold a run that is ready for minutes.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# MLflow's own retries would hold a run that is ready for minutes, its lines would not be JSON, and
+# it would tell its makers of each use. Whoever has set these variables keeps them.
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 class Monitor(Protocol):
@@ -90,11 +98,14 @@ class Monitors:
     def _tell(self, say: Callable[[Monitor], None]) -> None:
         for name, make in self._makers:
             try:
-                if name not in self._made:
-                    self._made[name] = make()
-                say(self._made[name])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # what a client is made of is no news here
+                    if name not in self._made:
+                        self._made[name] = make()
+                    say(self._made[name])
             except Exception as error:
-                log.warning("monitoring.%s was not told: %s", name, unexpected(error))
+                # Clients name the address that they were given, with its password.
+                log.warning("monitoring.%s was not told: %s", name, redact(unexpected(error)))
                 log.debug("the traceback", exc_info=error)
 
 
@@ -105,7 +116,7 @@ def _lineage(namespace: str, root: str) -> Monitor:
 
 
 def _tracking(experiment: str, root: str) -> Monitor:
-    for name, value in _PATIENCE.items():
+    for name, value in _MLFLOW.items():
         os.environ.setdefault(name, value)
     from recsys.flows.monitoring.tracking import Tracking  # an extra of the package
 

@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from recsys.evaluate.results import ALL
+from recsys.evaluate.manifest import ALL
 from recsys.flows.manifest import RunManifest
 
 # MLflow refuses more in one call, and longer values of parameters.

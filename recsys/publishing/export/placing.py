@@ -12,12 +12,12 @@ from recsys.errors import ConfigError, OutputError
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-def check_place(target: Path, root: Path, *, overwrite: bool) -> None:
+def check_place(target: Path, root: Path | None, *, overwrite: bool) -> None:
     """Refuse a place where no file can be put, before anything is read.
 
     Args:
         target: where the file is to be.
-        root: that of the versions, which holds nothing else.
+        root: that of the versions, which holds nothing else; None: it is not on this machine.
         overwrite: whether a file may be there.
 
     Raises:
@@ -28,7 +28,7 @@ def check_place(target: Path, root: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"--to: found the directory {target}, expected the name of a file")
     if not target.parent.is_dir():
         raise ConfigError(f"--to: found {target}, but there is no directory {target.parent}")
-    if target.parent.resolve().is_relative_to(root.resolve()):
+    if root is not None and target.parent.resolve().is_relative_to(root.resolve()):
         raise ConfigError(f"--to: found {target}, expected a place outside of the root {root}")
     if target.exists() and not overwrite:
         raise _there(target)

@@ -1,0 +1,66 @@
+"""Runs, users and items of a local root in a browser: `recsys view`. Nothing can be changed."""
+
+import sys
+
+from recsys.errors import ConfigError
+from recsys.flows.manage import Place
+
+_INSTALL = "install this package with the extra viewer: pip install 'recsys-batch[viewer]'"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_NAMES = ["127.0.0.1", "[::1]", "localhost"]  # as a browser writes them
+
+
+def check_installed() -> None:
+    """Refuse to start where Flask or waitress is missing.
+
+    Raises:
+        ConfigError: one is; the message says what to install.
+    """
+    try:
+        import flask  # noqa: F401
+        import waitress  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"recsys view needs Flask, but the module {error.name} is not installed; {_INSTALL}"
+        ) from error
+
+
+def serve(place: Place, host: str, port: int) -> None:
+    """Answer a browser until the process is stopped.
+
+    Args:
+        place: the root.
+        host: the address to listen at.
+        port: 0: one that is free.
+
+    Raises:
+        ConfigError: the extra is not installed, or nothing can listen there.
+    """
+    check_installed()
+    from waitress import create_server
+
+    from recsys.viewer.app import make_app
+
+    own = host in _LOOPBACK
+    if not own:
+        print(
+            f"recsys: note: everybody who reaches {host} can read all lists, histories and "
+            "configurations of this root",
+            file=sys.stderr,
+        )
+    app = make_app(place, hosts=_NAMES if own else None)
+    try:
+        server = create_server(app, host=host, port=port, ident="recsys", threads=4)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--host, --port: cannot listen at {host}:{port}: {error}; choose another port, or 0 "
+            "for one that is free"
+        ) from error
+    shown = f"[{host}]" if ":" in host else host
+    print(f"http://{shown}:{server.effective_port}/ shows {place.files.root}", flush=True)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.close()
