@@ -52,6 +52,11 @@ EXAMPLES = {
         "recsys export --config shop.yaml --cohort all --overwrite "
         "--to postgresql+psycopg2://user@host/database",
     ),
+    "report": (
+        "recsys report --config shop.yaml",
+        "recsys report --config shop.yaml first",
+    ),
+    "view": ("recsys view --config shop.yaml",),
     "clean": (
         "recsys clean --config shop.yaml --stored",
         "recsys clean --config shop.yaml --stored --min-age 30 --yes",
