@@ -366,6 +366,12 @@ def test_of_several_causes_each_item_gets_the_one_that_does_it_alone() -> None:
     }
 
 
+def test_of_two_causes_that_would_each_do_it_the_first_is_told() -> None:
+    before = situation(FALLING, users="a")
+    after = situation(FALLING | {"r": 0.0}, users="a", filters=Filters(deny=pa.array(["r"])))
+    assert causes(before, after) == {"a-r": "filter", "a+s": "filter"}
+
+
 @st.composite
 def situations_of(draw: st.DrawFn) -> tuple[Situation, Situation]:
     def one() -> Situation:

@@ -61,11 +61,6 @@ class Column:
         """Whether it has numbers."""
         return self.kind in ("whole", "number")
 
-    @property
-    def padded(self) -> bool:
-        """Whether a number has zeros before it, which it would lose as a number."""
-        return bool(self.values.str.match(r"[+-]?0\d").any())
-
 
 def look(table: pa.Table) -> dict[str, Column]:
     """Return what each column of a table looks like, fields of structs as `user.id`."""

@@ -30,7 +30,7 @@ def propose(tables: Sequence[Table], others: Sequence[Table], told: Told) -> Dra
         InputError: none of the tables has ratings, purchases, events or lists.
     """
     draft = Draft()
-    chosen, found = _choose(tables, told)
+    chosen, found = _choose(draft, tables, told)
     draft.unsure += chosen.unsure + found.unsure
     _source(draft, chosen)
     if isinstance(found, Roles):
@@ -57,7 +57,7 @@ def propose(tables: Sequence[Table], others: Sequence[Table], told: Told) -> Dra
 Found = Roles | Matrix | Lists
 
 
-def _choose(tables: Sequence[Table], told: Told) -> tuple[Table, Found]:
+def _choose(draft: Draft, tables: Sequence[Table], told: Told) -> tuple[Table, Found]:
     """Return the table of ratings among some, and what it is."""
     found: list[tuple[float, Table, Found]] = []
     missing: list[str] = []
@@ -77,6 +77,10 @@ def _choose(tables: Sequence[Table], told: Told) -> tuple[Table, Found]:
             found.append((roles.clear, table, roles))
     if found:
         best = max(found, key=lambda one: (one[0], one[1].about))
+        if rest := [one.name for _, one, _ in found if one is not best[1]]:
+            draft.unsure.append(
+                f"which file has the ratings: {best[1].name} is used, and not {', '.join(rest)}"
+            )
         return best[1], best[2]
     shown = "; ".join(f"{one.name} has {_columns(one)}" for one in tables[:3])
     if missing:

@@ -121,7 +121,7 @@ def _id_type(draft: Draft, table: Table, role: str, name: str) -> None:
     if table.whole is False:
         shown += " in the sample"
     draft.said[f"{role}s"] = shown
-    if column.typed or column.kind != "whole" or column.padded:
+    if column.typed or column.kind != "whole":
         return
     try:
         text = pc.utf8_trim_whitespace(values)

@@ -172,10 +172,10 @@ class _Search:
         n_parts = np.sum(list(differs.values()), axis=0)
         for asked in self._both():
             asked.tell(n_parts[asked.users] == 0, UNKNOWN)
-            for part, users in differs.items():
-                asked.tell((users & (n_parts == 1))[asked.users], part)
-        for part, users in differs.items():
-            at = np.flatnonzero(users & self._open())
+            for part in PARTS:
+                asked.tell((differs[part] & (n_parts == 1))[asked.users], part)
+        for part in PARTS:
+            at = np.flatnonzero(differs[part] & self._open())
             if len(at):
                 self._try(part, at)
         for asked in self._both():

@@ -89,11 +89,17 @@ class LocalUsers:
             for at in np.array_split(np.flatnonzero(some), max(1, int(some.sum()) // _AT_ONCE)):
                 if not len(at):
                     continue
-                frame = pd.DataFrame({USER: np.asarray(users, object)[at], "embedding": None})
-                starts = zip(liked.indptr[at], liked.indptr[at + 1], strict=True)
-                of_user = [weights[start:end] for start, end in starts]
-                frame["liked"] = pd.Series([liked[i] for i in at], dtype=object)
-                frame["weights"] = pd.Series(of_user, dtype=object)
+                ends = liked.indptr
+                frame = pd.DataFrame(
+                    {
+                        USER: np.asarray(users, object)[at],
+                        "embedding": None,
+                        "liked": pd.Series([liked[i] for i in at], dtype=object),
+                        "weights": pd.Series(
+                            [weights[ends[i] : ends[i + 1]] for i in at], dtype=object
+                        ),
+                    }
+                )
                 ranker = self._lists.by_fold_in if way == FOLD_IN else self._lists.by_popularity
                 with naming(frame, self._lists.model):
                     made = ranker(frame, self._choice(k, [left_out[i] for i in at]))

@@ -3,11 +3,13 @@
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
 from recsys.config.configuration import Config
+from recsys.config.redaction import redact
 from recsys.errors import ConfigError, unexpected
 from recsys.flows.manifest import RunManifest
 from recsys.flows.monitoring import metrics_file
@@ -96,11 +98,14 @@ class Monitors:
     def _tell(self, say: Callable[[Monitor], None]) -> None:
         for name, make in self._makers:
             try:
-                if name not in self._made:
-                    self._made[name] = make()
-                say(self._made[name])
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # what a client is made of is no news here
+                    if name not in self._made:
+                        self._made[name] = make()
+                    say(self._made[name])
             except Exception as error:
-                log.warning("monitoring.%s was not told: %s", name, unexpected(error))
+                # Clients name the address that they were given, with its password.
+                log.warning("monitoring.%s was not told: %s", name, redact(unexpected(error)))
                 log.debug("the traceback", exc_info=error)
 
 
