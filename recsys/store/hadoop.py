@@ -23,24 +23,23 @@ from recsys.runtime.stop_points import stop_point
 from recsys.store.files import LOCKS, PROBE, scheme
 from recsys.store.hadoop_stream import HadoopStream
 from recsys.store.leases import Leases
+from recsys.store.lock_files import LockFiles
 from recsys.store.manifest import MANIFEST, File
 
 # Bytes go to the JVM as text.
 _PIECE = 4 * 2**20
-_MISSES = 5  # looks in a row at a lock that cannot be made and is not there: nobody holds it
+_PAUSES = (0.05, 0.2, 0.5)  # seconds, before a small file is read again
 
 
 _WITH_LEASES = ("hdfs", "viewfs")
 # What is written appears in one step there, but what is moved is copied, file by file.
 _OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "abfs", "abfss", "wasb", "wasbs")
-_IF_ABSENT = "fs.option.create.conditional.overwrite"
 
 
 class HadoopFiles:
     """A root on one of Hadoop's file systems; see `recsys.store.files.Files` for the methods.
 
-    A lock is a lease on HDFS. Elsewhere it is a file that is created exclusively, and outlives a
-    process that is killed.
+    A lock is a lease on HDFS, and elsewhere a file that only one client can create.
     """
 
     def __init__(self, hadoop: Hadoop, root: str) -> None:
@@ -58,9 +57,12 @@ class HadoopFiles:
                 f"root {redact(root)} cannot be reached: {spark_reason(error)}; check its scheme, "
                 "and that Spark has the store's libraries"
             ) from error
-        with_leases = scheme(self.root) in _WITH_LEASES
-        self._leases = Leases(hadoop, self._fs) if with_leases else None
         self._copies = scheme(self.root) in _OBJECT_STORES
+        self._locks: Leases | LockFiles = (
+            Leases(hadoop, self._fs)
+            if scheme(self.root) in _WITH_LEASES
+            else LockFiles(hadoop, self._fs, conditional=self._copies)
+        )
 
     def _path(self, uri: str) -> Any:
         return self._hadoop.Path(uri)
@@ -146,7 +148,19 @@ class HadoopFiles:
         return size, max(0.0, time.time() - newest)
 
     def read(self, uri: str) -> bytes:
-        """Read a small file; FileNotFoundError where there is none."""
+        """Read a small file; FileNotFoundError where there is none.
+
+        A file that is replaced meanwhile is read again: its blocks may be gone.
+        """
+        for pause in _PAUSES:
+            try:
+                return self._read(uri)
+            except (ValueError, OutputError):
+                check_stop()
+                time.sleep(pause)
+        return self._read(uri)
+
+    def _read(self, uri: str) -> bytes:
         path = self._path(uri)
         if not self.exists(uri):
             raise FileNotFoundError(uri)
@@ -176,8 +190,7 @@ class HadoopFiles:
             options[0] = rename.OVERWRITE
             stop_point(f"replacing {target.getName()}")
             try:
-                if self._leases is not None:
-                    self._leases.check()
+                self._locks.check()
                 self._context.rename(beside, target, options)
             except BaseException:
                 with suppress(Py4JError):
@@ -275,7 +288,7 @@ class HadoopFiles:
         """
         if not self.exists(self.uri(LOCKS, name)):
             return False
-        if self._leases is None:
+        if isinstance(self._locks, LockFiles):
             return True
         try:
             with self.lock(name):
@@ -287,40 +300,8 @@ class HadoopFiles:
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
         """Hold a lock that one process at a time can have; ConflictError after `wait` seconds."""
         uri = self.uri(LOCKS, name)
-        with self._leases.hold(uri, wait) if self._leases else self._exclusive(uri, wait):
+        with self._locks.hold(uri, wait):
             yield
-
-    @contextmanager
-    def _exclusive(self, uri: str, wait: float) -> Iterator[None]:
-        path = self._path(uri)
-        deadline, misses = time.monotonic() + wait, 0
-        while True:
-            try:
-                self._create(path)
-                break
-            except Py4JJavaError as error:
-                # It may have been released before this look, and taken again after it.
-                misses = 0 if self.exists(path.toString()) else misses + 1
-                if misses == _MISSES:
-                    raise _refused("write", path.toString(), error) from error
-            check_stop()
-            if not misses and time.monotonic() >= deadline:
-                raise ConflictError(
-                    f"{path.toString()} exists: another process works on the same, or was killed; "
-                    "wait for it, or remove it if none does"
-                )
-            time.sleep(0.05 * misses or 0.2)
-        try:
-            yield
-        finally:
-            self._fs.delete(path, False)
-
-    def _create(self, path: Any) -> None:
-        """Create a file unless there is one; the store itself decides that."""
-        if self._copies:
-            self._fs.createFile(path).overwrite(False).opt(_IF_ABSENT, True).build().close()
-        else:
-            self._fs.create(path, False).close()
 
     @contextmanager
     def _writing(self, uri: str) -> Iterator[None]:
