@@ -61,6 +61,7 @@ PROCESSES = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what they need, and say which of them share a process of `pytest -n 2`.
 
