@@ -29,7 +29,16 @@ case ${1:-} in
         python -m coverage run -m pytest -m "not cluster" "$@"
         python -m coverage report
         ;;
-    # Two processes: one has the Spark session, the other runs commands, which wait much.
-    "") python -m pytest -m "not cluster" -n 2 --dist loadgroup --durations 40 ;;
+    "")
+        # Side by side: one process has the Spark session, the other runs commands, which wait much.
+        others=$(mktemp)
+        python -m pytest -m "not spark and not cluster" --durations 40 > "$others" 2>&1 &
+        pid=$!
+        trap 'kill $pid 2>/dev/null || true; cat "$others"; rm -f "$others"' EXIT
+        status=0
+        python -m pytest -m "spark and not cluster" --durations 40 -p no:cacheprovider || status=$?
+        wait $pid || status=$?
+        exit $status
+        ;;
     *) python -m pytest -m "not cluster" "$@" ;;
 esac

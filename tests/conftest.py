@@ -61,21 +61,13 @@ PROCESSES = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need, and say which of them share a process of `pytest -n 2`.
-
-    All tests that need the Spark session are in one process, so that there is one session. A
-    module's other tests stay together, since they may share what the module has made.
-    """
+    """Mark tests by what they need, so that those that need little can be run alone."""
     for item in items:
-        module = item.path.stem.removeprefix("test_")
-        needs_spark = "spark" in getattr(item, "fixturenames", ())
-        if needs_spark:
+        if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker("spark")
-        if module in PROCESSES:
+        if item.path.stem.removeprefix("test_") in PROCESSES:
             item.add_marker("process")
-        item.add_marker(pytest.mark.xdist_group("spark" if needs_spark else module))
 
 
 @pytest.fixture(scope="session")
