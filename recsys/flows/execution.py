@@ -205,8 +205,7 @@ def run_recorded(
             earlier=earlier,
         )
         signals.check_stop()
-        finished = record.finished_before()
-        if finished is not None:
+        if (finished := record.finished_before()) is not None:
             log.info("run %s is complete already: nothing to do", run.run_id)
             _print_result(finished, as_json=as_json)
             return finished
@@ -219,9 +218,7 @@ def run_recorded(
                 scratch = Scratch(store, f"{staging}/scratch")
                 model_id = record.choose_model()
                 job = Job(spark, store, config, run, staging, scratch, force, model_id)
-                with run.step("preflight"):
-                    look(command, job).raise_all()
-                outcome = command.work(job)
+                outcome = _looked_at_and_done(command, job)
             if (stopped := signals.settle()) is not None:  # what comes later is too late
                 raise stopped
             complete = record.complete(outcome)
@@ -231,8 +228,8 @@ def run_recorded(
             failed = record.fail(_one_line(error), _exit_code(error), gates)
             if failed is not None:
                 monitors.ended(failed)
-                if isinstance(error, Exception):  # who stops a run does not wait for a page
-                    _report_on(store, failed, config, as_json=as_json)
+            if failed is not None and isinstance(error, Exception):  # a stop waits for no page
+                _report_on(store, failed, config, as_json=as_json)
             if error is raised:
                 raise
             raise error from raised
@@ -242,6 +239,12 @@ def run_recorded(
         _report_on(store, complete, config, as_json=as_json)
         log.info("run %s is complete", run.run_id, extra={"exit_status": 0})
         return complete
+
+
+def _looked_at_and_done(command: Command, job: Job) -> Outcome:
+    with job.run.step("preflight"):
+        look(command, job).raise_all()
+    return command.work(job)
 
 
 def _published(store: Store, config: Config, cohort: str) -> Version | None:
