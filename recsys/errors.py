@@ -86,6 +86,13 @@ class ConflictError(RecsysError):
     exit_code = 10
 
 
+class LostLockError(ConflictError):
+    """This process held a lock and does not any more: whatever it protects may be another's.
+
+    Who would try once more after a ConflictError must not after this one.
+    """
+
+
 class DamageError(RecsysError):
     """A published version is missing, incomplete or damaged."""
 
