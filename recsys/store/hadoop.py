@@ -213,6 +213,7 @@ class HadoopFiles:
         with self._writing(target):
             self._fs.mkdirs(new.getParent())
             moved = not self._fs.exists(new)
+            self._locks.check()
             if moved and self._copies:
                 self._move_parts(old, new)
             elif moved:
@@ -265,6 +266,7 @@ class HadoopFiles:
         """Delete a file, or a directory with all below it; nothing happens where there is none."""
         path = self._path(uri)
         with self._writing(uri):
+            self._locks.check()
             if self._fs.isDirectory(path):
                 self._fs.delete(self._hadoop.Path(path, MANIFEST), False)
             deleted = self._fs.delete(path, True) or not self._fs.exists(path)
