@@ -10,7 +10,7 @@ from recsys.errors import ConflictError, LostLockError
 from recsys.store.leases import Leases
 
 
-class Refused(Py4JJavaError):
+class RefusedError(Py4JJavaError):
     """What HDFS refuses, without a JVM that says so."""
 
     def __init__(self, text: str) -> None:
@@ -28,7 +28,7 @@ class Stream:
 
     def hsync(self, _: Any) -> None:
         if self.taken:
-            raise Refused("LeaseExpiredException")
+            raise RefusedError("LeaseExpiredException")
 
     def close(self) -> None: ...
 
@@ -89,6 +89,6 @@ def test_a_lost_lock_stays_lost_until_its_end(leases: Leases, system: FileSystem
 def test_whoever_finds_the_file_gone_again_and_again_gives_up(
     leases: Leases, system: FileSystem
 ) -> None:
-    system.answers = [Refused("FileNotFoundException")]
+    system.answers = [RefusedError("FileNotFoundException")]
     with pytest.raises(ConflictError, match="held by another process"), leases.hold("x", 0.3):
         pass
