@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recsys.config.sections import Iceberg, Publishing
-from recsys.errors import ConfigError, DamageError
+from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.flows.housekeeping import find_waste
 from recsys.flows.manifest import Outcome
 from recsys.flows.runs import list_runs
@@ -157,6 +157,28 @@ def test_verify_misses_a_whole_unit_that_is_gone(
     [(name, error)] = maintenance.verify(files, index)
     assert (name, type(error)) == (f"{UNIT}, run r1", DamageError)
     assert "manifest.json is missing" in str(error)
+
+
+@pytest.mark.parametrize("error", [OutputError("cannot read it"), OSError("no block of it")])
+def test_a_version_that_cannot_be_read_is_named_as_damaged_and_the_others_are_looked_at(
+    files: PosixFiles, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    pointers = Pointers(files)
+    for run_id in ("r1", "r2"):
+        put(files, pointers, UNIT, run_id)
+    data_files = files.data_files
+
+    def without_r1(uri: str) -> Any:
+        if "/r1/" in uri:
+            raise error
+        return data_files(uri)
+
+    monkeypatch.setattr(files, "data_files", without_r1)
+    first, second = maintenance.verify(files, pointers)
+    assert (str(first[1]), second[1]) == (str(error), None)
+    files.delete(pointers.uri(UNIT))
+    assert maintenance.rollback(files, pointers, UNIT, "r2")[1].run_id == "r2"
+    assert [version.run_id for version in pointers.versions(UNIT)] == ["r2"]
 
 
 def test_a_day_that_retention_would_forget_at_once_is_refused(files: PosixFiles) -> None:
