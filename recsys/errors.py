@@ -74,6 +74,10 @@ class OutputError(RecsysError):
     exit_code = 8
 
 
+class UnreadableError(OutputError):
+    """A file is there, and its content cannot be read: it counts as damaged."""
+
+
 class GateError(RecsysError):
     """A result was not good enough to be published."""
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from recsys.config.sections import Iceberg, Publishing
-from recsys.errors import ConfigError, DamageError, OutputError
+from recsys.errors import ConfigError, DamageError, OutputError, UnreadableError
 from recsys.flows.housekeeping import find_waste
 from recsys.flows.manifest import Outcome
+from recsys.flows.record import earlier_attempt
 from recsys.flows.runs import list_runs
 from recsys.publishing import maintenance
 from recsys.publishing.iceberg.tables import IcebergTables
@@ -157,6 +158,24 @@ def test_verify_misses_a_whole_unit_that_is_gone(
     [(name, error)] = maintenance.verify(files, index)
     assert (name, type(error)) == (f"{UNIT}, run r1", DamageError)
     assert "manifest.json is missing" in str(error)
+
+
+def test_a_pointer_or_a_record_whose_block_is_lost_counts_as_damaged(
+    files: PosixFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointers = Pointers(files)
+    put(files, pointers, UNIT, "r1")
+    record_of(files, "r1").complete(Outcome())
+
+    def unreadable(uri: str) -> bytes:
+        raise UnreadableError(f"cannot read {uri}")
+
+    monkeypatch.setattr(files, "read", unreadable)
+    with pytest.raises(DamageError, match="recsys rollback --to"):
+        pointers.current(UNIT)
+    assert earlier_attempt(files, "r1") is None
+    [(name, error)] = maintenance.verify(files, pointers)
+    assert (name, type(error)) == (str(UNIT), DamageError)
 
 
 @pytest.mark.parametrize("error", [OutputError("cannot read it"), OSError("no block of it")])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from recsys.config.configuration import Config
-from recsys.errors import ConfigError, LostLockError, OutputError
+from recsys.errors import ConfigError, LostLockError, OutputError, UnreadableError
 from recsys.flows.manifest import Outcome, RunManifest, RunState, SparkSettings
 from recsys.model.listing import LATEST, latest_model
 from recsys.publishing.manifest import Verdict
@@ -44,7 +44,7 @@ def earlier_attempt(files: Files, run_id: str) -> RunManifest | None:
         return None
     except OtherVersionError as error:
         raise ConfigError(f"--run-id: {uri}: {error}, or choose another run id") from error
-    except ManifestError as error:
+    except (ManifestError, UnreadableError) as error:
         log.warning("%s is damaged and will be written anew: %s", uri, error)
         return None
 

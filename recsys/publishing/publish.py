@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recsys.config.sections import Publishing
-from recsys.errors import ConflictError, GateError, LostLockError, OutputError
+from recsys.errors import ConflictError, GateError, LostLockError, OutputError, UnreadableError
 from recsys.publishing.index import check_columns, previous
 from recsys.publishing.manifest import Verdict, VersionManifest
 from recsys.publishing.pointer import lock_name
@@ -232,7 +232,7 @@ def held_before(
     held = files.uri(HELD, run_id)
     try:
         manifest = VersionManifest.from_json(files.read(f"{held}/{MANIFEST}"))
-    except (FileNotFoundError, ManifestError):
+    except (FileNotFoundError, ManifestError, UnreadableError):
         return None
     found = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
     same = (manifest.model_id, manifest.configuration_hash) == made_of and found == unit

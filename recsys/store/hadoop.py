@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 from py4j.protocol import Py4JError, Py4JJavaError
 
 from recsys.config.redaction import redact
-from recsys.errors import ConflictError, OutputError
+from recsys.errors import ConflictError, OutputError, UnreadableError
 from recsys.runtime.hadoop import Hadoop
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
@@ -155,7 +155,7 @@ class HadoopFiles:
         for pause in _PAUSES:
             try:
                 return self._read(uri)
-            except (ValueError, OutputError):
+            except OutputError:
                 check_stop()
                 time.sleep(pause)
         return self._read(uri)
@@ -169,7 +169,10 @@ class HadoopFiles:
         try:
             return bytes(stream.readAllBytes())
         except Py4JError as error:  # a checksum of the file system's own does not fit
-            raise ValueError("the file system reports damage") from error
+            raise UnreadableError(
+                f"cannot read {uri}: {spark_reason(error)}; it is damaged, or none of the servers "
+                "that have it answers"
+            ) from error
         finally:
             stream.close()
 
