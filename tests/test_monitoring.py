@@ -225,4 +225,6 @@ def test_a_path_is_named_as_openlineage_names_datasets(extras: None) -> None:
 
     assert dataset("hdfs://name:8020/lake/ratings/") == ("hdfs://name:8020", "lake/ratings")
     assert dataset("s3a://bucket/a/b.csv") == ("s3a://bucket", "a/b.csv")
+    signed = "s3a://me:hunter2@bucket/a?sig=hunter2"
+    assert dataset(signed) == ("s3a://me@bucket", "a")
     assert dataset("file:/a/b") == dataset("/a/b") == ("file", "/a/b")

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
+from recsys.config.redaction import redact
 from recsys.errors import (
     ConfigError,
     GateError,
@@ -310,7 +311,7 @@ def _one_line(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return unexpected(error)
+    return str(redact(unexpected(error)))  # clients name addresses, with their passwords
 
 
 def _exit_code(error: BaseException) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from recsys.config.redaction import redact
 from recsys.evaluate.manifest import ALL
 from recsys.flows.manifest import RunManifest
 
@@ -54,7 +55,7 @@ class Tracking:
         self._client.set_terminated(run_id, state, ended)
 
     def _tags(self, run: RunManifest) -> Iterator[tuple[str, str]]:
-        yield "recsys.root", self._root
+        yield "recsys.root", redact(self._root)
         for name in ("run_id", "job", "run_date", "cohort", "model_id", "configuration_hash"):
             yield f"recsys.{name}", getattr(run, name) or ""
         yield "recsys.error", run.error or ""
