@@ -3,13 +3,14 @@
 import datetime as dt
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -145,7 +146,8 @@ def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
         yield kept
     finally:
         for frame in kept:
-            frame.unpersist()
+            with suppress(Py4JError, OSError):  # where the JVM is gone, the first error says it
+                frame.unpersist()
 
 
 def _measure(per_user: DataFrame, per_item: DataFrame) -> Sizes:
