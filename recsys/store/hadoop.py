@@ -108,7 +108,8 @@ class HadoopFiles:
             raise FileNotFoundError(uri)
         path = self._path(uri)
         with _reading(uri):
-            raw = HadoopStream(self._fs.open(path), self._fs.getFileStatus(path).getLen())
+            size = self._fs.getFileStatus(path).getLen()  # first: no stream stays open if it fails
+            raw = HadoopStream(self._fs.open(path), size)
         return cast(BinaryIO, io.BufferedReader(raw, 2**20))
 
     def data_files(self, uri: str) -> list[File]:
@@ -183,16 +184,16 @@ class HadoopFiles:
             return
         beside, target = self._path(f"{uri}.{uuid.uuid4().hex[:8]}.tmp"), self._path(uri)
         with self._writing(uri):
-            stream = self._fs.create(beside, True)
-            try:
-                stream.write(content)
-            finally:
-                stream.close()
             rename = getattr(self._hadoop, "Options$Rename")
             options = self._gateway.new_array(rename, 1)
             options[0] = rename.OVERWRITE
-            stop_point(f"replacing {target.getName()}")
             try:
+                stream = self._fs.create(beside, True)
+                try:
+                    stream.write(content)
+                finally:
+                    stream.close()
+                stop_point(f"replacing {target.getName()}")
                 self._locks.check()
                 self._context.rename(beside, target, options)
             except BaseException:
