@@ -231,6 +231,7 @@ def test_a_path_is_named_as_openlineage_names_datasets(extras: None) -> None:
     assert dataset("file:/a/b") == dataset("/a/b") == ("file", "/a/b")
 
 
+@pytest.mark.filterwarnings("ignore")  # of what MLflow is made of
 def test_mlflow_is_told_that_a_stopped_run_was_killed(
     extras: None, told: tuple[RunManifest, list[dict[str, Any]]]
 ) -> None:
