@@ -103,7 +103,7 @@ restart() {
     eval "begin $1 $(cat "$folder/conf/$1.command")"
 }
 
-# Wait until a log has a line, so and so often.
+# Wait until a log has a line a given number of times.
 await() {
     local name=$1 text=$2 wanted=${3:-1} left=1200 # five minutes: the machine may have much else to do
     until [ "$(grep -c "$text" "$folder/logs/$name" 2> /dev/null)" -ge "$wanted" ]; do

@@ -86,7 +86,7 @@ class HadoopFiles:
         return sorted(status.getPath().getName() for status in self._within(uri))
 
     def _within(self, uri: str) -> list[Any]:
-        """Return what is said of each file in a directory; nothing where there is none."""
+        """Return the status of each file in a directory; nothing where there is none."""
         path = self._path(uri)
         try:
             return list(self._fs.listStatus(path)) if self._fs.isDirectory(path) else []
@@ -96,7 +96,7 @@ class HadoopFiles:
             raise _refused("read", uri, error) from error
 
     def _tree(self, uri: str) -> Iterator[Any]:
-        """Yield what is said of each file and directory below a directory."""
+        """Yield the status of each file and directory below a directory."""
         for status in self._within(uri):
             yield status
             if status.isDirectory():
