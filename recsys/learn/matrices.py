@@ -121,16 +121,6 @@ def _check(
     check_collectable(spark, sizes, settings.widest, max_share, n_drawn=n_drawn, features=features)
 
 
-def measure(used: DataFrame) -> Sizes:
-    """Measure what is to be collected.
-
-    Args:
-        used: labelled pairs.
-    """
-    with _per_id(used) as (users, items):
-        return _measure(users, items)
-
-
 @contextmanager
 def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
     """Give a row for each user and for each item, kept by Spark while they are looked at.
