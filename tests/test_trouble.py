@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recsys.config.sections import Iceberg, Publishing
-from recsys.errors import ConfigError, DamageError, OutputError, UnreadableError
+from recsys.errors import ConfigError, DamageError, LostLockError, OutputError, UnreadableError
 from recsys.flows.housekeeping import find_waste
 from recsys.flows.manifest import Outcome
 from recsys.flows.record import earlier_attempt
@@ -176,6 +176,23 @@ def test_a_pointer_or_a_record_whose_block_is_lost_counts_as_damaged(
     assert earlier_attempt(files, "r1") is None
     [(name, error)] = maintenance.verify(files, pointers)
     assert (name, type(error)) == (str(UNIT), DamageError)
+
+
+def test_whoever_has_lost_its_lock_neither_tries_again_nor_records_a_failure(
+    files: PosixFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, judge = LostLockError("_locks/x is not held any more"), Judge()
+
+    def stop(*_: object) -> None:
+        raise lost
+
+    with pytest.raises(LostLockError):
+        publish(files, Pointers(files), stage(files, UNIT, "r1"), judge, alive=lambda: stop())
+    assert len(judge.compared) == 1
+    record = record_of(files, "r1")
+    monkeypatch.setattr(files, "replace", stop)
+    assert record.fail("why", 10) is None
+    assert caplog.messages == ["the failure is not recorded: _locks/x is not held any more"]
 
 
 @pytest.mark.parametrize("error", [OutputError("cannot read it"), OSError("no block of it")])

@@ -206,8 +206,7 @@ def run_recorded(
             earlier=earlier,
         )
         signals.check_stop()
-        finished = record.finished_before()
-        if finished is not None:
+        if finished := record.finished_before():
             log.info("run %s is complete already: nothing to do", run.run_id)
             _print_result(finished, as_json=as_json)
             return finished
@@ -217,8 +216,7 @@ def run_recorded(
         stop_point("begun")
         try:
             with store.staging(run.run_id) as staging:
-                scratch = Scratch(store, f"{staging}/scratch")
-                model_id = record.choose_model()
+                model_id, scratch = record.choose_model(), Scratch(store, f"{staging}/scratch")
                 job = Job(spark, store, config, run, staging, scratch, force, model_id)
                 with run.step("preflight"):
                     look(command, job).raise_all()
@@ -229,8 +227,7 @@ def run_recorded(
         except (Exception, Stopped, KeyboardInterrupt) as raised:
             error = _cause(raised, store)
             gates = held_gates(store.files, run.run_id) if isinstance(error, GateError) else None
-            failed = record.fail(_one_line(error), _exit_code(error), gates)
-            if failed is not None:
+            if failed := record.fail(_one_line(error), _exit_code(error), gates):
                 monitors.ended(failed)
                 if isinstance(error, Exception):  # who stops a run does not wait for a page
                     _report_on(store, failed, config, as_json=as_json)
