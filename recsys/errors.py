@@ -74,6 +74,10 @@ class OutputError(RecsysError):
     exit_code = 8
 
 
+class UnreadableError(OutputError):
+    """A file is there, and its content cannot be read: it counts as damaged."""
+
+
 class GateError(RecsysError):
     """A result was not good enough to be published."""
 
@@ -84,6 +88,13 @@ class ConflictError(RecsysError):
     """Another process works on the same thing at this moment."""
 
     exit_code = 10
+
+
+class LostLockError(ConflictError):
+    """This process held a lock and does not any more: whatever it protects may be another's.
+
+    Who would try once more after a ConflictError must not after this one.
+    """
 
 
 class DamageError(RecsysError):

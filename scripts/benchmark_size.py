@@ -183,7 +183,7 @@ class Watch:
     """The largest resident size of a process, of its JVM, and of its JVM's Python workers.
 
     Attributes:
-        peaks: bytes by what has them.
+        peaks: bytes by kind of process.
     """
 
     def __init__(self, pid: int) -> None:

@@ -64,6 +64,7 @@ XML
 begin() {
     local name=$1
     shift
+    printf '%q ' "$@" > "$folder/conf/$name.command"
     case $name in
         worker* | nodemanager*)
             [ -z "${RECSYS_HIDE:-}" ] || set -- unshare --mount sh -c '
@@ -72,7 +73,6 @@ begin() {
                 exec "$@"' sh "$@"
             ;;
     esac
-    printf '%q ' "$@" > "$folder/conf/$name.command"
     setsid "$@" < /dev/null > "$folder/logs/$name" 2>&1 &
     echo $! > "$folder/pids/$name"
 }
@@ -94,13 +94,16 @@ kill_one() {
 }
 
 restart() {
-    [ -z "$(number "$1")" ] || die "$1 runs"
+    local pid
+    pid=$(number "$1") # on a line of its own: what dies in there ends this script, too
+    [ -z "$pid" ] || die "$1 runs"
     export RECSYS_CLUSTER=$folder
-    unset RECSYS_HIDE # the command says it already
+    RECSYS_HIDE=$(cat "$folder/conf/hidden") # as at its start
+    export RECSYS_HIDE
     eval "begin $1 $(cat "$folder/conf/$1.command")"
 }
 
-# Wait until a log has a line, so and so often.
+# Wait until a log has a line a given number of times.
 await() {
     local name=$1 text=$2 wanted=${3:-1} left=1200 # five minutes: the machine may have much else to do
     until [ "$(grep -c "$text" "$folder/logs/$name" 2> /dev/null)" -ge "$wanted" ]; do
@@ -232,6 +235,7 @@ start() {
     export JAVA_HOME
     [ "$1" = standalone ] || fetch
     mkdir -p "$folder"/{pids,logs,conf}
+    printf '%s' "${RECSYS_HIDE:-}" > "$folder/conf/hidden"
     cat > "$folder/conf/log4j2.properties" << 'PROPERTIES'
 appender.c.type = Console
 appender.c.name = c

@@ -105,27 +105,32 @@ def cluster(kind: str, folder: Path, *, hidden: bool = False) -> Iterator[Cluste
 
     Raises:
         UnavailableError: it cannot be had here.
+        RuntimeError: it does not start.
     """
     script = str(ROOT / "scripts" / "cluster.sh")
     environment = clean_environment()
     if hidden:
         environment["RECSYS_HIDE"] = ":".join(sorted(out_of_sight()))
-    started = subprocess.run(
-        ["bash", script, "start", kind, str(folder)],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    if started.returncode == 3:
-        raise UnavailableError(started.stderr.strip())
-    if started.returncode:
-        raise RuntimeError(f"cluster.sh start {kind}: {started.stderr[-2000:]}")
+    pids = folder / "pids"
+    if pids.exists():  # of somebody else: it is not ended here
+        raise RuntimeError(f"{folder} has a cluster; stop it first")
     try:
+        started = subprocess.run(
+            ["bash", script, "start", kind, str(folder)],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+        if started.returncode == 3:
+            raise UnavailableError(started.stderr.strip())
+        if started.returncode:
+            raise RuntimeError(f"cluster.sh start {kind}: {started.stderr[-2000:]}")
         pairs = re.findall(r"(\w+)=(\S+)", (folder / "environment").read_text())
         yield Cluster(folder, dict(pairs))
     finally:
-        subprocess.run(["bash", script, "stop", str(folder)], check=False)  # noqa: S607
+        if pids.exists():  # also of a start that was stopped halfway
+            subprocess.run(["bash", script, "stop", str(folder)], check=False)  # noqa: S607
 
 
 def out_of_sight() -> set[str]:

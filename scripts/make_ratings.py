@@ -218,6 +218,11 @@ def _items(
         item[open_[order[fresh]]] = drawn[order[fresh]]
         taken = np.sort(np.concatenate([taken, keys[fresh]]), kind="stable")
         open_ = np.sort(open_[order[~fresh]])
+    if len(open_):
+        raise click.ClickException(
+            f"{len(open_):,} rows found no item that their user has not rated yet; expected fewer "
+            "rows for each user, or more items"
+        )
     for row in np.flatnonzero(again):  # in order: an earlier row may be a repeat itself
         item[row] = item[of[row]]
     return item, again
@@ -254,7 +259,7 @@ def _stars(
     kind = 0.4 * rng.standard_normal(n_users)
     fits = np.einsum("ij,ij->i", mine[user], all_.factors[item])
     stars = 3.5 + kind[user] + all_.liked[item] + fits + 0.7 * rng.standard_normal(len(user))
-    # Nine of ten give whole stars more often than half ones.
+    # Whole stars are given more often than half ones: a third of the rows is rounded to them.
     halves = np.rint(stars * 2)
     whole = rng.random(len(user)) < 0.35
     halves[whole] = np.rint(stars[whole]) * 2

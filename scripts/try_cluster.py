@@ -13,6 +13,7 @@ It prints a checksum of lists and statuses of each, and exits with 1 if one diff
 What cannot be had on this machine is left out, with the reason.
 """
 
+import shutil
 import sys
 import tempfile
 import time
@@ -82,6 +83,7 @@ class Trial:
 
     def standalone(self, at: Cluster) -> dict[str, str]:
         root = self.folder / "standalone-root"
+        shutil.rmtree(root, ignore_errors=True)  # of a trial in the same folder
         config = write_configuration(self.folder / "standalone.yaml", str(root), str(self.ratings))
         options = ["--master", at.environment["SPARK_MASTER"], "--archives", self.executor()]
         command = submit_command(

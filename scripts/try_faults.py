@@ -7,10 +7,11 @@ datanode      one of two DataNodes is killed before lists are written; the root 
 namenode      the NameNode is killed after training, and started again
 
 Each run must publish what local[2] publishes, or end with a status and show readers nothing new. It
-prints what happened, and exits with 1 where neither is so.
+prints what happened, and exits with 1 where neither is so, or where nothing was killed.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,8 @@ from cluster_runs import (
     write_configuration,
 )
 from try_cluster import Trial
+
+from recsys.errors import OutputError
 
 FAULTS = ("executor", "python", "speculation", "datanode", "namenode")
 SPECULATION = {
@@ -75,6 +78,7 @@ def main(only: tuple[str, ...], keep: Path | None) -> None:
 def on_standalone(trial: Trial, fault: str, expected: dict[str, str]) -> tuple[str, bool]:
     """Run on a standalone cluster of which something is killed while it scores."""
     root = trial.folder / f"{fault}-root"
+    shutil.rmtree(root, ignore_errors=True)  # of a trial in the same folder
     config = write_configuration(trial.folder / f"{fault}.yaml", str(root), str(trial.ratings))
     settings = {**SIZES, **LOOPBACK, **(SPECULATION if fault == "speculation" else {})}
     with cluster("standalone", trial.folder / fault) as at:
@@ -83,11 +87,14 @@ def on_standalone(trial: Trial, fault: str, expected: dict[str, str]) -> tuple[s
         log = trial.folder / f"{fault}.log"
         python = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
         process = start(command, python, log)
-        killed = ""
+        killed: str | None = ""
         if fault in ("executor", "python"):
             await_line(log, "] score ...", process)
             killed = kill_one(at, fault)
-        return judge(finish(process, log), lambda: said(root), expected, killed)
+        outcome = finish(process, log)
+        if killed is None:
+            return f"NOTHING was killed; status {outcome.status}", False
+        return judge(outcome, lambda: said(root), expected, killed)
 
 
 def on_hdfs(trial: Trial, fault: str, expected: dict[str, str]) -> tuple[str, bool]:
@@ -96,6 +103,7 @@ def on_hdfs(trial: Trial, fault: str, expected: dict[str, str]) -> tuple[str, bo
         root = f"{at.environment['HDFS']}/root"
         config = write_configuration(trial.folder / f"{fault}.yaml", root, f"file:{trial.ratings}")
         log, point = trial.folder / f"{fault}.log", trial.folder / f"{fault}-point"
+        shutil.rmtree(point, ignore_errors=True)  # of a trial in the same folder
         point.mkdir()
         command = [sys.executable, str(ROOT / "jobs" / "run.py")]
         command += trial.arguments("r1", str(config))
@@ -103,6 +111,9 @@ def on_hdfs(trial: Trial, fault: str, expected: dict[str, str]) -> tuple[str, bo
         stop = {"RECSYS_STOP_AT": f"trained:{point}"}
         process = start(command, {**at.environment, **stop}, log)
         await_file(point / "reached", process)
+        if not (point / "reached").exists():
+            (point / "go").touch()
+            return f"NOTHING was killed; status {finish(process, log).status}", False
         killed = "datanode1" if fault == "datanode" else "namenode"
         servers(at, "kill", killed)
         if fault == "namenode":
@@ -124,18 +135,21 @@ def judge(
         same = read() == expected
         return f"{killed}status 0, {'the same lists' if same else 'OTHER LISTS'}", same
     lines = [line for line in outcome.output.splitlines() if line.startswith("recsys: error")]
+    nothing = False
     try:
         read()
-        seen = "readers see lists that no run has finished"
-    except Exception as error:  # nothing is published, which is as it should be
-        seen = f"readers see nothing ({type(error).__name__})"
+        seen = "readers see LISTS that no run has finished"
+    except OutputError:  # nothing is published, which is as it should be
+        seen, nothing = "readers see nothing", True
+    except Exception as error:
+        seen = f"readers FAIL ({type(error).__name__}: {error})"
     told = (lines or outcome.output.splitlines()[-1:])[-1:]
-    clean = bool(lines) and outcome.status not in (0, 1) and "nothing" in seen
+    clean = bool(lines) and outcome.status not in (0, 1) and nothing
     return f"{killed}status {outcome.status}, {seen}: {' '.join(told)}", clean
 
 
-def kill_one(at: Cluster, what: str) -> str:
-    """Kill one executor, or one Python worker of one, as soon as there is one."""
+def kill_one(at: Cluster, what: str) -> str | None:
+    """Kill one executor, or one Python worker of one, as soon as there is one; None: none came."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for pid, command, parent in processes(at):
@@ -146,7 +160,7 @@ def kill_one(at: Cluster, what: str) -> str:
                 os.kill(pid, signal.SIGKILL)
                 return f"process {pid} killed; "
         time.sleep(0.02)
-    return "NOTHING killed; "
+    return None
 
 
 def processes(at: Cluster) -> Iterator[tuple[int, str, int]]:

@@ -15,7 +15,7 @@ from cluster_runs import Cluster, UnavailableError, cluster
 from pyspark.sql import SparkSession
 
 from recsys import read_recommendations
-from recsys.errors import ConflictError, DamageError, OutputError
+from recsys.errors import ConflictError, DamageError, LostLockError, OutputError
 from recsys.flows import manage
 from recsys.flows.manage import Place
 from recsys.publishing.pointer import POINTER, Pointers
@@ -84,8 +84,14 @@ def test_whoever_has_lost_a_lock_changes_nothing(opened: Callable[[], HadoopFile
     with files.lock("x"):
         files.replace(uri, b"new")
         thief.delete(thief.uri(LOCKS, "x"))
-        with thief.lock("x"), pytest.raises(ConflictError, match="is not held any more"):
-            files.replace(uri, b"of one without a lock")
+        with thief.lock("x"):
+            for change in (
+                lambda: files.replace(uri, b"of one without a lock"),
+                lambda: files.delete(uri),
+                lambda: files.move(uri, files.uri("moved")),
+            ):
+                with pytest.raises(LostLockError, match="is not held any more"):
+                    change()
         thief.replace(thief.uri(LOCKS, "x"), b"")
     assert files.read(uri) == b"new"
     assert files.names(files.root) == [LOCKS, POINTER]

@@ -37,18 +37,26 @@ def test_parquet_says_its_rows_and_what_spark_would_not_read_does_not_count(
         pd.DataFrame({"user_id": range(n * 10)}).to_parquet(place)
     (tmp_path / "_SUCCESS").write_text("x")
     (tmp_path / ".part.crc").write_text("x")
+    for hidden in ("_temporary", ".hidden"):
+        (tmp_path / hidden).mkdir()
+        (tmp_path / hidden / "part.parquet").write_text("x")
     whole = source(str(tmp_path), format="parquet")
     assert input_rows(whole) == 30
-    assert input_bytes(whole) == sum(f.stat().st_size for f in tmp_path.rglob("*.parquet"))
+    assert input_bytes(whole) == sum(f.stat().st_size for f in tmp_path.glob("day=*/*"))
     two = [f"{tmp_path}/day=[01]/*", f"file://{tmp_path}/day=1"]
     assert input_rows(source(two, format="parquet")) == 20
 
 
 @pytest.mark.parametrize(
-    "path", ["s3a://bucket/ratings.csv", "nowhere.csv", "empty.csv", "a.csv.gz"]
+    "path",
+    [
+        *("s3a://bucket/ratings.csv", "nowhere.csv", "empty.csv", "a.csv.gz"),
+        # Patterns that Spark accepts and Python does not, or reads otherwise.
+        *("{empty,other}.csv", "**.csv", "x" * 300, ["empty.csv", "nowhere-*.csv"]),
+    ],
 )
 def test_where_the_files_do_not_say_it_there_is_no_guess(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.csv").touch()

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys.config.sections import Training
 from recsys.errors import InputError, MemoryLimitError
-from recsys.learn.matrices import collect, measure
+from recsys.learn.matrices import _measure, _per_id, collect
 from recsys.learn.sizes import Sizes, check_collectable
 from recsys.runtime import memory
 from recsys.store.tables import Scratch, Store
@@ -164,6 +164,11 @@ def test_no_pair_with_a_weight_is_an_error_about_the_input(
     nothing = dated(spark, [("u", 1, 0.0, MIDNIGHT)]).withColumn("label", F.lit(0))
     with pytest.raises(InputError, match=r"no interactions .*sample_weights\.rating, ratings of 0"):
         collect(spark, scratch, nothing, by_age(rating="log"), RUN_DATE, max_share=0.8)
+
+
+def measure(used: DataFrame) -> Sizes:
+    with _per_id(used) as (users, items):
+        return _measure(users, items)
 
 
 def test_what_is_to_be_collected_is_measured_ids_by_their_bytes(spark: SparkSession) -> None:

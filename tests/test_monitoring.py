@@ -188,6 +188,7 @@ def test_a_run_that_a_gate_stops_is_recorded_and_measured_with_its_gates(
     ("settings", "message"),
     [
         ({"mlflow": "nightly"}, "monitoring.mlflow: MLFLOW_TRACKING_URI is not set, expected"),
+        ({"metrics_file": "s3://bucket/a.prom"}, "expected a local path: it is written for a coll"),
         ({"metrics_file": "/nowhere/a.prom"}, "found /nowhere/a.prom, expected a file in a dir"),
     ],
 )
@@ -225,4 +226,17 @@ def test_a_path_is_named_as_openlineage_names_datasets(extras: None) -> None:
 
     assert dataset("hdfs://name:8020/lake/ratings/") == ("hdfs://name:8020", "lake/ratings")
     assert dataset("s3a://bucket/a/b.csv") == ("s3a://bucket", "a/b.csv")
+    signed = "s3a://me:hunter2@bucket/a?sig=hunter2"
+    assert dataset(signed) == ("s3a://me@bucket", "a")
     assert dataset("file:/a/b") == dataset("/a/b") == ("file", "/a/b")
+
+
+@pytest.mark.filterwarnings("ignore")  # of what MLflow is made of
+def test_mlflow_is_told_that_a_stopped_run_was_killed(
+    extras: None, told: tuple[RunManifest, list[dict[str, Any]]]
+) -> None:
+    from recsys.flows.monitoring.tracking import state_of
+
+    for status, state in ((130, "KILLED"), (143, "KILLED"), (9, "FAILED")):
+        ended = told[0].model_copy(update={"state": "failed", "exit_code": status})
+        assert state_of(ended) == state

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from recsys.config.sections import POLICIES, Deduplication, Input, RowChecks
 from recsys.ingest.judging import judge
 from recsys.ingest.pairing import deduplicate
+from recsys.ingest.preparation import _n_parts
 from recsys.learn.matrices import _order
 
 BEGAN = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
@@ -187,7 +188,7 @@ def test_pairs_are_those_of_plain_python_to_the_bit(spark: SparkSession, policy:
         for _ in range(400)
     ]  # fmt: skip
     rule = Deduplication.model_validate({"policy": policy})
-    for parts in (None, 3):
+    for parts in (1, 3):
         pairs = deduplicate(rated(spark, rows), rule, parts=parts)
         found = pairs.withColumn("timestamp", F.unix_micros("timestamp")).collect()
         got = sorted((row[0], row[1], row[2].hex(), *row[3:]) for row in found)
@@ -263,3 +264,9 @@ def test_made_ratings_have_exactly_the_rows_users_and_items_that_were_asked_for(
             assert pairs == len(good)
         else:
             assert 0.5 * shape.repeats < 1 - pairs / len(good) < 1.5 * shape.repeats
+
+
+def test_every_core_gets_a_part_of_the_rows_unless_that_would_be_small() -> None:
+    known = {(1, 8): 1, (99_999, 8): 1, (250_000, 8): 3, (4_000_000, 8): 8, (4_000_000, 2): 4}
+    assert {(rows, cores): _n_parts(rows, cores) for rows, cores in known} == known
+    assert _n_parts(16_000_000_001, 400) == 16_001

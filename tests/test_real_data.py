@@ -47,7 +47,7 @@ def test_goodbooks_has_979478_pairs_for_every_policy_that_needs_no_time(
     conflicting = by_pandas.nunique() > 1
     assert conflicting.sum() == 633
     for policy in sorted(set(POLICIES) - set(POLICIES_BY_TIME)):
-        pairs = deduplicate(rows, Deduplication.model_validate({"policy": policy}))
+        pairs = deduplicate(rows, Deduplication.model_validate({"policy": policy}), parts=2)
         found = pairs.toPandas().set_index(["user_id", "item_id"]).sort_index()
         assert len(found) == 979_478
         expected = by_pandas.agg(policy).astype(float).sort_index()

@@ -13,6 +13,7 @@ import pytest
 from recsys.config.reading import load_config
 from recsys.config.redaction import redact
 from recsys.errors import ConfigError
+from recsys.flows.execution import _one_line
 from tests.conftest import ROOT, csv_input, small_ratings
 
 SECRET = "hunter2"  # noqa: S105 - it is none
@@ -112,6 +113,11 @@ def test_a_wrong_value_is_shown_without_the_secret_in_it(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(None, [override])
     assert SECRET not in str(caught.value)
+
+
+def test_an_unexpected_error_is_shown_without_the_secret_in_it() -> None:
+    told = _one_line(RuntimeError(f"no answer from https://me:{SECRET}@host/"))
+    assert told == "RuntimeError: no answer from https://me@host/"
 
 
 @pytest.mark.parametrize("secret", ["hunter2", "hun@ter2", "hun/ter2", "hun:ter2"])

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from recsys.config.sections import Iceberg, Publishing
-from recsys.errors import ConfigError, DamageError
+from recsys.errors import ConfigError, DamageError, LostLockError, OutputError, UnreadableError
 from recsys.flows.housekeeping import find_waste
 from recsys.flows.manifest import Outcome
+from recsys.flows.record import earlier_attempt
 from recsys.flows.runs import list_runs
 from recsys.publishing import maintenance
 from recsys.publishing.iceberg.tables import IcebergTables
@@ -157,6 +158,63 @@ def test_verify_misses_a_whole_unit_that_is_gone(
     [(name, error)] = maintenance.verify(files, index)
     assert (name, type(error)) == (f"{UNIT}, run r1", DamageError)
     assert "manifest.json is missing" in str(error)
+
+
+def test_a_pointer_or_a_record_whose_block_is_lost_counts_as_damaged(
+    files: PosixFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointers = Pointers(files)
+    put(files, pointers, UNIT, "r1")
+    record_of(files, "r1").complete(Outcome())
+
+    def unreadable(uri: str) -> bytes:
+        raise UnreadableError(f"cannot read {uri}")
+
+    monkeypatch.setattr(files, "read", unreadable)
+    with pytest.raises(DamageError, match="recsys rollback --to"):
+        pointers.current(UNIT)
+    assert earlier_attempt(files, "r1") is None
+    [(name, error)] = maintenance.verify(files, pointers)
+    assert (name, type(error)) == (str(UNIT), DamageError)
+
+
+def test_whoever_has_lost_its_lock_neither_tries_again_nor_records_a_failure(
+    files: PosixFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, judge = LostLockError("_locks/x is not held any more"), Judge()
+
+    def stop(*_: object) -> None:
+        raise lost
+
+    with pytest.raises(LostLockError):
+        publish(files, Pointers(files), stage(files, UNIT, "r1"), judge, alive=lambda: stop())
+    assert len(judge.compared) == 1
+    record = record_of(files, "r1")
+    monkeypatch.setattr(files, "replace", stop)
+    assert record.fail("why", 10) is None
+    assert caplog.messages == ["the failure is not recorded: _locks/x is not held any more"]
+
+
+@pytest.mark.parametrize("error", [OutputError("cannot read it"), OSError("no block of it")])
+def test_a_version_that_cannot_be_read_is_named_as_damaged_and_the_others_are_looked_at(
+    files: PosixFiles, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    pointers = Pointers(files)
+    for run_id in ("r1", "r2"):
+        put(files, pointers, UNIT, run_id)
+    data_files = files.data_files
+
+    def without_r1(uri: str) -> Any:
+        if "/r1/" in uri:
+            raise error
+        return data_files(uri)
+
+    monkeypatch.setattr(files, "data_files", without_r1)
+    first, second = maintenance.verify(files, pointers)
+    assert (str(first[1]), second[1]) == (str(error), None)
+    files.delete(pointers.uri(UNIT))
+    assert maintenance.rollback(files, pointers, UNIT, "r2")[1].run_id == "r2"
+    assert [version.run_id for version in pointers.versions(UNIT)] == ["r2"]
 
 
 def test_a_day_that_retention_would_forget_at_once_is_refused(files: PosixFiles) -> None:

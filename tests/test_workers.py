@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from recsys.errors import ConfigError, MemoryLimitError
 from recsys.flows.execution import _exit_code
 from recsys.runtime.run import versions
-from recsys.runtime.workers import NEEDED, look_at_workers, worker_error
+from recsys.runtime.workers import NEEDED, _tell, look_at_workers, worker_error
 from recsys.store.tables import Store
 from tests.conftest import ROOT, csv_input, small_ratings
 from tests.interpreters import interpreter, site
@@ -230,3 +230,10 @@ def test_an_error_of_another_kind_means_nothing_here() -> None:
     assert worker_error(ValueError("no Python has a part in it")) is None
     error = "ModuleNotFoundError: No module named 'pyarrow'"
     assert re.search("has no module pyarrow", str(worker_error(ValueError(f"x\n{error}\n"))))
+
+
+def test_executors_that_were_not_looked_at_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    _tell({"python": "3.11"}, 2, 2)
+    assert caplog.messages == []
+    _tell({"python": "3.11"}, 1, 3)
+    assert caplog.messages[0].startswith("the Python workers of 2 executors were not looked at")

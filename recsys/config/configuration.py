@@ -79,7 +79,8 @@ class Config(Section):
     report: Report = Report()
     monitoring: Monitoring = Monitoring()
     spark: Annotated[dict[str, SparkValue], AfterValidator(_full_names)] = Field(default={})
-    """Settings for Spark, by their full names. What spark-submit sets wins over these."""
+    """Settings for Spark, by their full names. What spark-submit sets wins over these. The number
+    of parts in which pairs are made follows rows and cores, not spark.sql.shuffle.partitions."""
 
     def contradictions(self) -> Iterator[str]:
         """Want a place in each list for items that the model has learned from."""

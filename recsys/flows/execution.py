@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
+from recsys.config.redaction import redact
 from recsys.errors import (
     ConfigError,
     GateError,
@@ -215,8 +216,7 @@ def run_recorded(
         stop_point("begun")
         try:
             with store.staging(run.run_id) as staging:
-                scratch = Scratch(store, f"{staging}/scratch")
-                model_id = record.choose_model()
+                model_id, scratch = record.choose_model(), Scratch(store, f"{staging}/scratch")
                 job = Job(spark, store, config, run, staging, scratch, force, model_id)
                 outcome = _looked_at_and_done(command, job)
             if (stopped := signals.settle()) is not None:  # what comes later is too late
@@ -225,8 +225,7 @@ def run_recorded(
         except (Exception, Stopped, KeyboardInterrupt) as raised:
             error = _cause(raised, store)
             gates = held_gates(store.files, run.run_id) if isinstance(error, GateError) else None
-            failed = record.fail(_one_line(error), _exit_code(error), gates)
-            if failed is not None:
+            if failed := record.fail(_one_line(error), _exit_code(error), gates):
                 monitors.ended(failed)
             if failed is not None and isinstance(error, Exception):  # a stop waits for no page
                 _report_on(store, failed, config, as_json=as_json)
@@ -313,7 +312,7 @@ def _one_line(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return unexpected(error)
+    return str(redact(unexpected(error)))  # clients name addresses, with their passwords
 
 
 def _exit_code(error: BaseException) -> int:

@@ -144,7 +144,7 @@ def check_stored(files: Files, kind: str, name: str) -> None:
         name: the id.
 
     Raises:
-        ModelError: one is missing, damaged or too many; the message names it.
+        ModelError: one is missing, damaged, too many or cannot be read; the message names it.
     """
     uri, owner = files.uri(kind, name), f"{kind} {name}"
     try:
@@ -157,7 +157,11 @@ def check_stored(files: Files, kind: str, name: str) -> None:
             continue
         beside = kind == "interactions" and table == "rejects"
         place_ = files.uri("rejects", name) if beside else f"{uri}/{table}"
-        compare_files(owner, shown(place_), written.files, files.data_files(place_))
+        try:
+            found = files.data_files(place_)
+        except (OSError, OutputError) as error:
+            raise ModelError(f"{owner}: {shown(place_)} cannot be read: {error}") from error
+        compare_files(owner, shown(place_), written.files, found)
 
 
 def _staged(files: Files) -> list[Entry]:

@@ -7,6 +7,8 @@ and a refused run would never make a newer estimate. The exact numbers are check
 are known (`recsys.learn.sizes`, `recsys.flows.space`).
 """
 
+import logging
+
 from recsys.errors import MemoryLimitError
 from recsys.flows.checks import Check, Checks, State
 from recsys.flows.earlier import newest_run
@@ -19,6 +21,8 @@ from recsys.learn.sizes import RESULT_BYTES_PER_PAIR, Sizes, driver_bytes
 from recsys.model.manifest import ModelManifest
 from recsys.runtime import memory
 
+log = logging.getLogger(__name__)
+
 _LATER = "known after preparing"
 _ARROW_MOST = 2**31 - 1  # the offsets of its lists are int32
 _COLLECTED = MemoryLimitError.exit_code
@@ -29,7 +33,7 @@ def training(job: Job, found: Checks) -> None:
     """Compare what training takes on the driver with what there is."""
     run = newest_run(job.store.files, config=job.config)
     sizes = None if run is None else _sizes(run)
-    rows = input_rows(job.config.input) if sizes is None else None
+    rows = _rows(job) if sizes is None else None
     _driver(job, found, sizes, run, rows)
     _result(job, found, sizes, rows)
     _space(job, found, run)
@@ -54,6 +58,15 @@ def scoring(job: Job, found: Checks, model: ModelManifest | None) -> None:
     _broadcast(job, found, n_items, width, exact=model is not None)
     mean = None if n_users is None or n_pairs is None else n_pairs / max(1, n_users)
     _batches(job, found, width, mean)
+
+
+def _rows(job: Job) -> int | None:
+    """Return about how many rows the input has; None where that is not known."""
+    try:
+        return input_rows(job.config.input)
+    except Exception as error:  # an estimate, which must not end a run
+        log.debug("the rows of the input cannot be estimated", exc_info=error)
+        return None
 
 
 def _sizes(run: RunManifest) -> Sizes | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from recsys.config.configuration import Config
-from recsys.errors import ConfigError, OutputError
+from recsys.errors import ConfigError, LostLockError, OutputError, UnreadableError
 from recsys.flows.manifest import Outcome, RunManifest, RunState, SparkSettings
 from recsys.model.listing import LATEST, latest_model
 from recsys.publishing.manifest import Verdict
@@ -44,7 +44,7 @@ def earlier_attempt(files: Files, run_id: str) -> RunManifest | None:
         return None
     except OtherVersionError as error:
         raise ConfigError(f"--run-id: {uri}: {error}, or choose another run id") from error
-    except ManifestError as error:
+    except (ManifestError, UnreadableError) as error:
         log.warning("%s is damaged and will be written anew: %s", uri, error)
         return None
 
@@ -206,6 +206,9 @@ class RunRecord:
         try:
             came = self._begun().model_copy(update={"gates": gates})
             return self._write("failed", came, error=error, exit_code=exit_code)
+        except LostLockError as lost:  # the record may be another attempt's by now
+            log.warning("the failure is not recorded: %s", lost)
+            return None
         except Exception as failure:
             log.debug("could not record the failure", exc_info=failure)
             return None

@@ -146,7 +146,7 @@ def convert_id(column: Column, found: DataType, target: str, key: str) -> tuple[
 
 
 def not_blank(text: Column) -> Column:
-    """Return true where text surely has more than blanks: it begins with one of ASCII's signs."""
+    """Return true where text has more than blanks: it begins with a printable ASCII character."""
     return (text >= "!") & (text < "\x7f")
 
 

@@ -22,7 +22,7 @@ from recsys.errors import InputError
 _NEVER = -(2**63)
 
 
-def deduplicate(rows: DataFrame, rule: Deduplication, *, parts: int | None = None) -> DataFrame:
+def deduplicate(rows: DataFrame, rule: Deduplication, *, parts: int) -> DataFrame:
     """Make one pair of all rows with the same user and item.
 
     Equal timestamps are broken by the higher rating. Sums and means add the ratings in ascending
@@ -31,13 +31,13 @@ def deduplicate(rows: DataFrame, rule: Deduplication, *, parts: int | None = Non
     Args:
         rows: `user_id`, `item_id`, `rating`, `timestamp`.
         rule: the policy.
-        parts: into how many parts the pairs are spread; None: as Spark's settings say.
+        parts: into how many parts the pairs are spread.
 
     Returns:
         The same columns, and `rows` (how many became one) and `conflicting` (whether their ratings
         differed).
     """
-    spread = rows.repartition(USER, ITEM) if parts is None else rows.repartition(parts, USER, ITEM)
+    spread = rows.repartition(parts, USER, ITEM)
     # Most pairs have one row, so that grouping before rows are sent elsewhere would only cost. The
     # aggregates are of numbers alone: for a struct or text Spark would sort all rows.
     if rule.policy in POLICIES_BY_TIME:

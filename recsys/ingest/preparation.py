@@ -33,9 +33,10 @@ from recsys.store.manifest import MANIFEST, ManifestError, WrittenTable
 from recsys.store.tables import Store
 
 PAIRS, REJECTS = "pairs", "rejects"
-# How many rows are deduplicated at once, and written as one file of pairs. Some 100 MB while it is
-# done: more would not stay in memory, and less would make many small files.
-_ROWS_PER_PART = 1_000_000
+# How many rows are deduplicated at once, and written as one file of pairs, at most: some 100 MB
+# while it is done, and more would not stay in memory. Each core gets a part, unless it is smaller
+# than the least: that would make many small files.
+_ROWS_PER_PART, _LEAST_ROWS = 1_000_000, 100_000
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
     store.publish(staged_rejects, rejects_place)
     _check_share(judged, config.row_checks.max_rejected_share, rejects_place)
     good = judging.accepted(judged.rows)
-    parts = -(-judged.accepted // _ROWS_PER_PART)
+    parts = _n_parts(judged.accepted, spark.sparkContext.defaultParallelism)
     labelled = pairing.label(
         pairing.deduplicate(good, config.deduplication, parts=parts),
         config.filters,
@@ -118,6 +119,11 @@ def prepare(spark: SparkSession, store: Store, config: Config, run: Run, staging
     store.files.replace(f"{staged}/{MANIFEST}", manifest.to_json())
     store.publish(staged, place)
     return open_prepared(store, place)
+
+
+def _n_parts(rows: int, cores: int) -> int:
+    """Return into how many parts rows go to become pairs, which are the same for any number."""
+    return max(-(-rows // _ROWS_PER_PART), min(cores, rows // _LEAST_ROWS + 1))
 
 
 def _check_share(judged: JudgedRows, allowed: float, rejects: str) -> None:

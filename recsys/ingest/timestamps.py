@@ -63,7 +63,7 @@ def convert_timestamp(
 ) -> tuple[Column, Column]:
     """Return a column as a timestamp, null where it cannot be one of the years 1 to 9999.
 
-    In two steps, since the second refers to the first several times, which is to be made once.
+    In two steps, so that Spark computes the first, to which the second refers several times, once.
 
     Args:
         column: a timestamp, a date, text or a number.

@@ -3,13 +3,14 @@
 import datetime as dt
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -120,16 +121,6 @@ def _check(
     check_collectable(spark, sizes, settings.widest, max_share, n_drawn=n_drawn, features=features)
 
 
-def measure(used: DataFrame) -> Sizes:
-    """Measure what is to be collected.
-
-    Args:
-        used: labelled pairs.
-    """
-    with _per_id(used) as (users, items):
-        return _measure(users, items)
-
-
 @contextmanager
 def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
     """Give a row for each user and for each item, kept by Spark while they are looked at.
@@ -145,7 +136,8 @@ def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
         yield kept
     finally:
         for frame in kept:
-            frame.unpersist()
+            with suppress(Py4JError, OSError):  # where the JVM is gone, the first error says it
+                frame.unpersist()
 
 
 def _measure(per_user: DataFrame, per_item: DataFrame) -> Sizes:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from recsys.config.redaction import redact
 from recsys.config.sections import Publishing
-from recsys.errors import ConfigError, DamageError, OutputError
+from recsys.errors import ConfigError, DamageError, OutputError, UnreadableError
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.versions import (
     MARKER,
@@ -52,7 +52,7 @@ def _checked(files: Files, index: VersionIndex) -> VersionIndex:
         known = read_json(files, files.uri(PUBLICATIONS, MARKER))
     except FileNotFoundError:
         return index
-    except ValueError as error:
+    except (UnreadableError, ValueError) as error:
         raise DamageError(
             f"{files.uri(PUBLICATIONS, MARKER)} is damaged: expected the index of this root, "
             f"{json.dumps(index.identity())}; write that into it, or restore it"

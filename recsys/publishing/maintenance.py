@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from recsys.config.sections import COHORT_PATTERN
-from recsys.errors import ConfigError, ConflictError, DamageError, RecsysError
+from recsys.errors import ConfigError, ConflictError, DamageError, OutputError, RecsysError
 from recsys.publishing.pointer import Pointers, lock_name
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Unit, Version, VersionIndex, place, placed, units_on_disk
@@ -90,19 +90,19 @@ def _restore(files: Files, index: Pointers, unit: Unit, run_id: str) -> Version:
     damaged: dict[str, Exception] = {}
     for name in placed(files, unit):
         uri = place(files, unit, name, MANIFEST)
-        written = dt.datetime.fromtimestamp(files.modified(uri), dt.UTC)
-        sha256 = hashlib.sha256(files.read(uri)).hexdigest()
-        version = Version(unit, name, written.isoformat(), sha256)
         try:
+            written = dt.datetime.fromtimestamp(files.modified(uri), dt.UTC)
+            sha256 = hashlib.sha256(files.read(uri)).hexdigest()
+            version = Version(unit, name, written.isoformat(), sha256)
             check_version(files, version)
             kept.append(version)
-        except (DamageError, ValueError, KeyError, TypeError) as error:
+        except (DamageError, OutputError, OSError, ValueError, KeyError, TypeError) as error:
             damaged[name] = error
     kept.sort(key=lambda version: version.published_at)
     wanted = run_name(run_id)
     chosen = next((version for version in kept if version.run_id == wanted), None)
     if chosen is None:
-        if isinstance(reason := damaged.get(wanted), DamageError):
+        if isinstance(reason := damaged.get(wanted), DamageError | OutputError):
             raise reason
         whole = ", ".join(version.run_id for version in kept) or "none"
         raise ConfigError(f"{unit}: no version {run_id[:140]} lies there whole; there are: {whole}")
@@ -126,6 +126,6 @@ def verify(files: Files, index: VersionIndex) -> Iterator[tuple[str, RecsysError
             try:
                 check_version(files, version)
                 yield f"{unit}, run {version.run_id}", None
-            except (DamageError, FileNotFoundError) as error:
+            except (DamageError, OutputError, OSError) as error:  # also a block that is not there
                 if version in index.versions(unit):  # else forgotten meanwhile
                     yield f"{unit}, run {version.run_id}", DamageError(str(error))

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from recsys.config.configuration import digest
-from recsys.errors import DamageError
+from recsys.errors import DamageError, UnreadableError
 from recsys.publishing.versions import (
     Unit,
     Version,
@@ -114,7 +114,7 @@ class Pointers:
             checksum = pointer.pop("sha256")
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (UnreadableError, ValueError, KeyError, TypeError, AttributeError):
             checksum, pointer = None, {}
         if digest(pointer) != checksum or pointer.get("format_version") != FORMAT_VERSION:
             raise DamageError(

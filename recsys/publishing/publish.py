@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recsys.config.sections import Publishing
-from recsys.errors import ConflictError, GateError, OutputError
+from recsys.errors import ConflictError, GateError, LostLockError, OutputError, UnreadableError
 from recsys.publishing.index import check_columns, previous
 from recsys.publishing.manifest import Verdict, VersionManifest
 from recsys.publishing.pointer import lock_name
@@ -80,6 +80,7 @@ def publish(
     Raises:
         GateError: a gate failed; what was staged is kept for inspection.
         ConflictError: others keep publishing the same unit.
+        LostLockError: this process does not hold its locks any more.
         OutputError: the columns do not fit those that are published.
     """
     unit = staged.unit
@@ -93,6 +94,8 @@ def publish(
         )
         try:
             _show(files, index, staged, version, expected, alive)
+        except LostLockError:  # no rival was quicker: this process must not go on
+            raise
         except ConflictError as conflict:
             log.warning("%s: judging once more", conflict)
             _take_back(files, index, staged)
@@ -229,7 +232,7 @@ def held_before(
     held = files.uri(HELD, run_id)
     try:
         manifest = VersionManifest.from_json(files.read(f"{held}/{MANIFEST}"))
-    except (FileNotFoundError, ManifestError):
+    except (FileNotFoundError, ManifestError, UnreadableError):
         return None
     found = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
     same = (manifest.model_id, manifest.configuration_hash) == made_of and found == unit

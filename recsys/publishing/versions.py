@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recsys.config.sections import COHORT_PATTERN, RUN_ID_PATTERN
-from recsys.errors import ConfigError, ConflictError, DamageError
+from recsys.errors import ConfigError, ConflictError, DamageError, UnreadableError
 from recsys.publishing.manifest import VersionManifest
 from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST, ManifestError
@@ -193,6 +193,8 @@ def read_manifest(files: Files, version: Version) -> VersionManifest:
         content = files.read(uri)
     except FileNotFoundError:
         raise DamageError(f"{owner}: {uri} is missing") from None
+    except UnreadableError as error:
+        raise DamageError(f"{owner}: {error}") from error
     if hashlib.sha256(content).hexdigest() != version.manifest_sha256:
         raise DamageError(
             f"{owner}: {uri} is damaged: its SHA-256 is not that of "

@@ -26,7 +26,8 @@ _KERNEL = "recsys.kernel.worker"
 def look_at_workers(spark: SparkSession) -> dict[str, str]:
     """Start a Python worker on each executor, and return the versions that all of them have.
 
-    Executors that start later, by dynamic allocation, are not looked at.
+    Executors that start later, by dynamic allocation, are not looked at. Nor are those to which the
+    scheduler gives no task; then the log has a warning.
 
     Raises:
         ConfigError: one does not start, lacks something, or has another version than the driver;
@@ -44,9 +45,19 @@ def look_at_workers(spark: SparkSession) -> dict[str, str]:
     for where, versions in found.items():
         _check(versions, mine, context.pythonExec, where)
     versions = next(iter(found.values()))
-    told = ", ".join(f"{name} {what}" for name, what in versions.items())
-    log.info("Python workers: %s, on %d of %d executors", told, len(found), _executors(context))
+    _tell(versions, len(found), _executors(context))
     return versions
+
+
+def _tell(versions: Mapping[str, str], n_seen: int, n_executors: int) -> None:
+    told = ", ".join(f"{name} {what}" for name, what in versions.items())
+    log.info("Python workers: %s, on %d of %d executors", told, n_seen, n_executors)
+    if n_seen < n_executors:
+        log.warning(
+            "the Python workers of %d executors were not looked at: Spark gave them no task, so "
+            "that one of them does not fit would be found only while lists are made",
+            n_executors - n_seen,
+        )
 
 
 def _executors(context: Any) -> int:

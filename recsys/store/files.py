@@ -52,7 +52,13 @@ class Files(Protocol):
         """Return the bytes of a file or a tree, and the seconds since any of it was written."""
 
     def read(self, uri: str) -> bytes:
-        """Read a small file; FileNotFoundError where there is none."""
+        """Read a small file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            UnreadableError: it is there, and damaged.
+            OutputError: the store refuses.
+        """
 
     def replace(self, uri: str, content: bytes) -> None:
         """Write a small file, or a new content of it, in one step."""
@@ -98,7 +104,7 @@ def read_json(files: Files, uri: str) -> Any:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not JSON.
+        UnreadableError, ValueError: it is damaged, or not JSON.
     """
     return json.loads(files.read(uri).decode("utf-8"))
 

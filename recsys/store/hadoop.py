@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 from py4j.protocol import Py4JError, Py4JJavaError
 
 from recsys.config.redaction import redact
-from recsys.errors import ConflictError, OutputError
+from recsys.errors import ConflictError, OutputError, UnreadableError
 from recsys.runtime.hadoop import Hadoop
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
@@ -86,7 +86,7 @@ class HadoopFiles:
         return sorted(status.getPath().getName() for status in self._within(uri))
 
     def _within(self, uri: str) -> list[Any]:
-        """Return what is said of each file in a directory; nothing where there is none."""
+        """Return the status of each file in a directory; nothing where there is none."""
         path = self._path(uri)
         try:
             return list(self._fs.listStatus(path)) if self._fs.isDirectory(path) else []
@@ -96,7 +96,7 @@ class HadoopFiles:
             raise _refused("read", uri, error) from error
 
     def _tree(self, uri: str) -> Iterator[Any]:
-        """Yield what is said of each file and directory below a directory."""
+        """Yield the status of each file and directory below a directory."""
         for status in self._within(uri):
             yield status
             if status.isDirectory():
@@ -108,7 +108,8 @@ class HadoopFiles:
             raise FileNotFoundError(uri)
         path = self._path(uri)
         with _reading(uri):
-            raw = HadoopStream(self._fs.open(path), self._fs.getFileStatus(path).getLen())
+            size = self._fs.getFileStatus(path).getLen()  # first: no stream stays open if it fails
+            raw = HadoopStream(self._fs.open(path), size)
         return cast(BinaryIO, io.BufferedReader(raw, 2**20))
 
     def data_files(self, uri: str) -> list[File]:
@@ -155,7 +156,7 @@ class HadoopFiles:
         for pause in _PAUSES:
             try:
                 return self._read(uri)
-            except (ValueError, OutputError):
+            except OutputError:
                 check_stop()
                 time.sleep(pause)
         return self._read(uri)
@@ -169,7 +170,10 @@ class HadoopFiles:
         try:
             return bytes(stream.readAllBytes())
         except Py4JError as error:  # a checksum of the file system's own does not fit
-            raise ValueError("the file system reports damage") from error
+            raise UnreadableError(
+                f"cannot read {uri}: {spark_reason(error)}; it is damaged, or none of the servers "
+                "that have it answers"
+            ) from error
         finally:
             stream.close()
 
@@ -180,16 +184,16 @@ class HadoopFiles:
             return
         beside, target = self._path(f"{uri}.{uuid.uuid4().hex[:8]}.tmp"), self._path(uri)
         with self._writing(uri):
-            stream = self._fs.create(beside, True)
-            try:
-                stream.write(content)
-            finally:
-                stream.close()
             rename = getattr(self._hadoop, "Options$Rename")
             options = self._gateway.new_array(rename, 1)
             options[0] = rename.OVERWRITE
-            stop_point(f"replacing {target.getName()}")
             try:
+                stream = self._fs.create(beside, True)
+                try:
+                    stream.write(content)
+                finally:
+                    stream.close()
+                stop_point(f"replacing {target.getName()}")
                 self._locks.check()
                 self._context.rename(beside, target, options)
             except BaseException:
@@ -213,6 +217,7 @@ class HadoopFiles:
         with self._writing(target):
             self._fs.mkdirs(new.getParent())
             moved = not self._fs.exists(new)
+            self._locks.check()
             if moved and self._copies:
                 self._move_parts(old, new)
             elif moved:
@@ -265,6 +270,7 @@ class HadoopFiles:
         """Delete a file, or a directory with all below it; nothing happens where there is none."""
         path = self._path(uri)
         with self._writing(uri):
+            self._locks.check()
             if self._fs.isDirectory(path):
                 self._fs.delete(self._hadoop.Path(path, MANIFEST), False)
             deleted = self._fs.delete(path, True) or not self._fs.exists(path)

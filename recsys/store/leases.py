@@ -17,7 +17,7 @@ from typing import Any
 
 from py4j.protocol import Py4JError, Py4JJavaError
 
-from recsys.errors import ConflictError, OutputError
+from recsys.errors import ConflictError, LostLockError, OutputError
 from recsys.runtime.hadoop import Hadoop
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
@@ -38,6 +38,7 @@ class Leases:
         flag = getattr(streams, "HdfsDataOutputStream$SyncFlag").UPDATE_LENGTH
         self._ask = hadoop.jvm.java.util.EnumSet.of(flag)
         self._held: dict[str, Any] = {}
+        self._lost: set[str] = set()
 
     @contextmanager
     def hold(self, uri: str, wait: float) -> Iterator[None]:
@@ -52,7 +53,9 @@ class Leases:
         try:
             yield
         finally:
-            lost = self._held.pop(uri, None) is None
+            lost = uri in self._lost
+            del self._held[uri]
+            self._lost.discard(uri)
             # Deleted while it is held: who comes after it makes a new one. Closing then fails.
             with suppress(Py4JError, OSError):
                 if not lost and self._is_held(stream):
@@ -64,12 +67,13 @@ class Leases:
         """Ask HDFS whether this process still holds its locks.
 
         Raises:
-            ConflictError: it does not; another process may work on the same.
+            LostLockError: it does not; another process may work on the same. So it is until the
+                lock's `hold` ends, however often this is called.
         """
         for uri, stream in list(self._held.items()):
-            if not self._is_held(stream):
-                del self._held[uri]
-                raise ConflictError(
+            if uri in self._lost or not self._is_held(stream):
+                self._lost.add(uri)
+                raise LostLockError(
                     f"{uri} is not held any more: this process stood still for more than a minute, "
                     "or the file was removed; nothing was changed, run again with the same run id"
                 )
@@ -90,9 +94,7 @@ class Leases:
                 return self._open(uri)
             except Py4JJavaError as error:
                 text = str(error)
-                if any(name in text for name in _MOVED):
-                    continue
-                if not any(name in text for name in _HELD):
+                if not any(name in text for name in (*_HELD, *_MOVED)):
                     raise OutputError(
                         f"cannot lock {uri}: {spark_reason(error)}; check root and its permissions"
                     ) from error

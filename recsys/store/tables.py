@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from recsys.errors import OutputError, RecsysError
+from recsys.errors import LostLockError, OutputError, RecsysError
 from recsys.runtime.disks import full_disk, is_full
 from recsys.runtime.hadoop import of_session
 from recsys.runtime.jvm_shutdown import DRIVER_GONE
@@ -91,7 +91,8 @@ class Store:
             # The JVM may be gone, or the session stopped, and its tasks with it.
             with suppress(Py4JError, OSError, AttributeError):
                 self._wait_for_no_tasks()
-            with suppress(Py4JError, OutputError):  # the next run removes what is left
+            # The next run removes what is left. Without the lock another one may work there now.
+            with suppress(Py4JError, OutputError, LostLockError):
                 self.delete(place)
             if (above := local_path(self.uri(STAGING))) is not None:
                 with suppress(OSError):  # not empty: another run stages there

@@ -17,6 +17,7 @@ from openlineage.client.facet_v2 import (
     processing_engine_run,
 )
 
+from recsys.config.redaction import redact
 from recsys.flows.manifest import OutputTable, RunManifest
 
 _PRODUCER = "urn:recsys-batch"
@@ -80,7 +81,8 @@ def inputs(run: RunManifest) -> list[tuple[str, str]]:
 
 
 def dataset(uri: str) -> tuple[str, str]:
-    """Return namespace and name of a path or URI, as OpenLineage names them."""
+    """Return namespace and name of a path or URI, as OpenLineage names them, without secrets."""
+    uri = redact(uri)
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         return "file", parts.path.rstrip("/") if parts.scheme else os.path.abspath(uri)  # noqa: PTH100

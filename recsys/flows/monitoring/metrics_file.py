@@ -14,11 +14,12 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
+from recsys.config.redaction import redact
 from recsys.errors import ConfigError
 from recsys.evaluate.manifest import ALL
 from recsys.flows.manifest import RunManifest
 from recsys.publishing.versions import Version
-from recsys.store.files import require_local
+from recsys.store.files import require_local, scheme
 
 _KEY = "monitoring.metrics_file"
 # On every metric: two files with other values of these do not contradict each other.
@@ -29,8 +30,13 @@ def check(path: str) -> None:
     """Refuse a file that cannot be written.
 
     Raises:
-        ConfigError: its directory is missing, or this process may not write there.
+        ConfigError: it is not local, its directory is missing, or this process may not write there.
     """
+    if scheme(path) != "file":
+        raise ConfigError(
+            f"{_KEY}: found {redact(path)}, expected a local path: it is written for a collector "
+            "on this machine; name a file here"
+        )
     folder = require_local(path, _KEY).absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(

@@ -8,6 +8,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from recsys.config.redaction import redact
 from recsys.evaluate.manifest import ALL
 from recsys.flows.manifest import RunManifest
 
@@ -49,17 +50,22 @@ class Tracking:
         for first in range(0, max(len(metrics), len(params)), _MOST):
             part = slice(first, first + _MOST)
             self._client.log_batch(run_id, metrics=metrics[part], params=params[part])
-        states = {"complete": "FINISHED"}
-        state = states.get(manifest.state, "KILLED" if manifest.exit_code == 143 else "FAILED")
-        self._client.set_terminated(run_id, state, ended)
+        self._client.set_terminated(run_id, state_of(manifest), ended)
 
     def _tags(self, run: RunManifest) -> Iterator[tuple[str, str]]:
-        yield "recsys.root", self._root
+        yield "recsys.root", redact(self._root)
         for name in ("run_id", "job", "run_date", "cohort", "model_id", "configuration_hash"):
             yield f"recsys.{name}", getattr(run, name) or ""
         yield "recsys.error", run.error or ""
         for name, version in run.versions.items():
             yield f"recsys.version.{name}", version
+
+
+def state_of(run: RunManifest) -> str:
+    """Return what MLflow calls the state of a run that has ended."""
+    if run.state == "complete":
+        return "FINISHED"
+    return "KILLED" if run.exit_code in (130, 143) else "FAILED"
 
 
 def params_of(run: RunManifest) -> Iterator[tuple[str, str]]:
