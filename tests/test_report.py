@@ -289,6 +289,18 @@ def test_the_command_writes_the_latest_report_or_any_elsewhere(
     assert result.stdout == f"{target}\n"
     assert "monday" in target.read_text()
     assert not (example.root / "runs" / "monday" / REPORT).exists()
+    target.write_text("of somebody")
+    again_ = ["report", "monday", "--output", str(target), *given]
+    result = CliRunner().invoke(main, again_)
+    assert (result.exit_code, target.read_text()) == (8, "of somebody")
+    assert result.stderr.endswith("is there already; say --overwrite, or choose another name\n")
+    assert CliRunner().invoke(main, [*again_, "--overwrite"]).exit_code == 0
+    assert "monday" in target.read_text()
+    assert [one.name for one in tmp_path.iterdir()] == [target.name]
+    nowhere = str(tmp_path / "no" / "page.html")
+    result = CliRunner().invoke(main, ["report", "monday", "--output", nowhere, *given])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("recsys: error: --output: found")
     result = CliRunner().invoke(main, ["report", "nobody", *given])
     assert result.exit_code == 2
     assert "there is no run 'nobody'" in result.stderr
