@@ -226,6 +226,22 @@ def test_the_command_names_the_model_that_was_used(
     assert told.endswith("--run-date 2026-11-24")
 
 
+def test_histories_of_a_score_are_of_the_interactions_that_it_was_told(copied: PosixFiles) -> None:
+    run = run_of(copied, "tuesday")
+    outputs = {name: one for name, one in run.outputs.items() if name != "interactions"}
+    scored = run.model_copy(update={"outputs": outputs})
+    known = Records(copied, scored).interactions
+    assert known is not None
+    assert known.interactions_id == "tuesday-i"
+    manifest = next(copied.path(copied.root).glob("publications/*/*/tuesday/manifest.json"))
+    told = json.loads(manifest.read_text())
+    told["configuration"]["scoring"]["interactions"] = "monday-i"
+    manifest.write_text(json.dumps(told))
+    known = Records(copied, scored).interactions
+    assert known is not None
+    assert known.interactions_id == "monday-i"
+
+
 def test_a_damaged_table_costs_its_own_part(copied: PosixFiles) -> None:
     root = copied.path(copied.root)
     (part, *_) = (root / "interactions" / "tuesday-i" / "pairs").glob("*.parquet")
