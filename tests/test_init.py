@@ -26,6 +26,7 @@ from recsys.guess import matrix, samples, text
 from recsys.guess.names import ITEMS, USERS, says, tokens
 from recsys.guess.ratings import scale
 from recsys.guess.roles import Told, weight
+from recsys.guess.tables import open_table
 from recsys.guess.times import time_format
 from recsys.ingest.judging import judge
 from recsys.ingest.source import read_ratings
@@ -546,6 +547,7 @@ def test_the_command_says_what_it_found_and_never_overwrites(
         ),
         ("a.csv", b"user,item,item\n1,2,3\n4,5,6\n", "'item' more than once; rename"),
         ("a.csv", b"\x1f\x8bxxxx", "rename it to end in .gz"),
+        ("a.csv", b"user,item,rating\r1,2,3\r2,4,1\r3,5,2\r", "end its lines with a line feed"),
     ],
 )
 def test_what_cannot_be_guessed_is_said_in_one_line_with_the_next_step(
@@ -560,6 +562,17 @@ def test_what_cannot_be_guessed_is_said_in_one_line_with_the_next_step(
     assert line.startswith("recsys: error: ")
     assert said in line
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_a_file_beside_the_ratings_that_cannot_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.csv", csv_text(ratings()))
+    gone = tmp_path / "gone.csv"
+    with pytest.raises(InputError, match=r"gone.csv: cannot be read \(.*\); check the file"):
+        open_table(str(gone))
+    monkeypatch.setattr(samples, "beside", lambda _: [str(gone)])
+    assert guess(path).input.columns.user == "user_id"
 
 
 # Real files, as they are
