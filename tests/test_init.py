@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 from recsys.cli import main as cli
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
+from recsys.config.sections import Titles
 from recsys.errors import InputError
 from recsys.flows import commands
 from recsys.flows.execution import check_configuration
@@ -216,6 +217,23 @@ def test_columns_types_policy_and_threshold_are_found_whatever_their_order(tmp_p
     assert config.deduplication.policy == "last"
     assert config.filters.rating_threshold == 4
     assert (config.row_checks.rating_min, config.row_checks.rating_max) == (1, 5)
+
+
+def test_a_column_without_a_name_is_called_as_spark_calls_it(tmp_path: Path) -> None:
+    frame = pd.DataFrame(ratings(), columns=["user_id", "item_id", "rating", "timestamp"])
+    frame.to_csv(tmp_path / "a.csv")
+    config = guess(tmp_path / "a.csv")
+    assert config.input.columns.user == "user_id"
+    assert list(open_table(str(tmp_path / "a.csv")).columns)[:2] == ["_c0", "user_id"]
+    wide = pd.DataFrame(MATRIX, columns=["joke 1", "joke 2", "joke 3", "it's"], dtype=float)
+    wide.index = pd.Index([7, 8, 9])
+    wide.to_csv(tmp_path / "wide.csv")
+    found = matrix.find_matrix(open_table(str(tmp_path / "wide.csv")))
+    assert found is not None
+    assert (found.ids, found.names) == ("_c0", list(wide.columns))
+    (tmp_path / "titles.csv").write_text(",title\ni1,First\n")
+    titles = Titles(path=str(tmp_path / "titles.csv"), options={"header": True}, column="_c0")
+    assert read_titles(titles, str) == {"i1": "First"}
 
 
 def test_a_column_that_is_named_on_the_command_line_is_no_guess(tmp_path: Path) -> None:

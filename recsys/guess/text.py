@@ -257,8 +257,8 @@ def read_table(text: str, layout: Layout, name: str) -> tuple[pa.Table, int]:
             f"{name}: cannot be read as CSV; end its lines with a line feed (\\n), not with a "
             "carriage return alone"
         )
-    first = rows[0]
-    names = first if layout.header else [f"_c{n}" for n in range(len(first))]
+    # As Spark calls columns without a name, such as the index that pandas writes.
+    names = [(one if layout.header else "") or f"_c{n}" for n, one in enumerate(rows[0])]
     lower = [one.lower() for one in names]
     if twice := [one for one in names if lower.count(one.lower()) > 1]:
         raise InputError(
