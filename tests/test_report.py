@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from recsys.cli import main
 from recsys.config.reading import load_config
-from recsys.flows.manifest import RunManifest
+from recsys.flows.manifest import RunManifest, TuningReport
 from recsys.flows.record import read_run
 from recsys.flows.report import again, charts, lists, page, people, quality, words
 from recsys.flows.report.after_run import try_report
@@ -204,6 +204,31 @@ def test_the_configuration_beside_the_report_is_that_of_the_run(example: Example
     assert load_config(str(written)).public() == run.configuration
     assert f"--config {written}" in again.command(run)
     assert len(written.read_text().splitlines()) < 20  # not every default
+
+
+def test_the_command_is_shown_where_the_file_that_it_names_is_there(copied: PosixFiles) -> None:
+    run = run_of(copied, "tuesday")
+    file = copied.path(copied.root) / "runs" / "tuesday" / again.CONFIGURATION
+    file.unlink(missing_ok=True)
+    shown = page_of(copied, run, 1)
+    assert again.CONFIGURATION not in shown
+    assert "<code>recsys report tuesday</code> writes it" in shown
+    place = write_report(copied, run, 1)
+    assert f"{again.CONFIGURATION} --run-date" in copied.path(place).read_text()
+    assert page_of(copied, run, 1) == copied.path(place).read_text()
+
+
+def test_the_command_has_what_only_the_command_line_said(example: Example) -> None:
+    run = run_of(PosixFiles(example.root), "tuesday")
+    assert "--force" not in again.command(run)
+    assert " --force " in again.command(run.model_copy(update={"forced": True}))
+    tuned = TuningReport(
+        storage="sqlite:///my tune.db", study="november", metric="ndcg", ndcg=0.1,
+        ndcg_as_configured=0.1, best_trial=0, kept_epoch=1, trials={}, seconds=1.0, found={},
+        configuration="file:/x",
+    )  # fmt: skip
+    told = again.command(run.model_copy(update={"job": "tune", "tuning": tuned}))
+    assert " --storage 'sqlite:///my tune.db' --study november " in told
 
 
 @pytest.mark.parametrize(
