@@ -50,9 +50,11 @@ def write_workbook(rows: Rows, path: Path) -> None:
 
     Raises:
         OutputError: a sheet cannot hold so many rows, or so long a text.
+        OSError: the system refuses the file.
     """
     check_installed()
     from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
 
     if len(rows) > MOST_ROWS:
         raise OutputError(
@@ -66,11 +68,16 @@ def write_workbook(rows: Rows, path: Path) -> None:
         "strings_to_urls": False,
         "strings_to_numbers": False,
     }
-    with Workbook(str(path), settings) as book:
-        # Not the present, so that the same version gives the same bytes.
-        made_at = rows.same[GENERATED_AT].as_py()
-        book.set_properties({"created": None if made_at is None else made_at.replace(tzinfo=None)})
-        _write_sheet(book, book.add_worksheet("recommendations"), rows)
+    # Not the present, so that the same version gives the same bytes.
+    made_at = rows.same[GENERATED_AT].as_py()
+    created = None if made_at is None else made_at.replace(tzinfo=None)
+    try:
+        with Workbook(str(path), settings) as book:
+            book.set_properties({"created": created})
+            _write_sheet(book, book.add_worksheet("recommendations"), rows)
+    except FileCreateError as error:  # which is no OSError, and has one in it
+        (reason,) = error.args
+        raise reason from None
 
 
 def _write_sheet(book: "Workbook", sheet: "Worksheet", rows: Rows) -> None:
