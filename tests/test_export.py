@@ -247,6 +247,15 @@ def test_a_workbook_has_numbers_dates_and_text_that_is_no_formula(
     assert again.read_bytes() == (tmp_path / "a.xlsx").read_bytes()
 
 
+def test_arrays_in_a_workbook_are_those_of_csv(root: Path, tmp_path: Path) -> None:
+    export(root, tmp_path / "a.xlsx", per="user", columns=["scores"])
+    export(root, tmp_path / "a.csv", per="user", columns=["scores"])
+    sheet = openpyxl.load_workbook(tmp_path / "a.xlsx")["recommendations"]
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [[cell.value for cell in row] for row in sheet.iter_rows()] == list(csv.reader(file))
+    assert "0.33333334," in sheet["A2"].value
+
+
 def test_a_workbook_that_a_sheet_cannot_hold_is_refused_and_leaves_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,6 @@ A spreadsheet keeps 15 digits of a number, so columns with larger ids are writte
 """
 
 import datetime as dt
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 from recsys.columns import GENERATED_AT
 from recsys.errors import ConfigError, OutputError
 from recsys.publishing.export.rows import Rows
-from recsys.publishing.export.text_files import short_floats
+from recsys.publishing.export.text_files import as_json, plain, short_floats
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
@@ -142,7 +141,7 @@ def _as_text(rows: Rows) -> list[bool]:
 
 def _cells(column: Any, as_text: bool) -> list[Any]:
     if pa.types.is_list(column.type):
-        return [json.dumps(value, ensure_ascii=False) for value in column.to_pylist()]
+        return [as_json(value) for value in plain(column)]
     if pa.types.is_float32(column.type):
         return list(short_floats(column))
     values = column.to_pylist()
