@@ -267,6 +267,16 @@ def test_histories_of_a_score_are_of_the_interactions_that_it_was_told(copied: P
     assert known.interactions_id == "monday-i"
 
 
+def test_a_version_without_any_list_is_compared_with_the_one_before(copied: PosixFiles) -> None:
+    root = copied.path(copied.root)
+    for part in root.glob("publications/*/*/tuesday/recommendations/*.parquet"):
+        pq.write_table(pq.read_table(part, partitioning=None)[:0], part)
+    made = page.look(copied, run_of(copied, "tuesday"), 1)
+    assert made.change is not None
+    assert made.change["items"]["after"] == 0
+    assert made.change["users"]["before"] == USERS
+
+
 def test_a_damaged_table_costs_its_own_part(copied: PosixFiles) -> None:
     root = copied.path(copied.root)
     (part, *_) = (root / "interactions" / "tuesday-i" / "pairs").glob("*.parquet")
