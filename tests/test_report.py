@@ -24,7 +24,7 @@ from recsys.flows.report import again, charts, lists, page, people, quality, wor
 from recsys.flows.report.after_run import try_report
 from recsys.flows.report.charts import Series, Value
 from recsys.flows.report.records import Data, Records
-from recsys.flows.report.render import REPORT, page_of, write_report
+from recsys.flows.report.render import REPORT, environment, page_of, write_report
 from recsys.store.posix import PosixFiles
 from tests.conftest import csv_input, small_ratings, table, write_csv
 from tests.example_root import DAYS, HOSTILE, USERS, Example, K, make_root
@@ -122,15 +122,24 @@ def test_a_few_users_are_of_different_histories_and_have_their_lists(example: Ex
 def test_what_is_not_liked_comes_last_in_a_history(tmp_path: Path) -> None:
     done = data(
         tmp_path / "pairs",
-        user_id=["u"] * 3,
-        item_id=["low", "bad", "high"],
-        rating=[3.0, 9.0, 5.0],
-        timestamp=pa.array([None] * 3, pa.timestamp("us")),
-        label=pa.array([1, -1, 1], pa.int8()),
+        user_id=["u"] * 4,
+        item_id=["low", "bad", "high", "neither"],
+        rating=[3.0, 9.0, 5.0, 8.0],
+        timestamp=pa.array([None] * 4, pa.timestamp("us")),
+        label=pa.array([1, -1, 1, 0], pa.int8()),
     )
     found = people.person([], done, "u", "string")
     assert found is not None
-    assert [row.item for row in found.history] == ["high", "low", "bad"]
+    assert [row.item for row in found.history] == ["high", "low", "bad", "neither"]
+    shown = environment().from_string('{% import "macros.html" as m %}{{ m.person(one, {}) }}')
+    text = shown.render(one=found)
+    said = [line.partition("</td>")[0] for line in text.splitlines() if line.startswith("<tr><td>")]
+    assert said == [
+        "<tr><td>high",
+        "<tr><td>low",
+        '<tr><td>bad <span class="id">not liked</span>',
+        '<tr><td>neither <span class="id">not learned from</span>',
+    ]
     assert people.person([], done, "nobody", "string") is None
 
 
