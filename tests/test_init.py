@@ -31,6 +31,7 @@ from recsys.guess.tables import open_table
 from recsys.guess.times import time_format
 from recsys.ingest.judging import judge
 from recsys.ingest.source import read_ratings
+from recsys.publishing.export import placing
 from recsys.score.titles import read_titles
 from tests.conftest import collected, completejourney, shared_file, small_ratings, table
 
@@ -546,9 +547,32 @@ def test_the_command_says_what_it_found_and_never_overwrites(
         "by --output"
     ]
     assert (tmp_path / "shop.yaml").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop.csv", "shop.yaml"]
+    status, out, err = call("shop.csv", "--output", "no/shop.yaml")
+    assert (status, out, len(err.splitlines())) == (8, "", 1)
+    assert "cannot write no/shop.yaml: No such file or directory; check" in err
     status, out, _ = call("shop.csv", "--output", "other.yaml", "--json")
     assert json.loads(out)["config"] == "other.yaml"
     assert json.loads(out)["next"] == "recsys run --config other.yaml"
+
+
+def test_a_configuration_that_somebody_else_writes_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "shop.csv", csv_text(ratings()))
+    sync = placing._sync
+
+    def first(path: Path) -> None:
+        sync(path)
+        (tmp_path / "shop.yaml").write_text("of somebody else")
+
+    monkeypatch.setattr(placing, "_sync", first)
+    status, _, err = call("shop.csv")
+    assert status == 8
+    assert "shop.yaml is there already, and is never overwritten" in err
+    assert (tmp_path / "shop.yaml").read_text() == "of somebody else"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop.csv", "shop.yaml"]
 
 
 @pytest.mark.parametrize(
