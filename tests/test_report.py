@@ -24,7 +24,7 @@ from recsys.flows.report import again, charts, lists, page, people, quality, wor
 from recsys.flows.report.after_run import try_report
 from recsys.flows.report.charts import Series, Value
 from recsys.flows.report.records import Data, Records
-from recsys.flows.report.render import REPORT, environment, page_of, write_report
+from recsys.flows.report.render import REPORT, environment, page_of, render, write_report
 from recsys.store.posix import PosixFiles
 from tests.conftest import csv_input, small_ratings, table, write_csv
 from tests.example_root import DAYS, HOSTILE, USERS, Example, K, make_root
@@ -196,6 +196,7 @@ def test_the_page_is_the_same_whenever_it_is_made_and_escapes_all_text(example: 
     files = PosixFiles(example.root)
     first, second = (page_of(files, run_of(files, "tuesday"), 3) for _ in range(2))
     assert first == second
+    assert "overlap of all lists" in first  # not what the gates call so
     assert HOSTILE not in first
     assert "&lt;script&gt;alert(&#39;title&#39;)" in first
     for text in ("<b>bold</b>", "<i>all the same</i>", "ratings <today>"):
@@ -276,14 +277,16 @@ def test_histories_of_a_score_are_of_the_interactions_that_it_was_told(copied: P
     assert known.interactions_id == "monday-i"
 
 
-def test_a_version_without_any_list_is_compared_with_the_one_before(copied: PosixFiles) -> None:
+def test_versions_without_any_list_are_compared_and_shown(copied: PosixFiles) -> None:
     root = copied.path(copied.root)
-    for part in root.glob("publications/*/*/tuesday/recommendations/*.parquet"):
-        pq.write_table(pq.read_table(part, partitioning=None)[:0], part)
-    made = page.look(copied, run_of(copied, "tuesday"), 1)
-    assert made.change is not None
-    assert made.change["items"]["after"] == 0
-    assert made.change["users"]["before"] == USERS
+    for run_id in ("tuesday", "monday"):
+        for part in root.glob(f"publications/*/*/{run_id}/recommendations/*.parquet"):
+            pq.write_table(pq.read_table(part, partitioning=None)[:0], part)
+        made = page.look(copied, run_of(copied, "tuesday"), 1)
+        assert made.change is not None
+        assert made.change["items"]["after"] == 0
+        assert (made.change["items"]["before"] > 0) is (run_id == "tuesday")
+        render(made)
 
 
 def test_a_damaged_table_costs_its_own_part(copied: PosixFiles) -> None:

@@ -112,9 +112,10 @@ def _tiles(page: Page) -> list[Tile]:
         early = page.curve.early
         beside = f"popularity {words.places(early.popularity_ndcg)}"
         found.append((f"{early.metric} held out", words.places(early.ndcg), beside))
-    if page.change is not None:
+    if page.change is not None and page.change["overlap"]:
+        # The gates count lists that were made with the model, and without new items.
         mean = page.change["overlap"][-1]["mean"]
-        found.append(("overlap with before", words.share(mean), ""))
+        found.append(("overlap of all lists", words.share(mean), "with before"))
     if run.counts is not None:
         rejected = run.counts.rows_rejected
         found.append(("rows read", words.count(run.counts.rows_read), f"{rejected:,} rejected"))
