@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError
+from recsys.flows import diff_tables
 from recsys.kernel.fold_in import plain_mean
 from recsys.kernel.worker import Ragged
 from recsys.model.arrays import Vectors
@@ -121,6 +122,27 @@ def test_runs_without_any_list_can_be_compared() -> None:
     assert found["nothing"]
     assert found["overlap"] == []
     assert found["rank_correlation"]["mean"] is None
+
+
+def test_tables_of_cohorts_whose_ids_have_other_types_are_refused(tmp_path: Path) -> None:
+    texts = side({"a": "xy"})
+    numbers = replace(
+        texts,
+        lists=pa.table({**_columns(texts.lists), "user_id": [1, 1]}),
+        served=pa.table({"user_id": [1], "status": ["served"]}),
+    )
+    both = [find_differences(one, one) for one in (texts, numbers)]
+    with pytest.raises(ConfigError, match=r"ids have different types, .* choose a cohort"):
+        diff_tables.write(both, tmp_path / "tables")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="but there is no directory"):
+        diff_tables.check_output(tmp_path / "no" / "tables")
+    diff_tables.write(both[:1], tmp_path / "tables")
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["changes", "items", "users"]
+
+
+def _columns(table: pa.Table) -> dict[str, Any]:
+    return dict(zip(table.column_names, table.columns, strict=True))
 
 
 def test_runs_whose_ids_have_other_types_are_refused() -> None:

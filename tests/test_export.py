@@ -1,6 +1,7 @@
 """`recsys export`: files and tables for people and systems outside."""
 
 import csv
+import gc
 import gzip
 import json
 import os
@@ -27,7 +28,9 @@ from recsys.flows.export import Wanted, written
 from recsys.flows.manage import Place
 from recsys.publishing.export import placing, workbook
 from recsys.publishing.export.database import Database
+from recsys.publishing.export.rows import read_rows
 from recsys.publishing.iceberg.tables import IcebergTables
+from recsys.publishing.lookup import find_version, open_kept
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.publish import Staged, publish
 from recsys.publishing.versions import Unit, VersionIndex, columns
@@ -244,6 +247,15 @@ def test_a_workbook_has_numbers_dates_and_text_that_is_no_formula(
     assert again.read_bytes() == (tmp_path / "a.xlsx").read_bytes()
 
 
+def test_arrays_in_a_workbook_are_those_of_csv(root: Path, tmp_path: Path) -> None:
+    export(root, tmp_path / "a.xlsx", per="user", columns=["scores"])
+    export(root, tmp_path / "a.csv", per="user", columns=["scores"])
+    sheet = openpyxl.load_workbook(tmp_path / "a.xlsx")["recommendations"]
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [[cell.value for cell in row] for row in sheet.iter_rows()] == list(csv.reader(file))
+    assert "0.33333334," in sheet["A2"].value
+
+
 def test_a_workbook_that_a_sheet_cannot_hold_is_refused_and_leaves_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +267,19 @@ def test_a_workbook_that_a_sheet_cannot_hold_is_refused_and_leaves_nothing(
     with pytest.raises(OutputError, match=r"row 1, column 1?\d has a text of"):
         export(root, tmp_path / "a.xlsx")
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+# XlsxWriter leaves a temporary file open where it fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_file_that_the_system_refuses_to_a_workbook_is_an_error_of_the_system(
+    root: Path, tmp_path: Path
+) -> None:
+    here = place(root)
+    kept = open_kept(here.files, find_version(here.index, None, None, None))
+    rows = read_rows(kept, None, "rank", None)
+    with pytest.raises(FileNotFoundError):
+        workbook.write_workbook(rows, tmp_path / "gone" / "a.xlsx")
+    gc.collect()
 
 
 # Files

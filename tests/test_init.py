@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 from recsys.cli import main as cli
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
+from recsys.config.sections import Titles
 from recsys.errors import InputError
 from recsys.flows import commands
 from recsys.flows.execution import check_configuration
@@ -26,9 +27,11 @@ from recsys.guess import matrix, samples, text
 from recsys.guess.names import ITEMS, USERS, says, tokens
 from recsys.guess.ratings import scale
 from recsys.guess.roles import Told, weight
+from recsys.guess.tables import open_table
 from recsys.guess.times import time_format
 from recsys.ingest.judging import judge
 from recsys.ingest.source import read_ratings
+from recsys.publishing.export import placing
 from recsys.score.titles import read_titles
 from tests.conftest import collected, completejourney, shared_file, small_ratings, table
 
@@ -215,6 +218,23 @@ def test_columns_types_policy_and_threshold_are_found_whatever_their_order(tmp_p
     assert config.deduplication.policy == "last"
     assert config.filters.rating_threshold == 4
     assert (config.row_checks.rating_min, config.row_checks.rating_max) == (1, 5)
+
+
+def test_a_column_without_a_name_is_called_as_spark_calls_it(tmp_path: Path) -> None:
+    frame = pd.DataFrame(ratings(), columns=["user_id", "item_id", "rating", "timestamp"])
+    frame.to_csv(tmp_path / "a.csv")
+    config = guess(tmp_path / "a.csv")
+    assert config.input.columns.user == "user_id"
+    assert list(open_table(str(tmp_path / "a.csv")).columns)[:2] == ["_c0", "user_id"]
+    wide = pd.DataFrame(MATRIX, columns=["joke 1", "joke 2", "joke 3", "it's"], dtype=float)
+    wide.index = pd.Index([7, 8, 9])
+    wide.to_csv(tmp_path / "wide.csv")
+    found = matrix.find_matrix(open_table(str(tmp_path / "wide.csv")))
+    assert found is not None
+    assert (found.ids, found.names) == ("_c0", list(wide.columns))
+    (tmp_path / "titles.csv").write_text(",title\ni1,First\n")
+    titles = Titles(path=str(tmp_path / "titles.csv"), options={"header": True}, column="_c0")
+    assert read_titles(titles, str) == {"i1": "First"}
 
 
 def test_a_column_that_is_named_on_the_command_line_is_no_guess(tmp_path: Path) -> None:
@@ -527,9 +547,32 @@ def test_the_command_says_what_it_found_and_never_overwrites(
         "by --output"
     ]
     assert (tmp_path / "shop.yaml").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop.csv", "shop.yaml"]
+    status, out, err = call("shop.csv", "--output", "no/shop.yaml")
+    assert (status, out, len(err.splitlines())) == (8, "", 1)
+    assert "cannot write no/shop.yaml: No such file or directory; check" in err
     status, out, _ = call("shop.csv", "--output", "other.yaml", "--json")
     assert json.loads(out)["config"] == "other.yaml"
     assert json.loads(out)["next"] == "recsys run --config other.yaml"
+
+
+def test_a_configuration_that_somebody_else_writes_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "shop.csv", csv_text(ratings()))
+    sync = placing._sync
+
+    def first(path: Path) -> None:
+        sync(path)
+        (tmp_path / "shop.yaml").write_text("of somebody else")
+
+    monkeypatch.setattr(placing, "_sync", first)
+    status, _, err = call("shop.csv")
+    assert status == 8
+    assert "shop.yaml is there already, and is never overwritten" in err
+    assert (tmp_path / "shop.yaml").read_text() == "of somebody else"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shop.csv", "shop.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -546,6 +589,7 @@ def test_the_command_says_what_it_found_and_never_overwrites(
         ),
         ("a.csv", b"user,item,item\n1,2,3\n4,5,6\n", "'item' more than once; rename"),
         ("a.csv", b"\x1f\x8bxxxx", "rename it to end in .gz"),
+        ("a.csv", b"user,item,rating\r1,2,3\r2,4,1\r3,5,2\r", "end its lines with a line feed"),
     ],
 )
 def test_what_cannot_be_guessed_is_said_in_one_line_with_the_next_step(
@@ -560,6 +604,17 @@ def test_what_cannot_be_guessed_is_said_in_one_line_with_the_next_step(
     assert line.startswith("recsys: error: ")
     assert said in line
     assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_a_file_beside_the_ratings_that_cannot_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.csv", csv_text(ratings()))
+    gone = tmp_path / "gone.csv"
+    with pytest.raises(InputError, match=r"gone.csv: cannot be read \(.*\); check the file"):
+        open_table(str(gone))
+    monkeypatch.setattr(samples, "beside", lambda _: [str(gone)])
+    assert guess(path).input.columns.user == "user_id"
 
 
 # Real files, as they are

@@ -88,6 +88,16 @@ def test_a_model_of_a_frame_has_its_ids_and_titles_and_is_stored_below_the_root(
         )
 
 
+def test_titles_without_their_columns_are_refused_before_the_training(tmp_path: Path) -> None:
+    ratings = pd.DataFrame(small_ratings(n=9), columns=["user_id", "item_id", "rating", "at"])
+    named = pd.DataFrame({"item": ["i1"], "title": ["First"]})
+    with pytest.raises(
+        ConfigError, match="titles: found the columns item, title, expected item_id"
+    ):
+        recsys.fit(ratings, root=tmp_path / "out", titles=named)
+    assert not (tmp_path / "out").exists()
+
+
 def test_lists_are_measured_with_known_answers() -> None:
     lists = pd.DataFrame(
         [("a", 2, "y"), ("a", 1, "x"), ("b", 1, "z"), ("other", 1, "x")],

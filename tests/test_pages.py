@@ -169,19 +169,65 @@ def test_the_viewer_only_reads_and_answers_to_its_own_names(example: Example) ->
     files = PosixFiles(example.root)
     before = sorted(path for path in example.root.rglob("*"))
     client = make_app(
-        Place(load_config(str(example.config)), files, Pointers(files)), ["127.0.0.1", "localhost"]
+        Place(load_config(str(example.config)), files, Pointers(files)), ["::1", "localhost"]
     ).test_client()
     for path in PAGES:
         answer = client.get(path, base_url="http://localhost:1234")
         assert answer.status_code == (404 if "nobody" in path else 200), path
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert client.post(path, base_url="http://localhost").status_code == 405
-    assert client.get("/", base_url="http://other.example").status_code == 400
+    assert client.get("/", base_url="http://[::1]:1234").status_code == 200
+    for other in ("other.example", "[::2]:1234", "127.0.0.1", "localhost.other.example"):
+        assert client.get("/", base_url=f"http://{other}").status_code == 400, other
+    assert client.get("/", headers={"Host": "[::1"}).status_code == 400
     assert client.get("/runs/..%2f..%2fetc", base_url="http://localhost").status_code == 404
     assert (
         client.get("/compare?before=../x&after=y", base_url="http://localhost").status_code == 404
     )
     assert sorted(path for path in example.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("host", "shown", "own"),
+    [
+        ("localhost", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.2", True),
+        ("::1", "[::1]", True),
+        ("0.0.0.0", "0.0.0.0", False),  # noqa: S104 - nothing listens there
+    ],
+)
+def test_the_viewer_says_where_it_listens_and_who_can_read_it(
+    example: Example,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    host: str,
+    shown: str,
+    own: bool,
+) -> None:
+    waitress = pytest.importorskip("waitress", reason="the extra viewer is not installed")
+    pytest.importorskip("flask", reason="the extra viewer is not installed")
+    asked: dict[str, object] = {}
+
+    class Server:
+        effective_port = 1234
+
+        def run(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    def create(app: object, **given: object) -> Server:
+        asked.update(given)
+        return Server()
+
+    monkeypatch.setattr(waitress, "create_server", create)
+    files = PosixFiles(example.root)
+    viewer.serve(Place(load_config(str(example.config)), files, Pointers(files)), host, 0)
+    told = capsys.readouterr()
+    assert told.out.startswith(f"http://{shown}:1234/ shows ")
+    assert asked["host"] == shown.strip("[]")
+    assert ("everybody who reaches" in told.err) is not own
 
 
 def test_what_keeps_the_viewer_from_starting_is_one_line(

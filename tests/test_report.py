@@ -18,13 +18,13 @@ from click.testing import CliRunner
 
 from recsys.cli import main
 from recsys.config.reading import load_config
-from recsys.flows.manifest import RunManifest
+from recsys.flows.manifest import RunManifest, TuningReport
 from recsys.flows.record import read_run
 from recsys.flows.report import again, charts, lists, page, people, quality, words
 from recsys.flows.report.after_run import try_report
 from recsys.flows.report.charts import Series, Value
 from recsys.flows.report.records import Data, Records
-from recsys.flows.report.render import REPORT, page_of, write_report
+from recsys.flows.report.render import REPORT, environment, page_of, render, write_report
 from recsys.store.posix import PosixFiles
 from tests.conftest import csv_input, small_ratings, table, write_csv
 from tests.example_root import DAYS, HOSTILE, USERS, Example, K, make_root
@@ -122,15 +122,24 @@ def test_a_few_users_are_of_different_histories_and_have_their_lists(example: Ex
 def test_what_is_not_liked_comes_last_in_a_history(tmp_path: Path) -> None:
     done = data(
         tmp_path / "pairs",
-        user_id=["u"] * 3,
-        item_id=["low", "bad", "high"],
-        rating=[3.0, 9.0, 5.0],
-        timestamp=pa.array([None] * 3, pa.timestamp("us")),
-        label=pa.array([1, -1, 1], pa.int8()),
+        user_id=["u"] * 4,
+        item_id=["low", "bad", "high", "neither"],
+        rating=[3.0, 9.0, 5.0, 8.0],
+        timestamp=pa.array([None] * 4, pa.timestamp("us")),
+        label=pa.array([1, -1, 1, 0], pa.int8()),
     )
     found = people.person([], done, "u", "string")
     assert found is not None
-    assert [row.item for row in found.history] == ["high", "low", "bad"]
+    assert [row.item for row in found.history] == ["high", "low", "bad", "neither"]
+    shown = environment().from_string('{% import "macros.html" as m %}{{ m.person(one, {}) }}')
+    text = shown.render(one=found)
+    said = [line.partition("</td>")[0] for line in text.splitlines() if line.startswith("<tr><td>")]
+    assert said == [
+        "<tr><td>high",
+        "<tr><td>low",
+        '<tr><td>bad <span class="id">not liked</span>',
+        '<tr><td>neither <span class="id">not learned from</span>',
+    ]
     assert people.person([], done, "nobody", "string") is None
 
 
@@ -187,6 +196,7 @@ def test_the_page_is_the_same_whenever_it_is_made_and_escapes_all_text(example: 
     files = PosixFiles(example.root)
     first, second = (page_of(files, run_of(files, "tuesday"), 3) for _ in range(2))
     assert first == second
+    assert "overlap of all lists" in first  # not what the gates call so
     assert HOSTILE not in first
     assert "&lt;script&gt;alert(&#39;title&#39;)" in first
     for text in ("<b>bold</b>", "<i>all the same</i>", "ratings <today>"):
@@ -204,6 +214,31 @@ def test_the_configuration_beside_the_report_is_that_of_the_run(example: Example
     assert load_config(str(written)).public() == run.configuration
     assert f"--config {written}" in again.command(run)
     assert len(written.read_text().splitlines()) < 20  # not every default
+
+
+def test_the_command_is_shown_where_the_file_that_it_names_is_there(copied: PosixFiles) -> None:
+    run = run_of(copied, "tuesday")
+    file = copied.path(copied.root) / "runs" / "tuesday" / again.CONFIGURATION
+    file.unlink(missing_ok=True)
+    shown = page_of(copied, run, 1)
+    assert again.CONFIGURATION not in shown
+    assert "<code>recsys report tuesday</code> writes it" in shown
+    place = write_report(copied, run, 1)
+    assert f"{again.CONFIGURATION} --run-date" in copied.path(place).read_text()
+    assert page_of(copied, run, 1) == copied.path(place).read_text()
+
+
+def test_the_command_has_what_only_the_command_line_said(example: Example) -> None:
+    run = run_of(PosixFiles(example.root), "tuesday")
+    assert "--force" not in again.command(run)
+    assert " --force " in again.command(run.model_copy(update={"forced": True}))
+    tuned = TuningReport(
+        storage="sqlite:///my tune.db", study="november", metric="ndcg", ndcg=0.1,
+        ndcg_as_configured=0.1, best_trial=0, kept_epoch=1, trials={}, seconds=1.0, found={},
+        configuration="file:/x",
+    )  # fmt: skip
+    told = again.command(run.model_copy(update={"job": "tune", "tuning": tuned}))
+    assert " --storage 'sqlite:///my tune.db' --study november " in told
 
 
 @pytest.mark.parametrize(
@@ -224,6 +259,34 @@ def test_the_command_names_the_model_that_was_used(
     told = again.command(run.model_copy(update={"job": job, **none, **more}))
     assert told.startswith(words_)
     assert told.endswith("--run-date 2026-11-24")
+
+
+def test_histories_of_a_score_are_of_the_interactions_that_it_was_told(copied: PosixFiles) -> None:
+    run = run_of(copied, "tuesday")
+    outputs = {name: one for name, one in run.outputs.items() if name != "interactions"}
+    scored = run.model_copy(update={"outputs": outputs})
+    known = Records(copied, scored).interactions
+    assert known is not None
+    assert known.interactions_id == "tuesday-i"
+    manifest = next(copied.path(copied.root).glob("publications/*/*/tuesday/manifest.json"))
+    told = json.loads(manifest.read_text())
+    told["configuration"]["scoring"]["interactions"] = "monday-i"
+    manifest.write_text(json.dumps(told))
+    known = Records(copied, scored).interactions
+    assert known is not None
+    assert known.interactions_id == "monday-i"
+
+
+def test_versions_without_any_list_are_compared_and_shown(copied: PosixFiles) -> None:
+    root = copied.path(copied.root)
+    for run_id in ("tuesday", "monday"):
+        for part in root.glob(f"publications/*/*/{run_id}/recommendations/*.parquet"):
+            pq.write_table(pq.read_table(part, partitioning=None)[:0], part)
+        made = page.look(copied, run_of(copied, "tuesday"), 1)
+        assert made.change is not None
+        assert made.change["items"]["after"] == 0
+        assert (made.change["items"]["before"] > 0) is (run_id == "tuesday")
+        render(made)
 
 
 def test_a_damaged_table_costs_its_own_part(copied: PosixFiles) -> None:
@@ -289,6 +352,18 @@ def test_the_command_writes_the_latest_report_or_any_elsewhere(
     assert result.stdout == f"{target}\n"
     assert "monday" in target.read_text()
     assert not (example.root / "runs" / "monday" / REPORT).exists()
+    target.write_text("of somebody")
+    again_ = ["report", "monday", "--output", str(target), *given]
+    result = CliRunner().invoke(main, again_)
+    assert (result.exit_code, target.read_text()) == (8, "of somebody")
+    assert result.stderr.endswith("is there already; say --overwrite, or choose another name\n")
+    assert CliRunner().invoke(main, [*again_, "--overwrite"]).exit_code == 0
+    assert "monday" in target.read_text()
+    assert [one.name for one in tmp_path.iterdir()] == [target.name]
+    nowhere = str(tmp_path / "no" / "page.html")
+    result = CliRunner().invoke(main, ["report", "monday", "--output", nowhere, *given])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("recsys: error: --output: found")
     result = CliRunner().invoke(main, ["report", "nobody", *given])
     assert result.exit_code == 2
     assert "there is no run 'nobody'" in result.stderr

@@ -116,13 +116,19 @@ def runs(
 @main.command()
 @click.argument("run", required=False)
 @click.option("--output", type=click.Path(dir_okay=False), help="Another file to write it to.")
+@click.option("--overwrite", is_flag=True, help="Replace that file.")
 @JSON
 @with_options([*CONFIG_OPTIONS, _DEBUG])
-def report(run: str | None, output: str | None, as_json: bool, **given: Any) -> None:
+def report(
+    run: str | None, output: str | None, overwrite: bool, as_json: bool, **given: Any
+) -> None:
     """Make the page about a RUN again, an HTML file beside its record; default: the latest run."""
     from recsys.flows import manage
 
-    _manage(lambda place: manage.report(place, run, output, as_json=as_json), **given)
+    _manage(
+        lambda place: manage.report(place, run, output, overwrite=overwrite, as_json=as_json),
+        **given,
+    )
 
 
 @main.command()

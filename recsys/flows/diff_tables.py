@@ -27,33 +27,46 @@ TABLES = {
 
 
 def check_output(folder: Path) -> None:
-    """Refuse a directory that is there already.
+    """Refuse a directory that is there already, or that is in none.
 
     Raises:
         ConfigError: it is.
     """
     if folder.exists():
         raise ConfigError(f"--output: found {folder}, expected the name of a new directory")
+    if not folder.parent.is_dir():
+        raise ConfigError(f"--output: found {folder}, but there is no directory {folder.parent}")
 
 
 def write(found: Sequence[Differences], folder: Path) -> None:
     """Write the tables of some differences, one directory each, below a new directory.
 
     Raises:
+        ConfigError: the ids of cohorts are of different types.
         OutputError: they cannot be written.
     """
+    tables = {name: _together([_MADE[name](one) for one in found]) for name in TABLES}
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
+        beside.mkdir()
         for name, schema in TABLES.items():
-            (beside / name).mkdir(parents=True)
-            parts = [_MADE[name](one) for one in found]
-            table = pa.concat_tables(parts).select(names(schema))
-            pq.write_table(table, beside / name / "part-0.parquet")
+            (beside / name).mkdir()
+            pq.write_table(tables[name].select(names(schema)), beside / name / "part-0.parquet")
         beside.rename(folder)
     except OSError as error:
         raise OutputError(f"--output: cannot write {folder}: {error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _together(parts: Sequence[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(parts)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(
+            "--output: found cohorts whose ids have different types, expected one type; choose a "
+            "cohort with --cohort"
+        ) from error
 
 
 def users(found: Differences) -> pa.Table:

@@ -22,6 +22,7 @@ from recsys.score.local import LocalModel
 from recsys.store.files import local_path, require_local
 
 _COLUMNS = ("user", "item", "rating", "timestamp")
+_TITLES = ["item_id", "title"]
 
 
 def fit(
@@ -58,9 +59,9 @@ def fit(
     """
     given = dict(zip(_COLUMNS, (user, item, rating, timestamp), strict=True))
     columns = {role: name for role, name in given.items() if name is not None}
-    if missing := [name for name in columns.values() if name not in ratings.columns]:
-        found = ", ".join(map(str, ratings.columns))[:300]
-        raise ConfigError(f"ratings: found the columns {found}, expected {', '.join(missing)} too")
+    _check_columns(ratings, list(columns.values()), "ratings")
+    if titles is not None:
+        _check_columns(titles, _TITLES, "titles")
     place = require_local(root, "root").absolute()
     with tempfile.TemporaryDirectory(prefix="recsys-frames-") as folder:
         path = _written(
@@ -81,8 +82,14 @@ def fit(
         assert model is not None  # noqa: S101 - the root is local
         if titles is None:
             return LocalModel.load(model)
-        names = _written(titles[["item_id", "title"]], Path(folder) / "titles.parquet", "titles")
+        names = _written(titles[_TITLES], Path(folder) / "titles.parquet", "titles")
         return LocalModel.load(model, Titles(format="parquet", path=names))
+
+
+def _check_columns(frame: pd.DataFrame, wanted: list[str], what: str) -> None:
+    if missing := [name for name in wanted if name not in frame.columns]:
+        found = ", ".join(map(str, frame.columns))[:300]
+        raise ConfigError(f"{what}: found the columns {found}, expected {', '.join(missing)} too")
 
 
 def _written(frame: pd.DataFrame, path: Path, what: str) -> str:

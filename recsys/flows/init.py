@@ -19,6 +19,7 @@ from recsys.guess.names import words
 from recsys.guess.proposal import propose
 from recsys.guess.roles import Told
 from recsys.guess.tables import Table, open_table, together
+from recsys.publishing.export.placing import written_beside
 from recsys.runtime import logs
 
 _WIDTH = 100
@@ -145,19 +146,18 @@ def _proposed(draft: Draft) -> str:
 
 
 def _write(place: Path, text: str) -> None:
-    """Write a file that is not there yet.
+    """Write a file that is not there yet, whole or not at all.
 
     Raises:
         OutputError: it is there, or cannot be written.
     """
     _refuse_there(place)
     try:
-        with place.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise OutputError(
-            f"{place} cannot be written: {error.strerror}; choose another place by --output"
-        ) from error
+        with written_beside(place, overwrite=False) as beside:
+            beside.write_text(text, encoding="utf-8")
+    except OutputError:
+        _refuse_there(place)  # by somebody else, meanwhile
+        raise
 
 
 def _refuse_there(place: Path) -> None:

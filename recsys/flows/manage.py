@@ -17,9 +17,10 @@ from recsys.flows.record import read_run
 from recsys.flows.runs import list_runs
 from recsys.model.listing import list_models
 from recsys.publishing import maintenance
+from recsys.publishing.export import placing
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
-from recsys.store.files import Files
+from recsys.store.files import Files, local_path
 from recsys.store.opening import open_root
 
 
@@ -54,8 +55,15 @@ def runs(
             print(f"    {run.note}")
 
 
-def report(place: Place, run_id: str | None, output: str | None, *, as_json: bool) -> None:
+def report(
+    place: Place, run_id: str | None, output: str | None, *, overwrite: bool, as_json: bool
+) -> None:
     """Write the page of a run, of the latest one unless it is named, and say where it is."""
+    if output is not None:
+        root = local_path(place.files.root)
+        placing.check_place(Path(output), root, overwrite=overwrite, option="--output")
+    elif overwrite:
+        raise ConfigError("--overwrite: found without --output; the page of a root is made anew")
     from recsys.flows.report.render import page_of, write_report  # what draws takes long to load
 
     found = list_runs(place.files, place.index, None, run_id)
@@ -70,7 +78,9 @@ def report(place: Place, run_id: str | None, output: str | None, *, as_json: boo
         uri = write_report(place.files, run, place.config.report.users)
     else:
         target = Path(output)
-        target.write_text(page_of(place.files, run, place.config.report.users), encoding="utf-8")
+        page = page_of(place.files, run, place.config.report.users)
+        with placing.written_beside(target, overwrite=overwrite) as beside:
+            beside.write_text(page, encoding="utf-8")
         uri = str(target)
     print(json.dumps({"run_id": run.run_id, "report": uri}, indent=2) if as_json else uri)
 

@@ -97,7 +97,7 @@ def situation(
 
 def interactions_folder(kept: Kept) -> Path:
     """Return where the interactions of a version are: those of its model, or newer ones."""
-    name = kept.config.scoring.interactions or kept.manifest.model.interactions_id
+    name = kept.manifest.interactions_id
     check_stored_id(name, key="scoring.interactions", expected="the id of interactions")
     return require_local(kept.files.uri("interactions", name), "root")
 

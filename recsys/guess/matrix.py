@@ -52,7 +52,7 @@ def find_matrix(table: Table) -> Matrix | None:
     columns = list(table.columns.values())
     cells = [one for one in columns if one.numeric or one.kind == "empty"]
     rest = [one for one in columns if one not in cells]
-    ids = _ids(cells, rest)
+    ids = _ids(cells, rest, headless=table.headless)
     cells = [one for one in cells if one is not ids]
     if len([one for one in rest if one is not ids]) > 0.2 * len(columns):
         return None
@@ -91,7 +91,7 @@ def find_matrix(table: Table) -> Matrix | None:
     return Matrix(query, source, options, numbers, by, found, transposed, unsure)
 
 
-def _ids(cells: list[Column], rest: list[Column]) -> Column | None:
+def _ids(cells: list[Column], rest: list[Column], *, headless: bool) -> Column | None:
     """Return the column with the ids of the rows."""
     said = [one for one in rest if one.kind == "text" and one.unique > 0.9]
     if said:
@@ -99,7 +99,8 @@ def _ids(cells: list[Column], rest: list[Column]) -> Column | None:
     first = cells[0] if cells else None
     if first is None or first.kind != "whole" or first.unique < 1:
         return None
-    clear = names.says(first.name, names.USERS | names.ITEMS) > 0.7 or first.name == ""
+    nameless = first.name == "_c0" and not headless  # the index that pandas writes
+    clear = names.says(first.name, names.USERS | names.ITEMS) > 0.7 or nameless
     return first if clear or names.tokens(first.name) in (["id"], ["index"]) else None
 
 

@@ -86,11 +86,11 @@ def open_table(name: str, most: int | None = None) -> Table:
         InputError: it cannot be read.
     """
     path = Path(name)
-    parts = samples.parts(path) or [path]
-    with parts[0].open("rb") as file:
-        first = file.read(4)
     found: Table
     try:
+        parts = samples.parts(path) or [path]
+        with parts[0].open("rb") as file:
+            first = file.read(4)
         if first == _PARQUET:
             found = _parquet(name, parts)
         elif first.startswith(_ORC):

@@ -251,8 +251,14 @@ def read_table(text: str, layout: Layout, name: str) -> tuple[pa.Table, int]:
     separator = layout.separator or ","
     if len(separator) > 1:
         text, separator = text.replace(separator, _ONE), _ONE
-    first = split([text[: 2**18]], separator, layout.quote, layout.escape)[0]
-    names = first if layout.header else [f"_c{n}" for n in range(len(first))]
+    rows = split([text[: 2**18]], separator, layout.quote, layout.escape)
+    if not rows:
+        raise InputError(
+            f"{name}: cannot be read as CSV; end its lines with a line feed (\\n), not with a "
+            "carriage return alone"
+        )
+    # As Spark calls columns without a name, such as the index that pandas writes.
+    names = [(one if layout.header else "") or f"_c{n}" for n, one in enumerate(rows[0])]
     lower = [one.lower() for one in names]
     if twice := [one for one in names if lower.count(one.lower()) > 1]:
         raise InputError(

@@ -96,3 +96,9 @@ class VersionManifest(Manifest):
     """Whether it was published although a gate failed."""
     failed_gates: list[str]
     """Names of the gates that failed."""
+
+    @property
+    def interactions_id(self) -> str:
+        """The interactions that say what users have done: the model's, or newer ones."""
+        newer: str | None = self.configuration.get("scoring", {}).get("interactions")
+        return newer or self.model.interactions_id

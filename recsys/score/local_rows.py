@@ -71,7 +71,7 @@ def _csv(
         first = next(rows, None)
         if first is None:
             continue
-        columns = first if header else [f"_c{n}" for n in range(len(first))]
+        columns = [(one if header else "") or f"_c{n}" for n, one in enumerate(first)]
         places = _find(columns, wanted, path, key)
         for row in rows if header else _with_first(first, rows):
             yield [row[place] if place < len(row) else None for place in places]

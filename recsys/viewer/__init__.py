@@ -1,13 +1,13 @@
 """Runs, users and items of a local root in a browser: `recsys view`. Nothing can be changed."""
 
+import ipaddress
 import sys
 
 from recsys.errors import ConfigError
 from recsys.flows.manage import Place
 
 _INSTALL = "install this package with the extra viewer: pip install 'recsys-batch[viewer]'"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_NAMES = ["127.0.0.1", "[::1]", "localhost"]  # as a browser writes them
+_LOCALHOST = "localhost"
 
 
 def check_installed() -> None:
@@ -41,22 +41,24 @@ def serve(place: Place, host: str, port: int) -> None:
 
     from recsys.viewer.app import make_app
 
-    own = host in _LOOPBACK
+    # The name may stand for two addresses, and a server at two of them has no single port.
+    address = "127.0.0.1" if host == _LOCALHOST else host
+    own = _is_own(address)
     if not own:
         print(
             f"recsys: note: everybody who reaches {host} can read all lists, histories and "
             "configurations of this root",
             file=sys.stderr,
         )
-    app = make_app(place, hosts=_NAMES if own else None)
+    app = make_app(place, hosts=[_LOCALHOST, address] if own else None)
     try:
-        server = create_server(app, host=host, port=port, ident="recsys", threads=4)
+        server = create_server(app, host=address, port=port, ident="recsys", threads=4)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"--host, --port: cannot listen at {host}:{port}: {error}; choose another port, or 0 "
             "for one that is free"
         ) from error
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{address}]" if ":" in address else address
     print(f"http://{shown}:{server.effective_port}/ shows {place.files.root}", flush=True)
     try:
         server.run()
@@ -64,3 +66,11 @@ def serve(place: Place, host: str, port: int) -> None:
         pass
     finally:
         server.close()
+
+
+def _is_own(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from flask import Flask, Response, abort, request
@@ -34,12 +35,17 @@ def make_app(place: Place, hosts: list[str] | None = None) -> Flask:
 
     Args:
         place: the root.
-        hosts: the only names that a browser may have asked for, so that another site cannot read
-            the pages through a name of its own; None: all.
+        hosts: the only names and addresses, without a port, that a browser may have asked for, so
+            that another site cannot read the pages through a name of its own; None: all.
     """
     app = Flask("recsys.viewer", static_folder=None)
-    app.config["TRUSTED_HOSTS"] = hosts
     _Pages(place).add_to(app)
+
+    @app.before_request
+    def _check_host() -> None:
+        # Not Flask's TRUSTED_HOSTS, which cannot hold an address of IPv6.
+        if hosts is not None and _without_port(request.host) not in hosts:
+            abort(400, "This is not the address of the viewer.")
 
     @app.after_request
     def _add_headers(answer: Response) -> Response:
@@ -47,6 +53,14 @@ def make_app(place: Place, hosts: list[str] | None = None) -> Flask:
         return answer
 
     return app
+
+
+def _without_port(host: str) -> str | None:
+    """Return the name or address of a header `Host`; None where it has none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 class _Pages:

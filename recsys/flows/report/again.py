@@ -35,7 +35,10 @@ def configuration(run: RunManifest) -> str | None:
 
 
 def command(run: RunManifest) -> str:
-    """Return the command that runs the same again, under a new run id."""
+    """Return the command that runs the same again, under a new run id.
+
+    It names the file CONFIGURATION beside the record.
+    """
     job, _, kind = run.job.partition("-")
     root = str(run.configuration.get("root", "output")).rstrip("/")
     words = ["recsys", job, *([kind] if kind else [])]
@@ -46,6 +49,10 @@ def command(run: RunManifest) -> str:
     elif job in ("score", "similar") and run.model_id is not None:
         words += ["--model", run.model_id]
     words += ["--config", f"{root}/{RUNS}/{run.run_id}/{CONFIGURATION}"]
+    if run.tuning is not None:
+        words += ["--storage", run.tuning.storage, "--study", run.tuning.study]
+    if run.forced:
+        words.append("--force")
     return shlex.join([*words, "--run-date", run.run_date])
 
 

@@ -1,15 +1,20 @@
 """What has changed since the version before: users, items and how much lists have in common."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from recsys.columns import ITEM, RANK, SCORE, STATUS, USER
 from recsys.flows.report.records import Data, Records, Version
+from recsys.ingest.local_pairs import ARROW
+from recsys.publishing.versions import RECOMMENDATIONS
+from recsys.publishing.versions import STATUS as STATUSES
 from recsys.score.differences import find_differences
 from recsys.score.two_sides import Side
 
 _MOST_ROWS = 5_000_000
+_ARROW = {**ARROW, "float": pa.float32()}  # types of the columns that are compared
 
 
 def change(
@@ -38,11 +43,13 @@ def items_of(change: dict[str, Any]) -> set[Any]:
 
 def _side(records: Records, version: Version) -> Side:
     about = version.manifest
-    lists = _whole(records.lists(version), [USER, RANK, ITEM, SCORE])
-    served = _whole(records.statuses(version), [USER, STATUS])
+    kinds = about.schemas
+    lists = _whole(records.lists(version), [USER, RANK, ITEM, SCORE], kinds[RECOMMENDATIONS])
+    served = _whole(records.statuses(version), [USER, STATUS], kinds[STATUSES])
     return Side(about.run_id, about.run_date, about.cohort, about.model_id, lists, served)
 
 
-def _whole(data: Data, columns: list[str]) -> pa.Table:
-    parts = list(data.batches(columns))
-    return pa.Table.from_batches(parts) if parts else pa.table({name: [] for name in columns})
+def _whole(data: Data, columns: list[str], kinds: Mapping[str, str]) -> pa.Table:
+    """Return some columns of a table; one without rows has them with their types, too."""
+    schema = pa.schema([(name, _ARROW[kinds[name]]) for name in columns])
+    return pa.Table.from_batches([batch.cast(schema) for batch in data.batches(columns)], schema)

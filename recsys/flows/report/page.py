@@ -21,7 +21,7 @@ from recsys.ingest.manifest import InputState
 from recsys.model.manifest import ModelManifest
 from recsys.publishing.manifest import Verdict
 from recsys.publishing.versions import RECOMMENDATIONS
-from recsys.store.files import Files
+from recsys.store.files import RUNS, Files
 
 T = TypeVar("T")
 
@@ -56,7 +56,8 @@ class Page:
         why: the command that says why; empty where a gate held the lists back.
         people: a few users.
         titles: of the items that the page names.
-        configuration, command: how to run the same again.
+        configuration: that of the run as YAML; None: of another version of this package.
+        command: what runs the same again; empty where there is no file with the configuration.
         notes: what could not be shown, and why.
     """
 
@@ -119,8 +120,9 @@ def look(files: Files, run: RunManifest, n_people: int) -> Page:
         stages=funnel.stages(records),
         rejected=funnel.rejected(records),
         configuration=again.configuration(run),
-        command=again.command(run),
     )
+    if files.exists(files.uri(RUNS, run.run_id, again.CONFIGURATION)):
+        page.command = again.command(run)
     if known is not None:
         page.notes += known.warnings
     page.rejected_rows = page.attempt(

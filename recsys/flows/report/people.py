@@ -29,14 +29,15 @@ class Listed:
         rank: in a list; None in a history.
         score: in a list; None in a history.
         rating: in a history; None in a list, or without ratings.
-        liked: in a history: whether training takes it as positive; None in a list.
+        label: in a history: 1 for what is liked, -1 for what is not, 0 for what training leaves
+            out; None in a list.
     """
 
     item: Any
     rank: int | None = None
     score: float | None = None
     rating: float | None = None
-    liked: bool | None = None
+    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _person(lists: Any, done: pa.Table, user: Any, pairs: int | None) -> Person:
         how=str(rows[0][SOURCE]) if rows else "",
         pairs=pairs,
         history=[
-            Listed(item=row[ITEM], rating=row[RATING], liked=row[LABEL] == 1)
+            Listed(item=row[ITEM], rating=row[RATING], label=row[LABEL])
             for row in history[:_HISTORY_SHOWN]
         ],
         recommended=[

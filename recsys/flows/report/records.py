@@ -99,10 +99,12 @@ class Records:
 
     @cached_property
     def interactions(self) -> InteractionsManifest | None:
-        """The interactions that the run prepared, or that its model was trained on."""
+        """The interactions that the run prepared, scored with or has its model from."""
         output = self.run.outputs.get("interactions")
         if output is not None:
             found: str | None = output.uri.rstrip("/").rsplit("/", 1)[-1]
+        elif self.version is not None:
+            found = self.version.manifest.interactions_id
         else:
             found = None if self.model is None else self.model.interactions_id
         return self._read(InteractionsManifest, "interactions", found)

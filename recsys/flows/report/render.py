@@ -4,7 +4,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from recsys.flows.manifest import RunManifest
 from recsys.flows.report import words
-from recsys.flows.report.again import CONFIGURATION
+from recsys.flows.report.again import CONFIGURATION, configuration
 from recsys.flows.report.page import Page, look
 from recsys.flows.report.plots import overlap_plot, plots
 from recsys.store.files import RUNS, Files
@@ -41,11 +41,11 @@ def write_report(files: Files, run: RunManifest, people: int) -> str:
         run: the run.
         people: how many users are shown.
     """
-    page = look(files, run, people)
     place = files.uri(RUNS, run.run_id, REPORT)
-    if page.configuration is not None:
-        files.replace(files.uri(RUNS, run.run_id, CONFIGURATION), page.configuration.encode())
-    files.replace(place, render(page).encode())
+    described = configuration(run)
+    if described is not None:  # first, because the page names the file if it is there
+        files.replace(files.uri(RUNS, run.run_id, CONFIGURATION), described.encode())
+    files.replace(place, page_of(files, run, people).encode())
     return place
 
 
@@ -112,9 +112,10 @@ def _tiles(page: Page) -> list[Tile]:
         early = page.curve.early
         beside = f"popularity {words.places(early.popularity_ndcg)}"
         found.append((f"{early.metric} held out", words.places(early.ndcg), beside))
-    if page.change is not None:
+    if page.change is not None and page.change["overlap"]:
+        # The gates count lists that were made with the model, and without new items.
         mean = page.change["overlap"][-1]["mean"]
-        found.append(("overlap with before", words.share(mean), ""))
+        found.append(("overlap of all lists", words.share(mean), "with before"))
     if run.counts is not None:
         rejected = run.counts.rows_rejected
         found.append(("rows read", words.count(run.counts.rows_read), f"{rejected:,} rejected"))

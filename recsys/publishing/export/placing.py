@@ -12,24 +12,25 @@ from recsys.errors import ConfigError, OutputError
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-def check_place(target: Path, root: Path | None, *, overwrite: bool) -> None:
+def check_place(target: Path, root: Path | None, *, overwrite: bool, option: str = "--to") -> None:
     """Refuse a place where no file can be put, before anything is read.
 
     Args:
         target: where the file is to be.
         root: that of the versions, which holds nothing else; None: it is not on this machine.
         overwrite: whether a file may be there.
+        option: of the command line, which names the place.
 
     Raises:
         ConfigError: it is a directory, inside of the root, or in no directory.
         OutputError: there is a file already.
     """
     if target.is_dir():
-        raise ConfigError(f"--to: found the directory {target}, expected the name of a file")
+        raise ConfigError(f"{option}: found the directory {target}, expected the name of a file")
     if not target.parent.is_dir():
-        raise ConfigError(f"--to: found {target}, but there is no directory {target.parent}")
+        raise ConfigError(f"{option}: found {target}, but there is no directory {target.parent}")
     if root is not None and target.parent.resolve().is_relative_to(root.resolve()):
-        raise ConfigError(f"--to: found {target}, expected a place outside of the root {root}")
+        raise ConfigError(f"{option}: found {target}, expected a place outside of the root {root}")
     if target.exists() and not overwrite:
         raise _there(target)
 

@@ -41,8 +41,8 @@ def write_csv(rows: Rows, path: Path, *, packed: bool, guarded: bool) -> None:
         for batch in rows.batches():
             columns = {name: batch.column(name) for name in batch.column_names}
             for name in lists:
-                values = _plain(columns[name])
-                columns[name] = pa.array([_json(value) for value in values], pa.string())
+                values = plain(columns[name])
+                columns[name] = pa.array([as_json(value) for value in values], pa.string())
             for name in text if guarded else ():
                 columns[name] = guard(columns[name])
             writer.write(pa.table(columns, schema=schema))
@@ -65,17 +65,18 @@ def write_json(rows: Rows, path: Path, *, packed: bool) -> None:
     with pa.output_stream(str(path), compression="gzip" if packed else None) as stream:
         for batch in rows.batches():
             for record in records(batch):
-                stream.write((_json(record) + "\n").encode())
+                stream.write((as_json(record) + "\n").encode())
 
 
 def records(batch: pa.Table) -> Iterator[dict[str, Any]]:
     """Yield rows as plain values: numbers, text, lists, and days and times as ISO 8601 text."""
-    columns = [_plain(batch.column(name)) for name in batch.column_names]
+    columns = [plain(batch.column(name)) for name in batch.column_names]
     for row in zip(*columns, strict=True):
         yield dict(zip(batch.column_names, row, strict=True))
 
 
-def _plain(column: Any) -> list[Any]:
+def plain(column: Any) -> list[Any]:
+    """Return a column as plain values, with days and times as ISO 8601 text."""
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         values = column.to_pylist()
@@ -97,5 +98,6 @@ def short_floats(column: Any) -> list[float | None]:
     return [None if text is None else float(text) for text in texts]
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """Return a value as JSON in one line."""
     return json.dumps(value, ensure_ascii=False)

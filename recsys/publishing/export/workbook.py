@@ -4,7 +4,6 @@ A spreadsheet keeps 15 digits of a number, so columns with larger ids are writte
 """
 
 import datetime as dt
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 from recsys.columns import GENERATED_AT
 from recsys.errors import ConfigError, OutputError
 from recsys.publishing.export.rows import Rows
-from recsys.publishing.export.text_files import short_floats
+from recsys.publishing.export.text_files import as_json, plain, short_floats
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
@@ -50,9 +49,11 @@ def write_workbook(rows: Rows, path: Path) -> None:
 
     Raises:
         OutputError: a sheet cannot hold so many rows, or so long a text.
+        OSError: the system refuses the file.
     """
     check_installed()
     from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
 
     if len(rows) > MOST_ROWS:
         raise OutputError(
@@ -66,11 +67,16 @@ def write_workbook(rows: Rows, path: Path) -> None:
         "strings_to_urls": False,
         "strings_to_numbers": False,
     }
-    with Workbook(str(path), settings) as book:
-        # Not the present, so that the same version gives the same bytes.
-        made_at = rows.same[GENERATED_AT].as_py()
-        book.set_properties({"created": None if made_at is None else made_at.replace(tzinfo=None)})
-        _write_sheet(book, book.add_worksheet("recommendations"), rows)
+    # Not the present, so that the same version gives the same bytes.
+    made_at = rows.same[GENERATED_AT].as_py()
+    created = None if made_at is None else made_at.replace(tzinfo=None)
+    try:
+        with Workbook(str(path), settings) as book:
+            book.set_properties({"created": created})
+            _write_sheet(book, book.add_worksheet("recommendations"), rows)
+    except FileCreateError as error:  # which is no OSError, and has one in it
+        (reason,) = error.args
+        raise reason from None
 
 
 def _write_sheet(book: "Workbook", sheet: "Worksheet", rows: Rows) -> None:
@@ -135,7 +141,7 @@ def _as_text(rows: Rows) -> list[bool]:
 
 def _cells(column: Any, as_text: bool) -> list[Any]:
     if pa.types.is_list(column.type):
-        return [json.dumps(value, ensure_ascii=False) for value in column.to_pylist()]
+        return [as_json(value) for value in plain(column)]
     if pa.types.is_float32(column.type):
         return list(short_floats(column))
     values = column.to_pylist()
