@@ -1,12 +1,16 @@
 """Pages in a real browser: nothing from elsewhere, readable on a phone and a desk, text is text."""
 
+import shutil
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys import viewer
@@ -185,6 +189,29 @@ def test_the_viewer_only_reads_and_answers_to_its_own_names(example: Example) ->
         client.get("/compare?before=../x&after=y", base_url="http://localhost").status_code == 404
     )
     assert sorted(path for path in example.root.rglob("*")) == before
+
+
+def test_a_user_who_got_no_list_is_shown_with_the_reason(example: Example, tmp_path: Path) -> None:
+    pytest.importorskip("flask", reason="the extra viewer is not installed")
+    from recsys.viewer.app import make_app
+
+    shutil.copytree(example.root, tmp_path / "root")
+    for part in (tmp_path / "root").glob("publications/*/*/tuesday/status/*.parquet"):
+        table = pq.read_table(part, partitioning=None)
+        rows = table.to_pylist()
+        for row in rows:
+            if row["user_id"] is None:
+                row |= {"user_id": "new <b>", "status": "none", "reason": "nothing is known"}
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), part)
+    files = PosixFiles(tmp_path / "root")
+    place = Place(load_config(str(example.config)), files, Pointers(files))
+    client = make_app(place).test_client()
+    shown = client.get("/user?id=new+%3Cb%3E").text
+    assert "Status: none: nothing is known." in shown
+    assert "There is neither a list nor a history of user new &lt;b&gt;." in shown
+    assert "Nothing is known of user" not in shown
+    assert "Status: scored." in client.get("/user?id=u031").text
+    assert "Nothing is known of user nobody: " in client.get("/user?id=nobody").text
 
 
 @pytest.mark.parametrize(

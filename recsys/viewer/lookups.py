@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.columns import ITEM, LABEL, RANK, SCORE
+from recsys.columns import ITEM, LABEL, RANK, REASON, SCORE, STATUS, USER
 from recsys.flows.manage import Place
 from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
@@ -15,7 +15,7 @@ from recsys.flows.report import quality
 from recsys.flows.report.change import change, items_of
 from recsys.flows.report.page import names_of
 from recsys.flows.report.people import Person, person
-from recsys.flows.report.records import Records
+from recsys.flows.report.records import Data, Records
 from recsys.ingest.local_pairs import ARROW
 from recsys.publishing.versions import RECOMMENDATIONS, latest_per_cohort
 from recsys.score.local_ids import LocalIds
@@ -25,10 +25,19 @@ _NAMED = 50
 
 @dataclass(frozen=True)
 class OfUser:
-    """What a run has published of a user."""
+    """What a run has published of a user.
+
+    Attributes:
+        run: the run.
+        person: the user's list and history; None where there is neither.
+        status: what became of the user's request; None where the user was not asked for.
+        reason: the status in words.
+    """
 
     run: RunManifest
-    person: Person
+    person: Person | None
+    status: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,14 +103,18 @@ class Lookups:
             if version is None or user is None:
                 continue
             one = person([records.lists(version)], records.pairs(), user, kind)
-            if one is not None:
-                found.append(OfUser(records.run, one))
+            status, reason = _status(records.statuses(version), user)
+            if one is not None or status is not None:
+                found.append(OfUser(records.run, one, status, reason))
         return found
 
     def titles_of(self, found: Sequence[OfUser]) -> dict[Any, str]:
         """Return the titles of all items that are shown of a user."""
         wanted = {
-            row.item for one in found for row in (*one.person.history, *one.person.recommended)
+            row.item
+            for one in found
+            if one.person is not None
+            for row in (*one.person.history, *one.person.recommended)
         }
         return self._titles(wanted)
 
@@ -194,6 +207,15 @@ class Lookups:
 
 def _typed(asked: str, kind: str) -> Any:
     return LocalIds(pa.nulls(0, ARROW[kind])).convert(asked) if kind in ARROW else None
+
+
+def _status(statuses: Data, user: Any) -> tuple[str | None, str | None]:
+    """Return what became of a user's request, and that in words."""
+    for batch in statuses.batches([USER, STATUS, REASON]):
+        mine = batch.filter(pc.equal(batch.column(USER), user)).to_pylist()
+        if mine:
+            return mine[0][STATUS], mine[0][REASON]
+    return None, None
 
 
 def _facts(records: Records) -> Iterator[tuple[str, Any]]:
