@@ -78,7 +78,8 @@ def test_openlineage_is_told_what_a_run_reads_and_writes_and_who_started_it(
     assert found["rowCount"] == lists.rows == 300
     assert found["size"] == sum(file.bytes for file in lists.files or ())
     parent = end["run"]["facets"]["parent"]
-    assert parent["job"] == {"namespace": "airflow", "name": "shop.run"}
+    assert parent["job"]["namespace"] == "airflow"
+    assert parent["job"]["name"] == "shop.run"
 
 
 @pytest.mark.filterwarnings("ignore")  # of what MLflow is made of
