@@ -48,6 +48,15 @@ class Key:
         return ".".join(self.path)
 
 
+def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of a stored configuration with its key with dots."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
 def walk(model: type[BaseModel] = Config, path: tuple[str, ...] = ()) -> Iterator[Key]:
     """Yield all keys of a section in order, each section before its own keys."""
     for name, field in model.model_fields.items():

@@ -1,7 +1,7 @@
-"""What has changed between two kept versions, and why: for `recsys diff`, and for reports."""
+"""What has changed between two kept versions, and why: for `recsys diff`."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from recsys.columns import ITEM, RANK, SCORE, STATUS, USER
 from recsys.config.configuration import WITHOUT_EFFECT, Config
+from recsys.config.keys import flat
 from recsys.errors import ConfigError, OutputError, RecsysError
 from recsys.flows.lists_again import Inputs
 from recsys.flows.remake import id_types, load_model, row_of, situation, typed
@@ -115,25 +116,6 @@ def compare_all(
     return found
 
 
-def compare(
-    before: Kept, after: Kept, inputs: Inputs, *, config: Config, why: bool = True
-) -> Differences:
-    """Return the difference between two versions.
-
-    Args:
-        before: the version that was.
-        after: the version that is.
-        inputs: reads what their configurations name; what it notes is among the result's notes.
-        config: whose titles count before those of the versions' own configurations.
-        why: also find the causes.
-
-    Raises:
-        ConfigError: the ids of the two are of different types.
-    """
-    found = find_differences(_side(before), _side(after))
-    return _explained(found, before, after, inputs, config, why, None)
-
-
 def _explained(
     found: Differences,
     before: Kept,
@@ -224,20 +206,12 @@ def _likes_from_files(config: Config) -> bool:
 
 def other_keys(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return the keys that have an effect on results and differ, each with its two values."""
-    then, now = (dict(_flat(config)) for config in (before, after))
+    then, now = (dict(flat(config)) for config in (before, after))
     return [
         (key, then.get(key), now.get(key))
         for key in sorted({*then, *now})
         if then.get(key) != now.get(key) and not _without_effect(key)
     ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _without_effect(key: str) -> bool:

@@ -1,9 +1,7 @@
 """`recsys init`: a configuration for files that nobody has described, without Spark."""
 
 import json
-import logging
 import shlex
-import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +10,8 @@ from typing import Any
 
 from recsys.config.configuration import Config
 from recsys.config.writing import render
-from recsys.errors import OutputError, RecsysError, unexpected
+from recsys.errors import OutputError, RecsysError
+from recsys.flows.answer import answer
 from recsys.guess import samples
 from recsys.guess.draft import Draft
 from recsys.guess.names import words
@@ -20,7 +19,6 @@ from recsys.guess.proposal import propose
 from recsys.guess.roles import Told
 from recsys.guess.tables import Table, open_table, together
 from recsys.publishing.export.placing import written_beside
-from recsys.runtime import logs
 
 _WIDTH = 100
 # Names of files that say nothing about what is in them; the folder's name does.
@@ -53,26 +51,16 @@ def main(
         as_json: whether to print JSON.
         debug: whether to show tracebacks.
     """
-    logs.log_to_stderr(logging.WARNING)
-    try:
+
+    def act() -> None:
         if output is not None:
             _refuse_there(Path(output))
         draft, name = look(files, told)
         place = Path(f"{name}.yaml" if output is None else output)
-        text = written(draft, place, features=features)
-        _write(place, text)
-    except Exception as error:
-        if debug:
-            logging.exception("the traceback, as --debug asks")
-        if isinstance(error, RecsysError):
-            message, exit_code = str(error), error.exit_code
-        else:
-            hint = "" if debug else " (run with --debug for the traceback)"
-            message, exit_code = f"unexpected: {unexpected(error)}{hint}", 1
-        print(f"recsys: error: {message}", file=sys.stderr)
-        return exit_code
-    print(_as_json(draft, place) if as_json else _report(draft, place))
-    return 0
+        _write(place, written(draft, place, features=features))
+        print(_as_json(draft, place) if as_json else _report(draft, place))
+
+    return answer(act, debug=debug)
 
 
 def look(files: Sequence[str], told: Told) -> tuple[Draft, str]:

@@ -1,5 +1,6 @@
 """The manifest of a run: `runs/<run_id>/manifest.json`."""
 
+import datetime as dt
 from typing import Any, Literal
 
 from recsys.evaluate.manifest import EvaluationCounts, Metric
@@ -161,6 +162,12 @@ class RunManifest(Outcome, Manifest):
     """Why it failed."""
     exit_code: int | None = None
     """Exit status, where it failed."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the latest attempt has taken, until this was written."""
+        start, end = (dt.datetime.fromisoformat(at) for at in (self.started_at, self.written_at))
+        return (end - start).total_seconds()
 
 
 # All kinds of manifests, by the directory that they lie in.

@@ -3,7 +3,6 @@
 import datetime as dt
 
 from recsys.errors import ConfigError, DamageError
-from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
 from recsys.publishing.versions import HELD, VersionIndex, placed
 from recsys.runtime.run import run_lock, run_name
@@ -115,13 +114,8 @@ def _summary(files: Files, run_id: str, published: str) -> RunSummary:
         model_id=run.model_id or "",
         state=state,
         started_at=run.started_at[:19],
-        seconds=_seconds(run) if ended else None,
+        seconds=round(run.seconds, 1) if ended else None,
         exit_code=(run.exit_code or 0) if ended else None,
         published=published,
         note=run.error or "",
     )
-
-
-def _seconds(run: RunManifest) -> float:
-    start, end = (dt.datetime.fromisoformat(text) for text in (run.started_at, run.written_at))
-    return round((end - start).total_seconds(), 1)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.columns import ITEM, LABEL, RANK, REASON, SCORE, STATUS, USER
+from recsys.config.keys import flat
 from recsys.flows.manage import Place
 from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
@@ -143,7 +144,7 @@ class Lookups:
             found = change((sides[0], then), (sides[1], now))
         wanted: set[Any] = set() if found is None else items_of(found)
         facts = [dict(_facts(one)) for one in sides]
-        configurations = [dict(_flat(run.configuration)) for run in (before, after)]
+        configurations = [dict(flat(run.configuration)) for run in (before, after)]
         return Compared(
             runs=(before, after),
             facts=_beside(facts[0], facts[1]),
@@ -253,11 +254,3 @@ def _beside(
 ) -> list[tuple[str, Any, Any]]:
     keys = list(dict.fromkeys([*before, *after]))
     return [(key, before.get(key), after.get(key)) for key in (sorted(keys) if ordered else keys)]
-
-
-def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

@@ -1,6 +1,5 @@
 """One run as a page: everything that its template shows. No Spark."""
 
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -109,7 +108,7 @@ def look(files: Files, run: RunManifest, n_people: int) -> Page:
     version, known = records.version, records.interactions
     page = Page(
         run=run,
-        seconds=_seconds(run),
+        seconds=run.seconds,
         model=records.model,
         source=None if known is None else known.input,
         version=version,
@@ -201,8 +200,3 @@ def _steps(run: RunManifest) -> list[Step]:
         Step(name, seconds, seconds / longest, run.step_rows.get(name))
         for name, seconds in run.timings_seconds.items()
     ]
-
-
-def _seconds(run: RunManifest) -> float:
-    start, end = (dt.datetime.fromisoformat(text) for text in (run.started_at, run.written_at))
-    return (end - start).total_seconds()

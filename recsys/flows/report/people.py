@@ -177,11 +177,6 @@ class Names:
         self._kind = kind
         self.note = ""
 
-    @property
-    def known(self) -> bool:
-        """Whether the configuration names titles."""
-        return self._titles is not None
-
     def of(self, wanted: Iterable[Any]) -> dict[Any, str]:
         """Return the titles of these items, as far as they have any."""
         items = set(wanted)
