@@ -118,9 +118,11 @@ def recsys(files: PosixFiles, tmp_path: Path) -> Recsys:
 
 def complaint(ran: subprocess.CompletedProcess[str], status: int) -> str:
     assert ran.returncode == status, ran.stderr
-    assert ran.stderr.startswith("recsys: error: ")
-    assert ran.stderr.count("\n") == 1
-    return ran.stderr
+    # The JVM speaks of its own module where a root needs it.
+    said = ran.stderr.removeprefix("WARNING: Using incubator modules: jdk.incubator.vector\n")
+    assert said.startswith("recsys: error: ")
+    assert said.count("\n") == 1
+    return said
 
 
 def uri_of(line: str) -> str:
@@ -230,7 +232,7 @@ def test_names_that_are_none_and_roots_that_are_not_there_are_refused_in_one_lin
     assert "no version ../../r1\\n" in complaint(recsys("rollback", "--cohort=all", *day, *to), 2)
     told = complaint(recsys("runs", root="nowhere"), 2)
     assert "expected a directory with runs in it" in told
-    told = complaint(recsys("verify", root="s3a://me:hunter2@bucket/x"), 2)
+    told = complaint(recsys("verify", root="s3a://me:hunter2@bucket/x"), 8)
     assert "s3a://me@bucket/x" in told
     assert "hunter2" not in told
     assert tree(tmp_path) == before

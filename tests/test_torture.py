@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from recsys.errors import ConflictError
+from recsys.publishing.versions import STATUS, TITLES
 from recsys.store.posix import PosixFiles
 from tests.conftest import ROOT
 
@@ -81,13 +82,19 @@ def test_steps_that_are_named_are_steps_that_are_reached(torture: Any) -> None:
     """A step that nothing reaches would be killed at by nobody."""
     sources = [path.read_text() for folder in ("recsys",) for path in _python(folder)]
     named = {step for form in torture.FORMS for step, _ in torture.cases(form)}
+
+    def formatted(name: str) -> tuple[str, ...]:
+        """Ways in which the sources write a name of which one word is a variable."""
+        if name == "replacing current.json":
+            return ('stop_point(f"replacing {',)
+        table, _, step = name.partition(" ")
+        return (f'stop_point(f"{{name}} {step}")',) if table in (STATUS, TITLES) else ()
+
     reached = {
         name
         for name in named
         if any(f'stop_point("{name}")' in source for source in sources)
-        or (
-            name == "replacing current.json" and any('stop_point(f"replacing' in s for s in sources)
-        )
+        or any(part in source for part in formatted(name) for source in sources)
     }
     assert named == reached
 

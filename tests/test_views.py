@@ -103,7 +103,8 @@ def test_a_catalog_in_memory_is_refused_before_anything_is_read_or_trained(
     assert ran.returncode == 2, ran.stderr
     assert re.search(f"^recsys: error: {TOLD}", ran.stderr, re.MULTILINE)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"c.yaml", "ratings.csv", "out/runs/r/manifest.json"}
+    record = {"configuration.yaml", "manifest.json", "report.html"}
+    assert left == {"c.yaml", "ratings.csv", *(f"out/runs/r/{name}" for name in record)}
     assert not (tmp_path / "spark-warehouse").exists()
 
 
