@@ -92,6 +92,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             # commands start in processes of their own compiles as in production.
             "spark.sql.codegen.wholeStage": False,
             "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+            # Thousands of queries in one session: what it keeps of them, and threads, add up.
+            "spark.ui.retainedJobs": 100,
+            "spark.ui.retainedStages": 100,
+            "spark.ui.retainedTasks": 1000,
+            "spark.sql.ui.retainedExecutions": 20,
+            "spark.sql.broadcastExchange.maxThreadThreshold": 8,
+            "spark.sql.shuffleExchange.maxThreadThreshold": 8,
+            "spark.sql.resultQueryStage.maxThreadThreshold": 8,
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),
             "spark.local.dir": str(scratch / "local"),
         }
