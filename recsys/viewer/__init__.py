@@ -1,6 +1,7 @@
 """Runs, users and items of a local root in a browser: `recsys view`. Nothing can be changed."""
 
 import ipaddress
+import socket
 import sys
 
 from recsys.errors import ConfigError
@@ -52,12 +53,15 @@ def serve(place: Place, host: str, port: int) -> None:
         )
     app = make_app(place, hosts=[_LOCALHOST, address] if own else None)
     try:
-        server = create_server(app, host=address, port=port, ident="recsys", threads=4)
-    except (OSError, ValueError) as error:
+        # Made here: where waitress cannot listen, it leaves its own open.
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listening = socket.create_server((address, port), family=family)
+    except (OSError, OverflowError) as error:
         raise ConfigError(
             f"--host, --port: cannot listen at {host}:{port}: {error}; choose another port, or 0 "
             "for one that is free"
         ) from error
+    server = create_server(app, sockets=[listening], ident="recsys", threads=4)
     shown = f"[{address}]" if ":" in address else address
     print(f"http://{shown}:{server.effective_port}/ shows {place.files.root}", flush=True)
     try:
