@@ -50,6 +50,8 @@ def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("score", "denied", {"deny": deny}, model_id=model, scoring={"k": K + 1})
     more = csv_input(write_csv(folder / "more.csv", [*rows, *small_ratings(60, seed=8)]))
     run("run", "more", {"deny": deny}, input=more)
+    # What is asked of versions has the titles that were published with them.
+    (folder / "names.csv").write_text("item_id,title\ni003,Another title\n")
     return folder
 
 
@@ -232,6 +234,42 @@ def test_a_user_is_shown_with_lists_history_and_titles(root: Path) -> None:
     for row in (*found["history"], *mine["all"]["items"]):
         assert row["title"] == names.get(row["item_id"])
     assert "scored: scored with the model" in told
+
+
+def test_titles_are_the_published_ones_wherever_they_are_shown(root: Path) -> None:
+    names = {"i003": "Three", "i004": "Four [b]"}
+    first = published(root, "first")
+    item = first[first["item_id"].isin(list(names))].iloc[0]
+    wanted = ("--user", item["user_id"], "--item", item["item_id"])
+    explained = json.loads(asked(root, "why", "--run", "first", "--json", *wanted))
+    assert explained["title"] == names[item["item_id"]]
+    history = {one["item_id"]: one["title"] for one in explained["parts"]["history"]}
+    assert all(title == names.get(liked) for liked, title in history.items())
+    (found,) = json.loads(asked(root, "diff", "first", "more", "--user", "u003", "--json"))
+    for row in (*found["user"]["before"], *found["user"]["after"]):
+        assert row["title"] == names.get(row["item_id"])
+
+
+def test_a_version_without_titles_has_those_of_the_configuration_as_they_are_now(
+    root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "out", tmp_path / "out")
+    (folder,) = (tmp_path / "out" / "publications" / "all").glob("*/first")
+    told = json.loads((folder / "manifest.json").read_text())
+    told["tables"]["titles"] = None
+    del told["schemas"]["titles"]
+    (folder / "manifest.json").write_text(json.dumps(told))
+    shutil.rmtree(folder / "titles")
+    held = tmp_path / "out" / "held" / "untitled"
+    shutil.move(folder, held)
+    names = tmp_path / "names.csv"
+    names.write_text("item_id,title\ni003,Since then\n")
+    given = ["show", "item", "i003", "--run", "untitled", "--json"]
+    assert json.loads(asked(tmp_path, *given))["title"] is None
+    given += ["--set", f"items.titles.path={names}", "--set", "items.titles.options={header: true}"]
+    found = json.loads(asked(tmp_path, *given))
+    assert found["title"] == "Since then"
+    assert [note for note in found["notes"] if "items.titles" in note]
 
 
 def test_an_item_is_shown_with_its_lists_and_what_keeps_it_out(root: Path) -> None:

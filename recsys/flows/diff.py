@@ -12,6 +12,7 @@ from recsys.columns import ITEM, RANK, SCORE, STATUS, USER
 from recsys.config.configuration import WITHOUT_EFFECT, Config
 from recsys.config.keys import flat
 from recsys.errors import ConfigError, OutputError, RecsysError
+from recsys.flows.item_titles import titles_of
 from recsys.flows.lists_again import Inputs
 from recsys.flows.remake import id_types, load_model, row_of, situation, typed
 from recsys.publishing.lookup import Kept, open_kept, open_version, version_before
@@ -90,7 +91,8 @@ def compare_all(
     """Return the difference of each pair of versions.
 
     Args:
-        config: has the settings of Spark, if that is needed, and the titles that count first.
+        config: has the settings of Spark, if that is needed, and names titles for versions that
+            have none.
         pairs: each with the version before first.
         user: look for the causes of this user's changes alone, an id as a person types it.
         why: look for causes.
@@ -127,8 +129,9 @@ def _explained(
 ) -> Differences:
     """Add causes, of one user or of all, titles, and the configuration."""
     changes = found.changes
-    titles = inputs.titles(config, after.config, before.config, ids=changes.item_ids)
-    notes, causes = [], None
+    notes: list[str] = []
+    causes = None
+    titles = titles_of([after, before], config.items.titles, notes, changes.item_ids)
     for kept in (before, after):
         if kept.held:
             notes.append(f"run {kept.version.run_id} was held back by a gate and is not published")
@@ -142,7 +145,7 @@ def _explained(
         titles=titles,
         causes=causes,
         configuration=other_keys(before.manifest.configuration, after.manifest.configuration),
-        notes=[*inputs.notes, *notes],
+        notes=notes,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the configuration of a run names, read again: lists of items, candidates, likes, titles.
+"""What the configuration of a run names, read again: lists of items, candidates, likes.
 
 Files that pyarrow can read need no Spark. For others Spark is started once, when first needed.
 """
@@ -13,12 +13,10 @@ import pyarrow as pa
 from recsys.columns import ITEM, LIKED, USER, WEIGHT, IdTypes
 from recsys.config.configuration import Config
 from recsys.config.sections import ItemList, Source, UserList
-from recsys.errors import RecsysError
 from recsys.ingest.local_pairs import ARROW
 from recsys.score.local_ids import LocalIds
 from recsys.score.local_lists import needs_spark, read_likes, read_list, read_pairs
 from recsys.score.replay import Filters
-from recsys.score.titles import read_titles
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -27,18 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class Inputs:
-    """Reads the lists that a configuration names; closed after use, which ends a Spark of its own.
-
-    Attributes:
-        notes: what a reader of the results should know.
-    """
+    """Reads the lists that a configuration names; closed after use, which ends its own Spark."""
 
     def __init__(self, spark_settings: dict[str, Any]) -> None:
         """Take the settings that Spark is started with, if it is needed."""
         self._settings = spark_settings
         self._spark: SparkSession | None = None
         self._own = False
-        self.notes: list[str] = []
 
     def __enter__(self) -> "Inputs":
         """Return itself."""
@@ -93,17 +86,6 @@ class Inputs:
             arrays=True,
         )
         return found
-
-    def titles(self, *configs: Config, ids: pa.Array) -> dict[Any, str]:
-        """Return titles by item id, from the first configuration that names some."""
-        titles = next((c.items.titles for c in configs if c.items.titles is not None), None)
-        if titles is None:
-            return {}
-        try:
-            return read_titles(titles, LocalIds(ids).convert)
-        except RecsysError as error:
-            self.notes.append(f"without titles: {error}")
-            return {}
 
     def _ids(self, chosen: ItemList | None, key: str, item_type: str) -> pa.Array | None:
         if chosen is None:

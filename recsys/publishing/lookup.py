@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.columns import USER
+from recsys.columns import ITEM, USER
 from recsys.config.configuration import Config
 from recsys.config.reading import stored_config
 from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.read import check_tables, check_version
-from recsys.publishing.versions import HELD, Unit, Version, VersionIndex, place
+from recsys.publishing.versions import HELD, TITLES, Unit, Version, VersionIndex, place
 from recsys.runtime.run import run_name
 from recsys.store.files import Files, local_path
 from recsys.store.manifest import MANIFEST, ManifestError
@@ -63,6 +63,12 @@ class Kept:
         if not parts:
             raise DamageError(f"{self.version.unit}, run {self.version.run_id}: {name} has no file")
         return pa.concat_tables(parts)
+
+    def titles(self, columns: list[str]) -> pa.Table | None:
+        """Return `item_id` and columns of its titles; None where it was published without any."""
+        if self.manifest.tables.titles is None:
+            return None
+        return self.read(TITLES, [ITEM, *columns])
 
 
 def open_kept(files: Files, version: Version) -> Kept:
