@@ -14,6 +14,10 @@ from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
 from recsys.cli import main
+from recsys.flows.record import read_run
+from recsys.flows.report.page import look
+from recsys.flows.report.render import render
+from recsys.store.posix import PosixFiles
 from tests.conftest import csv_input, run_in, small_ratings, write_csv
 
 K, N_USERS = 5, 30
@@ -210,6 +214,46 @@ def test_a_run_that_a_gate_held_back_can_be_compared(root: Path) -> None:
     shown = json.loads(asked(root, "show", "user", "u003", "--run", "stopped", "--json"))
     assert [one["run_id"] for one in shown["published"]] == ["stopped"]
     assert "no version of it is kept" in asked(root, "diff", "stopped", "--cohort", "few", status=8)
+
+
+def test_a_report_has_the_causes_where_records_and_tables_say_them(
+    root: Path, tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = PosixFiles(root / "out")
+
+    def change_of(run_id: str) -> dict[str, Any]:
+        run = read_run(files, run_id)
+        assert run is not None
+        made = look(files, run, 0)
+        assert made.change is not None
+        return {**made.change, "page": render(made)}
+
+    # The file of denied items has a part in the lists, and is no record.
+    denied = change_of("denied")
+    assert denied["causes"] is None
+    assert "items.deny names, which may change" in denied["why"]["note"]
+    assert "<code>recsys diff</code> finds it" in denied["page"]
+    nothing = change_of("again")
+    assert (nothing["causes"], nothing["why"]["of"]) == ([], 0) or nothing["why"]["note"]
+
+    shutil.copytree(root / "out", tmp_path / "out")
+    files = PosixFiles(tmp_path / "out")
+    run = read_run(files, "few")
+    assert run is not None
+    sections = {name: run.configuration[name] for name in ("input", "cohort", "gates", "items")}
+    longer = {**sections, "scoring": {"k": K + 1}}
+    run_in(spark, tmp_path / "out", "score", run_id="longer", model_id=str(run.model_id), **longer)
+    found = change_of("longer")
+    (one,) = json.loads(asked(tmp_path, "diff", "few", "longer", "--json"))
+    assert found["causes"] == one["causes"] == [{"cause": "configuration", "left": 0, "entered": 5}]
+    assert found["why"] == {"users": 5, "of": 5, "note": None}
+    assert "<td>the configuration: scoring, features.cold_items</td>" in found["page"]
+    monkeypatch.setattr("recsys.flows.report.change._MOST_USERS", 3)
+    found = change_of("longer")
+    assert found["causes"] == [{"cause": "configuration", "left": 0, "entered": 3}]
+    assert "of 3 of 5 users" in found["page"]
+    monkeypatch.setattr("recsys.flows.report.change._MOST_BYTES", 1)
+    assert "are large" in change_of("longer")["why"]["note"]
 
 
 # One person, one item

@@ -188,7 +188,7 @@ def test_what_a_gate_held_back_is_shown_with_the_verdict(example: Example) -> No
     assert made.version.held
     assert [one.state for one in made.gates].count("failed") == 1
     assert made.popularity is not None
-    assert made.why == ""  # it is not kept, so it cannot be compared
+    assert made.why.startswith("recsys diff tuesday wednesday ")
     assert "held back" in page_of(files, run_of(files, "wednesday"), 1)
 
 

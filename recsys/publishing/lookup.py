@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,14 +30,22 @@ class Kept:
         uri: its directory.
         version: which it is; of one that is held, `published_at` is empty.
         manifest: what is said of it.
-        config: what it was made with, secrets redacted.
     """
 
     files: Files
     uri: str
     version: Version
     manifest: VersionManifest
-    config: Config
+
+    @cached_property
+    def config(self) -> Config:
+        """What it was made with, secrets redacted.
+
+        Raises:
+            ConfigError: it has keys that this version of recsys does not know.
+        """
+        owner = f"the configuration of {self.version.unit}, run {self.version.run_id}"
+        return stored_config(self.manifest.configuration, owner)
 
     @property
     def held(self) -> bool:
@@ -76,15 +85,9 @@ def open_kept(files: Files, version: Version) -> Kept:
 
     Raises:
         DamageError: a file is missing, damaged or too many.
-        ConfigError: its configuration has keys that this version of recsys does not know.
     """
     manifest = check_version(files, version)
-    return _opened(files, place(files, version.unit, version.run_id), version, manifest)
-
-
-def _opened(files: Files, uri: str, version: Version, manifest: VersionManifest) -> Kept:
-    owner = f"the configuration of {version.unit}, run {version.run_id}"
-    return Kept(files, uri, version, manifest, stored_config(manifest.configuration, owner))
+    return Kept(files, place(files, version.unit, version.run_id), version, manifest)
 
 
 def open_version(
@@ -119,7 +122,7 @@ def _open_held(files: Files, run_id: str) -> Kept | None:
     unit = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
     check_tables(files, f"{unit}, run {run_id}, held by a gate", uri, manifest)
     version = Version(unit, run_id, "", hashlib.sha256(content).hexdigest())
-    return _opened(files, uri, version, manifest)
+    return Kept(files, uri, version, manifest)
 
 
 def find_version(

@@ -51,7 +51,7 @@ class Page:
         curve, overall, by_history, by_group: how good it is.
         scores, popularity: what lists consist of.
         change: what has changed since the version before.
-        why: the command that says why; empty where a gate held the lists back.
+        why: the command that says more, and why.
         people: a few users.
         titles: of the items that the page names.
         configuration: that of the run as YAML; None: of another version of this package.
@@ -161,7 +161,7 @@ def _lists(page: Page, records: Records, version: Version, n_people: int) -> Non
         )
     page.people = page.attempt("users", lambda: some_people(table, pairs, n_people), [])
     if (before := records.before) is not None:
-        page.why = "" if version.held else again.why(records.run, before.manifest.run_id)
+        page.why = again.why(records.run, before.manifest.run_id)
         sides = (records, before), (records, version)
         page.change = page.attempt("difference", lambda: change_of(*sides), None)
 

@@ -107,7 +107,11 @@ class Records:
             found = self.version.manifest.interactions_id
         else:
             found = None if self.model is None else self.model.interactions_id
-        return self._read(InteractionsManifest, "interactions", found)
+        return self.interactions_of(found)
+
+    def interactions_of(self, interactions_id: str | None) -> InteractionsManifest | None:
+        """Return the manifest of interactions."""
+        return self._read(InteractionsManifest, "interactions", interactions_id)
 
     @cached_property
     def version(self) -> Version | None:

@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 from recsys.ingest.manifest import InputState
+from recsys.score.causes import IN_WORDS
 
 NOTHING = "-"
 _LONGEST = 300
@@ -76,6 +77,11 @@ def text(value: Any) -> str:
     return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}…"
 
 
+def cause(name: str) -> str:
+    """Return a cause of a change in words."""
+    return IN_WORDS[name]
+
+
 def source(state: InputState) -> str:
     """Say what interactions were read from."""
     names = [state.name] if isinstance(state.name, str) else list(state.name)
@@ -98,4 +104,5 @@ FILTERS = {
     "words": words,
     "text": text,
     "source": source,
+    "cause": cause,
 }
