@@ -90,11 +90,11 @@ def _check_kinds(listed: pd.Series, relevant: pd.Series) -> None:
         kinds.append("number" if kind in ("integer", "floating", "mixed-integer-float") else kind)
     before, after = (_KINDS.get(kind, kind) for kind in kinds)
     if before != after and "empty" not in kinds:
-        name, (one, other) = relevant.name, (ids[:1].tolist()[0] for ids in (listed, relevant))
+        one, other = (ids[:1].tolist()[0] for ids in (listed, relevant))
         raise ConfigError(
-            f"relevant: found {name} that is {after} ({other!r}), expected {before} as in lists "
-            f"({one!r}), because no id equals one of another type; make both the same, such as by "
-            f'relevant["{name}"].astype(lists["{name}"].dtype)'
+            f"relevant: found {relevant.name} that is {after} ({other!r}), expected {before} as in "
+            f"lists ({one!r}), because no id equals one of another type; make both the same, such as "
+            f'by relevant["{relevant.name}"].astype(lists["{relevant.name}"].dtype)'
         )
 
 
