@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,32 @@ def test_a_report_has_the_causes_where_records_and_tables_say_them(
     assert "of 3 of 5 users" in found["page"]
     monkeypatch.setattr("recsys.flows.report.change._MOST_BYTES", 1)
     assert "are large" in change_of("longer")["why"]["note"]
+
+
+def test_runs_that_were_published_to_iceberg_tables_are_compared(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    source = csv_input(write_csv(tmp_path / "ratings.csv", small_ratings(n=400, users=12)))
+    gates = {"min_to_popularity": None, "min_coverage": None, "min_overlap": None}
+    given = {"input": source, "gates": gates, "publishing": {"format": "iceberg"}}
+    items = {"deny": {"ids": ["i001"]}}
+    run = partial(run_in, spark, tmp_path / "out", items=items, **given)
+    first = run("run", run_id="first", scoring={"k": K})
+    model = first["model_id"]
+    run("score", run_id="again", model_id=model, scoring={"k": K})
+    iceberg = ("--set", "publishing.format=iceberg")
+    found = diff(tmp_path, *iceberg)
+    assert (found["before"]["run_id"], found["after"]["run_id"]) == ("first", "again")
+    assert found["nothing"]
+    assert found["users"]["same"] == 12
+    run("score", run_id="longer", model_id=model, scoring={"k": K + 1})
+    # What readers see, against what they saw before; and any two that are kept.
+    found = diff(tmp_path, *iceberg)
+    assert (found["before"]["run_id"], found["after"]["run_id"]) == ("again", "longer")
+    assert found["causes"] == [{"cause": "configuration", "left": 0, "entered": 12}]
+    assert diff(tmp_path, "first", "again", *iceberg)["nothing"]
+    back = diff(tmp_path, "longer", "first", *iceberg)
+    assert back["causes"] == [{"cause": "configuration", "left": 12, "entered": 0}]
 
 
 # One person, one item

@@ -93,8 +93,8 @@ def _check_kinds(listed: pd.Series, relevant: pd.Series) -> None:
         one, other = (ids[:1].tolist()[0] for ids in (listed, relevant))
         raise ConfigError(
             f"relevant: found {relevant.name} that is {after} ({other!r}), expected {before} as in "
-            f"lists ({one!r}), because no id equals one of another type; make both the same, such as "
-            f'by relevant["{relevant.name}"].astype(lists["{relevant.name}"].dtype)'
+            f"lists ({one!r}), because no id equals one of another type; make both the same, "
+            f'such as by relevant["{relevant.name}"].astype(lists["{relevant.name}"].dtype)'
         )
 
 
