@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 from recsys.ingest.manifest import InputState
+from recsys.runtime.sizes import size
 from recsys.score.causes import IN_WORDS
 
 NOTHING = "-"
@@ -50,15 +51,6 @@ def seconds(value: float) -> str:
     if value < 7200:
         return f"{value / 60:.0f} min"
     return f"{value / 3600:.1f} h"
-
-
-def size(value: float) -> str:
-    """Return a number of bytes."""
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}"
-        value /= 1024
-    return f"{value:,.1f} GiB"
 
 
 def moment(value: str) -> str:
