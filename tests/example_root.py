@@ -16,6 +16,7 @@ from recsys.columns import (
     INTERACTIONS_SCHEMA,
     METRICS_SCHEMA,
     REJECTS_SCHEMA,
+    TITLES_SCHEMA,
     IdTypes,
 )
 from recsys.config.configuration import Config
@@ -29,7 +30,7 @@ from recsys.model.manifest import EarlyStoppingReport, ModelManifest, ModelTable
 from recsys.publishing.manifest import Verdict
 from recsys.publishing.pointer import Pointers
 from recsys.publishing.publish import REQUESTS, Staged, publish
-from recsys.publishing.versions import RECOMMENDATIONS, STATUS, Unit, columns
+from recsys.publishing.versions import RECOMMENDATIONS, STATUS, TITLES, Unit, columns
 from recsys.runtime.run import Run
 from recsys.store.files import STAGING
 from recsys.store.manifest import File, WrittenTable
@@ -38,6 +39,11 @@ from tests.publications import SCHEMAS, write_parts
 
 HOSTILE = "<script>alert('title')</script> \"quoted\" & more"
 USERS, ITEMS, K = 240, 300, 10
+TITLES_OF = {
+    "i000": HOSTILE,
+    "i001": "Émile",
+    **{f"i{n:03}": f"Film {n}" for n in range(2, ITEMS)},
+}
 TYPES = IdTypes(user="string", item="string")
 DAYS = {"monday": dt.date(2026, 11, 23), "tuesday": dt.date(2026, 11, 24)}
 
@@ -70,12 +76,12 @@ class Example:
 
 
 def make_root(folder: Path) -> Example:
-    """Write the root below a folder."""
+    """Write the root below a folder.
+
+    The file that titles were once read from is not there any more: pages have the published ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     root, names, config = folder / "output", folder / "names.csv", folder / "conf.yaml"
-    titles = [f"i{n:03},Film {n}" for n in range(2, ITEMS)]
-    quoted = HOSTILE.replace('"', '""')
-    names.write_text("\n".join(["item_id,title", f'i000,"{quoted}"', "i001,Émile", *titles]))
     config.write_text(
         f"root: {root}\nitems:\n  titles:\n    path: {names}\n    column: item_id\n"
         "    title: title\n    options: {header: true}\n"
@@ -336,12 +342,20 @@ def _stage(
         status=["scored"] * (USERS - 20) + ["folded_in"] * 20 + ["invalid_id"],
         n_items=[K] * USERS + [0],
     )
+    titles = _table(
+        TYPES.fill(TITLES_SCHEMA),
+        ITEMS,
+        **{name: [value] * ITEMS for name, value in same.items()},
+        item_id=list(TITLES_OF),
+        title=list(TITLES_OF.values()),
+    )
     tables: dict[str, tuple[int, list[File]]] = {}
-    for name, table in ((RECOMMENDATIONS, lists), (STATUS, status)):
+    for name, table in ((RECOMMENDATIONS, lists), (STATUS, status), (TITLES, titles)):
         tables[name] = (len(table), write_parts(files.path(f"{uri}/{name}"), table, 2))
     files.write(f"{uri}/{REQUESTS}/part-0.parquet", b"requests")
     by_status = {"scored": USERS - 20, "folded_in": 20, "invalid_id": 1}
-    manifest = version_manifest(unit, run_id, tables, SCHEMAS, model_id=model.model_id)
+    schemas = {**SCHEMAS, TITLES: columns(TYPES.fill(TITLES_SCHEMA))}
+    manifest = version_manifest(unit, run_id, tables, schemas, model_id=model.model_id)
     served = manifest.tables.status.model_copy(update={"by_status": by_status})
     about = {name: getattr(model, name) for name in type(manifest.model).model_fields}
     manifest = manifest.model_copy(

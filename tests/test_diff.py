@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
 from recsys.cli import main
+from recsys.flows.record import read_run
+from recsys.flows.report.page import look
+from recsys.flows.report.render import render
+from recsys.store.posix import PosixFiles
 from tests.conftest import csv_input, run_in, small_ratings, write_csv
 
 K, N_USERS = 5, 30
@@ -50,6 +55,8 @@ def root(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("score", "denied", {"deny": deny}, model_id=model, scoring={"k": K + 1})
     more = csv_input(write_csv(folder / "more.csv", [*rows, *small_ratings(60, seed=8)]))
     run("run", "more", {"deny": deny}, input=more)
+    # What is asked of versions has the titles that were published with them.
+    (folder / "names.csv").write_text("item_id,title\ni003,Another title\n")
     return folder
 
 
@@ -210,6 +217,72 @@ def test_a_run_that_a_gate_held_back_can_be_compared(root: Path) -> None:
     assert "no version of it is kept" in asked(root, "diff", "stopped", "--cohort", "few", status=8)
 
 
+def test_a_report_has_the_causes_where_records_and_tables_say_them(
+    root: Path, tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = PosixFiles(root / "out")
+
+    def change_of(run_id: str) -> dict[str, Any]:
+        run = read_run(files, run_id)
+        assert run is not None
+        made = look(files, run, 0)
+        assert made.change is not None
+        return {**made.change, "page": render(made)}
+
+    # The file of denied items has a part in the lists, and is no record.
+    denied = change_of("denied")
+    assert denied["causes"] is None
+    assert "items.deny names, which may change" in denied["why"]["note"]
+    assert "<code>recsys diff</code> finds it" in denied["page"]
+    nothing = change_of("again")
+    assert (nothing["causes"], nothing["why"]["of"]) == ([], 0) or nothing["why"]["note"]
+
+    shutil.copytree(root / "out", tmp_path / "out")
+    files = PosixFiles(tmp_path / "out")
+    run = read_run(files, "few")
+    assert run is not None
+    sections = {name: run.configuration[name] for name in ("input", "cohort", "gates", "items")}
+    longer = {**sections, "scoring": {"k": K + 1}}
+    run_in(spark, tmp_path / "out", "score", run_id="longer", model_id=str(run.model_id), **longer)
+    found = change_of("longer")
+    (one,) = json.loads(asked(tmp_path, "diff", "few", "longer", "--json"))
+    assert found["causes"] == one["causes"] == [{"cause": "configuration", "left": 0, "entered": 5}]
+    assert found["why"] == {"users": 5, "of": 5, "note": None}
+    assert "<td>the configuration: scoring, features.cold_items</td>" in found["page"]
+    monkeypatch.setattr("recsys.flows.report.change._MOST_USERS", 3)
+    found = change_of("longer")
+    assert found["causes"] == [{"cause": "configuration", "left": 0, "entered": 3}]
+    assert "of 3 of 5 users" in found["page"]
+    monkeypatch.setattr("recsys.flows.report.change._MOST_BYTES", 1)
+    assert "are large" in change_of("longer")["why"]["note"]
+
+
+def test_runs_that_were_published_to_iceberg_tables_are_compared(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    source = csv_input(write_csv(tmp_path / "ratings.csv", small_ratings(n=400, users=12)))
+    gates = {"min_to_popularity": None, "min_coverage": None, "min_overlap": None}
+    given = {"input": source, "gates": gates, "publishing": {"format": "iceberg"}}
+    items = {"deny": {"ids": ["i001"]}}
+    run = partial(run_in, spark, tmp_path / "out", items=items, **given)
+    first = run("run", run_id="first", scoring={"k": K})
+    model = first["model_id"]
+    run("score", run_id="again", model_id=model, scoring={"k": K})
+    iceberg = ("--set", "publishing.format=iceberg")
+    found = diff(tmp_path, *iceberg)
+    assert (found["before"]["run_id"], found["after"]["run_id"]) == ("first", "again")
+    assert found["nothing"]
+    assert found["users"]["same"] == 12
+    run("score", run_id="longer", model_id=model, scoring={"k": K + 1})
+    # What readers see, against what they saw before; and any two that are kept.
+    found = diff(tmp_path, *iceberg)
+    assert (found["before"]["run_id"], found["after"]["run_id"]) == ("again", "longer")
+    assert found["causes"] == [{"cause": "configuration", "left": 0, "entered": 12}]
+    assert diff(tmp_path, "first", "again", *iceberg)["nothing"]
+    back = diff(tmp_path, "longer", "first", *iceberg)
+    assert back["causes"] == [{"cause": "configuration", "left": 12, "entered": 0}]
+
+
 # One person, one item
 
 
@@ -232,6 +305,42 @@ def test_a_user_is_shown_with_lists_history_and_titles(root: Path) -> None:
     for row in (*found["history"], *mine["all"]["items"]):
         assert row["title"] == names.get(row["item_id"])
     assert "scored: scored with the model" in told
+
+
+def test_titles_are_the_published_ones_wherever_they_are_shown(root: Path) -> None:
+    names = {"i003": "Three", "i004": "Four [b]"}
+    first = published(root, "first")
+    item = first[first["item_id"].isin(list(names))].iloc[0]
+    wanted = ("--user", item["user_id"], "--item", item["item_id"])
+    explained = json.loads(asked(root, "why", "--run", "first", "--json", *wanted))
+    assert explained["title"] == names[item["item_id"]]
+    history = {one["item_id"]: one["title"] for one in explained["parts"]["history"]}
+    assert all(title == names.get(liked) for liked, title in history.items())
+    (found,) = json.loads(asked(root, "diff", "first", "more", "--user", "u003", "--json"))
+    for row in (*found["user"]["before"], *found["user"]["after"]):
+        assert row["title"] == names.get(row["item_id"])
+
+
+def test_a_version_without_titles_has_those_of_the_configuration_as_they_are_now(
+    root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "out", tmp_path / "out")
+    (folder,) = (tmp_path / "out" / "publications" / "all").glob("*/first")
+    told = json.loads((folder / "manifest.json").read_text())
+    told["tables"]["titles"] = None
+    del told["schemas"]["titles"]
+    (folder / "manifest.json").write_text(json.dumps(told))
+    shutil.rmtree(folder / "titles")
+    held = tmp_path / "out" / "held" / "untitled"
+    shutil.move(folder, held)
+    names = tmp_path / "names.csv"
+    names.write_text("item_id,title\ni003,Since then\n")
+    given = ["show", "item", "i003", "--run", "untitled", "--json"]
+    assert json.loads(asked(tmp_path, *given))["title"] is None
+    given += ["--set", f"items.titles.path={names}", "--set", "items.titles.options={header: true}"]
+    found = json.loads(asked(tmp_path, *given))
+    assert found["title"] == "Since then"
+    assert [note for note in found["notes"] if "items.titles" in note]
 
 
 def test_an_item_is_shown_with_its_lists_and_what_keeps_it_out(root: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import datetime as dt
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from recsys.errors import InputError
 from recsys.flows import commands
 from recsys.flows.execution import check_configuration
 from recsys.flows.init import look, written
-from recsys.guess import matrix, samples, text
+from recsys.guess import matrix, samples, sql, text
 from recsys.guess.names import ITEMS, USERS, says, tokens
 from recsys.guess.ratings import scale
 from recsys.guess.roles import Told, weight
@@ -417,13 +418,15 @@ def test_a_wide_matrix_becomes_rows(spark: SparkSession, tmp_path: Path) -> None
     assert rows_of(spark, guess(tmp_path / "b.parquet")) == expected(MATRIX, users, items)
 
 
+@pytest.mark.parametrize("separator", [",", "^", "|", "\t"])
 def test_a_matrix_of_very_many_columns_is_read_by_lines(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str
 ) -> None:
     monkeypatch.setattr(matrix, "_MOST_COLUMNS", 3)
     header = ",".join(["product", *(f"customer {n}" for n in range(4))])
     items = ["p1", "p2", "p3"]
-    config = guess(write(tmp_path / "a.csv", matrix_text(MATRIX, "", items, header)))
+    made = matrix_text(MATRIX, "", items, header).replace(",", separator)
+    config = guess(write(tmp_path / "a.csv", made))
     assert config.input.options == {"wholetext": True}
     turned = [[row[n] for row in MATRIX] for n in range(4)]
     users = [f"customer {n}" for n in range(4)]
@@ -447,6 +450,22 @@ def test_a_wide_matrix_without_ids_has_the_numbers_of_its_lines(
     named = [f"j{n}" for n in range(1, 13)]
     path = write(tmp_path / "b.csv", matrix_text(wide, "", None, ",".join(named)))
     assert rows_of(spark, guess(path)) == expected(wide, [1, 2, 3], named)
+
+
+@pytest.mark.parametrize(
+    "separator", [*text._SEPARATORS, ".", "]", "[", "\\", "-", "'", "||", "^|", "|^", "; ", "$"]
+)
+def test_the_pattern_of_a_separator_finds_it_and_nothing_else(separator: str) -> None:
+    literal = sql.pattern(separator)
+    for inside, plain in (("\\'", "'"), ("\\t", "\t"), ("\\\\", "\\")):
+        literal = literal.replace(inside, plain)
+    around = "a.b]c[d\\e-f'g|h^i;j k$l".split(separator)
+    assert re.split(literal[1:-1], separator.join(around)) == around
+
+
+def test_a_separator_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="found an empty separator"):
+        sql.pattern("")
 
 
 NUMBERED = list(enumerate([["x", "y"], ["y"], ["z", "y", "x"], ["y", "z"]]))

@@ -122,3 +122,60 @@ def test_lists_are_measured_with_known_answers() -> None:
         recsys.measure(pd.concat([lists, lists]), relevant)
     with pytest.raises(ConfigError, match="relevant: found no row"):
         recsys.measure(lists, relevant[:0])
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+def test_ids_of_two_types_are_refused_instead_of_counting_as_misses(column: str) -> None:
+    lists = pd.DataFrame({"user_id": [1, 1, 2], "rank": [1, 2, 1], "item_id": [1, 2, 1]})
+    relevant = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 1]})
+    for other in (str, "string", "category"):
+        told = relevant.astype({column: str}).astype({column: other})
+        for one, two, words in (
+            (lists, told, "text"),
+            (told.assign(rank=[1, 1]), lists, "a number"),
+        ):
+            with pytest.raises(
+                ConfigError, match=rf"relevant: found {column} that is {words} .*make both the same"
+            ) as refused:
+                recsys.measure(one, two)
+            assert "\n" not in str(refused.value)
+    mixed = relevant.astype(object)
+    mixed.loc[1, column] = "1"
+    with pytest.raises(
+        ConfigError, match=f"relevant: found {column} of both whole numbers and text"
+    ):
+        recsys.measure(lists, mixed)
+    with pytest.raises(ConfigError, match=f"relevant: found rows without {column}"):
+        recsys.measure(lists, relevant.astype(object).assign(**{column: [1, None]}))
+
+
+def test_ids_of_one_type_are_measured_however_pandas_holds_them() -> None:
+    lists = pd.DataFrame({"user_id": [1, 1, 2], "rank": [1, 2, 1], "item_id": [1, 2, 1]})
+    relevant = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 1]})
+    first = recsys.measure(lists, relevant, k=2)
+    assert first["precision"].tolist() == [0.5]
+    for kind in ("int32", "uint8", "Int64", "category", object, "int64[pyarrow]", float):
+        kinds = {"user_id": kind, "item_id": kind}
+        pd.testing.assert_frame_equal(recsys.measure(lists, relevant.astype(kinds), k=2), first)
+        pd.testing.assert_frame_equal(recsys.measure(lists.astype(kinds), relevant, k=2), first)
+    names = {"user_id": str, "item_id": str}
+    for kind in ("string", "category", object, "string[pyarrow]"):
+        kinds = {"user_id": kind, "item_id": kind}
+        one, two = lists.astype(names), relevant.astype(names)
+        pd.testing.assert_frame_equal(recsys.measure(one, two.astype(kinds), k=2), first)
+        pd.testing.assert_frame_equal(recsys.measure(one.astype(kinds), two, k=2), first)
+
+
+def test_a_number_of_numpy_cuts_lists_like_any_other() -> None:
+    lists = pd.DataFrame({"user_id": [1, 1], "rank": [1, 2], "item_id": [1, 2]})
+    relevant = pd.DataFrame({"user_id": [1], "item_id": [1]})
+    expected = recsys.measure(lists, relevant, k=2)
+    for k in (np.int64(2), np.uint8(2), np.array([2]), pd.Series([2])):
+        pd.testing.assert_frame_equal(recsys.measure(lists, relevant, k=k), expected)
+    for bad in (2.5, "2", None, True, [1, 2.0], []):
+        with pytest.raises(ConfigError, match=r"k: found .*, expected a whole number of at least"):
+            recsys.measure(lists, relevant, k=bad)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="k: found 0"):
+        recsys.measure(lists, relevant, k=0)
+    # Nothing is recommended to anybody: all misses, and no type to compare.
+    assert recsys.measure(lists[:0], relevant)["precision"].tolist() == [0.0]

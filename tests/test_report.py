@@ -25,6 +25,7 @@ from recsys.flows.report.after_run import try_report
 from recsys.flows.report.charts import Series, Value
 from recsys.flows.report.records import Data, Records
 from recsys.flows.report.render import REPORT, environment, page_of, render, write_report
+from recsys.runtime.sizes import size
 from recsys.store.posix import PosixFiles
 from tests.conftest import csv_input, small_ratings, table, write_csv
 from tests.example_root import DAYS, HOSTILE, USERS, Example, K, make_root
@@ -188,7 +189,7 @@ def test_what_a_gate_held_back_is_shown_with_the_verdict(example: Example) -> No
     assert made.version.held
     assert [one.state for one in made.gates].count("failed") == 1
     assert made.popularity is not None
-    assert made.why == ""  # it is not kept, so it cannot be compared
+    assert made.why.startswith("recsys diff tuesday wednesday ")
     assert "held back" in page_of(files, run_of(files, "wednesday"), 1)
 
 
@@ -407,3 +408,20 @@ def test_every_run_writes_its_report_and_a_failing_one_does_not_fail_it(
     made = run("score", run_id="second", model_id=model.name, report={"write": True}, **given)
     assert made["state"] == "complete"
     assert not (tmp_path / "out" / "runs" / "second" / REPORT).exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1 KiB"),
+        (2**20 - 1, "1.0 MiB"),
+        (15 * 10**6, "14.3 MiB"),
+        (2**30 - 1, "1.00 GiB"),
+        (1500 * 2**30, "1,500.00 GiB"),
+    ],
+)
+def test_bytes_are_written_in_the_unit_that_fits(count: int, text: str) -> None:
+    assert size(count) == text
+    assert words.FILTERS["bytes"](count) == text

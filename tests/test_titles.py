@@ -13,6 +13,8 @@ from pyspark.sql import SparkSession
 from recsys import read_recommendations
 from recsys.config.sections import Titles
 from recsys.errors import DamageError
+from recsys.flows.record import read_run
+from recsys.flows.report.page import look
 from recsys.publishing.iceberg.tables import IcebergTables
 from recsys.publishing.versions import Version
 from recsys.score.titles import Card, read_cards
@@ -49,10 +51,14 @@ def test_what_is_in_lists_is_published_with_titles_images_and_links(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     source = csv_input(ratings_csv(small_ratings()))
-    done = run("run", run_id="r1", input=source, items={"titles": named(tmp_path)})
+    gates = {"min_coverage": None, "min_to_popularity": None}
+    given = {"input": source, "scoring": {"k": 2}, "gates": gates}
+    done = run("run", run_id="r1", items={"titles": named(tmp_path)}, **given)
     assert list(done["outputs"])[-3:] == ["status", "titles", "recommendations"]
     titles, lists = table(done, "titles"), table(done, "recommendations")
-    assert titles["item_id"].tolist() == sorted(set(lists["item_id"]))
+    # Those of the model, so that histories can be shown with titles, too.
+    assert titles["item_id"].tolist() == sorted(table(done, "model", "items")["item_id"])
+    assert set(titles["item_id"]) > set(lists["item_id"])
     assert titles.columns.tolist() == [
         *("run_date", "cohort", "item_id", "title", "image", "link", "run_id")
     ]
@@ -78,8 +84,18 @@ def test_what_is_in_lists_is_published_with_titles_images_and_links(
     mine = with_spark.select(columns).toPandas().sort_values(columns[:2], ignore_index=True)
     pd.testing.assert_frame_equal(mine, both[columns])
 
+    # A report is made of what was published, whatever has become of the file.
+    (tmp_path / "titles.csv").write_text("sku,name,by,photo,page\ni003,Another title,,,\n")
+    files = PosixFiles(tmp_path / "out")
+    first = read_run(files, "r1")
+    assert first is not None
+    shown = look(files, first, 3)
+    for one in shown.people:
+        for row in (*one.history, *one.recommended):
+            assert shown.titles.get(row.item) == cards[row.item][0]
+
     missing = {"path": str(tmp_path / "nowhere.csv")}
-    later = run("score", run_id="r2", model_id=done["model_id"], items={"titles": missing})
+    later = run("score", run_id="r2", model_id=done["model_id"], items={"titles": missing}, **given)
     assert "titles" not in later["outputs"]
     told = [r.getMessage() for r in caplog.records if "without titles" in r.getMessage()]
     assert told
@@ -87,6 +103,13 @@ def test_what_is_in_lists_is_published_with_titles_images_and_links(
     plain = read_recommendations(tmp_path / "out")
     assert (plain.run_id, plain.titles) == ("r2", None)
     assert plain.with_titles().column("title").null_count == len(lists)
+
+    # Where the run had none, the report has none and says so; readers' lists before had some.
+    second = read_run(files, "r2")
+    assert second is not None
+    untitled = look(files, second, 3)
+    assert any(note.startswith("titles: ") for note in untitled.notes)
+    assert {row.item for one in untitled.people for row in one.history} & set(untitled.titles)
 
     [part] = (Path(done["outputs"]["titles"]["uri"].removeprefix("file:"))).glob("*.parquet")
     part.write_bytes(part.read_bytes()[:-1] + b"x")

@@ -1,6 +1,7 @@
 """How good lists in a DataFrame are, by the metrics of `recsys evaluate`. No Spark."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,12 @@ from recsys.columns import CUT, ITEM, N_USERS, RANK, USER
 from recsys.errors import ConfigError
 from recsys.kernel.metrics import ACCURACY, accuracy
 
+# What pandas calls the values of a column, in words.
+_KINDS = {"number": "a number", "string": "text"}
+
 
 def measure(
-    lists: pd.DataFrame, relevant: pd.DataFrame, k: int | Sequence[int] = 10
+    lists: pd.DataFrame, relevant: pd.DataFrame, k: int | Iterable[int] = 10
 ) -> pd.DataFrame:
     """Compare lists with what users were found to like, which the model has not seen.
 
@@ -28,8 +32,8 @@ def measure(
         `recsys.kernel.metrics` defines them).
 
     Raises:
-        ConfigError: a column is missing, an item is twice in a list, or nobody is to be measured.
-        KernelError: a k is below 1.
+        ConfigError: a column or an id is missing, ids are of different types in the two frames, an
+            item is twice in a list, nobody is to be measured, or a k is not a number from 1.
     """
     for name, frame, wanted in (
         ("lists", lists, (USER, RANK, ITEM)),
@@ -37,7 +41,9 @@ def measure(
     ):
         if missing := [column for column in wanted if column not in frame.columns]:
             raise ConfigError(f"{name}: found no column {', '.join(missing)}, expected it")
-    ks = [k] if isinstance(k, int) else list(k)
+    ks = _cuts(k)
+    for column in (USER, ITEM):
+        _check_kinds(lists[column], relevant[column])
     users = pd.Index(relevant[USER].unique())
     if not len(users):
         raise ConfigError("relevant: found no row, expected a pair of some user at least")
@@ -56,6 +62,40 @@ def measure(
         for cut in ks
     ]
     return pd.DataFrame(rows)
+
+
+def _cuts(k: object) -> list[int]:
+    """Return the numbers as plain ones; numpy and pandas have others."""
+    given = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    found = [int(one) for one in given if isinstance(one, Integral) and not isinstance(one, bool)]
+    if not given or len(found) < len(given) or min(found) < 1:
+        raise ConfigError(
+            f"k: found {str(k)[:60]}, expected a whole number of at least 1, or several"
+        )
+    return found
+
+
+def _check_kinds(listed: pd.Series, relevant: pd.Series) -> None:
+    """Refuse ids that are equal to none of the other frame because of their type alone."""
+    kinds = []
+    for name, ids in (("lists", listed), ("relevant", relevant)):
+        if ids.isna().any():
+            raise ConfigError(f"{name}: found rows without {ids.name}, expected an id in each")
+        kind = pd.api.types.infer_dtype(pd.Series(ids.unique()).astype(object))
+        if kind == "mixed-integer":
+            raise ConfigError(
+                f"{name}: found {ids.name} of both whole numbers and text, expected one type; make "
+                f'them the same, such as by {name}["{ids.name}"].astype(str)'
+            )
+        kinds.append("number" if kind in ("integer", "floating", "mixed-integer-float") else kind)
+    before, after = (_KINDS.get(kind, kind) for kind in kinds)
+    if before != after and "empty" not in kinds:
+        one, other = (ids[:1].tolist()[0] for ids in (listed, relevant))
+        raise ConfigError(
+            f"relevant: found {relevant.name} that is {after} ({other!r}), expected {before} as in "
+            f"lists ({one!r}), because no id equals one of another type; make both the same, "
+            f'such as by relevant["{relevant.name}"].astype(lists["{relevant.name}"].dtype)'
+        )
 
 
 def _ragged(

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from recsys.columns import ITEM, RANK, SCORE, STATUS, USER
 from recsys.config.configuration import WITHOUT_EFFECT, Config
 from recsys.config.keys import flat
 from recsys.errors import ConfigError, OutputError, RecsysError
+from recsys.flows.item_titles import titles_of
 from recsys.flows.lists_again import Inputs
 from recsys.flows.remake import id_types, load_model, row_of, situation, typed
 from recsys.publishing.lookup import Kept, open_kept, open_version, version_before
@@ -90,7 +92,8 @@ def compare_all(
     """Return the difference of each pair of versions.
 
     Args:
-        config: has the settings of Spark, if that is needed, and the titles that count first.
+        config: has the settings of Spark, if that is needed, and names titles for versions that
+            have none.
         pairs: each with the version before first.
         user: look for the causes of this user's changes alone, an id as a person types it.
         why: look for causes.
@@ -127,14 +130,17 @@ def _explained(
 ) -> Differences:
     """Add causes, of one user or of all, titles, and the configuration."""
     changes = found.changes
-    titles = inputs.titles(config, after.config, before.config, ids=changes.item_ids)
-    notes, causes = [], None
+    notes: list[str] = []
+    causes = None
+    titles = titles_of([after, before], config.items.titles, notes, changes.item_ids)
     for kept in (before, after):
         if kept.held:
             notes.append(f"run {kept.version.run_id} was held back by a gate and is not published")
     if why:
+        mine = changed_users(changes)
         try:
-            causes = _causes(before, after, changes, inputs, user)
+            chosen = mine if user is None else mine[mine == user]
+            causes = causes_of(before, after, changes, inputs, chosen)
         except RecsysError as error:
             notes.append(f"the causes are not known: {error}")
     return replace(
@@ -142,7 +148,7 @@ def _explained(
         titles=titles,
         causes=causes,
         configuration=other_keys(before.manifest.configuration, after.manifest.configuration),
-        notes=[*inputs.notes, *notes],
+        notes=notes,
     )
 
 
@@ -158,14 +164,34 @@ def _side(kept: Kept) -> Side:
     )
 
 
-def _causes(
-    before: Kept, after: Kept, changes: Changes, inputs: Inputs, user: int | None
+def changed_users(changes: Changes) -> NDArray[np.int64]:
+    """Return the positions of the users whose items have left or entered."""
+    return np.flatnonzero((changes.n_left > 0) | (changes.n_entered > 0))
+
+
+def named_files(config: Config) -> list[str]:
+    """Return which keys name files or tables that lists depend on, and that may change."""
+    found = [f"items.{name}" for name in _from_files(config)]
+    return found + (["cohort.users.liked"] if _likes_from_files(config) else [])
+
+
+def causes_of(
+    before: Kept, after: Kept, changes: Changes, inputs: Inputs, chosen: NDArray[np.int64]
 ) -> Causes:
-    """Find the causes, with the lists of those users whose items have left or entered."""
-    changed = (changes.n_left > 0) | (changes.n_entered > 0)
-    if user is not None:
-        changed &= np.arange(len(changed)) == user
-    users = changes.user_ids.filter(pa.array(changed))
+    """Find the causes of the changes of some users.
+
+    Args:
+        before: what was.
+        after: what is.
+        changes: what has changed.
+        inputs: reads what the configurations name, as it is now.
+        chosen: positions of `changed_users`, whose lists are made again.
+
+    Raises:
+        ModelError: a model or its interactions are not there any more, or damaged.
+        InputError, ConfigError: a list that a configuration names cannot be read.
+    """
+    users = changes.user_ids.take(pa.array(chosen))
     if not len(users):
         return no_causes(changes)
     then, now = _situations(before, after, users, inputs)
@@ -173,7 +199,7 @@ def _causes(
     if any(_from_files(config) for config in configs):
         then = as_they_were(then, changes, changes.before, _from_files(before.config))
         now = as_they_were(now, changes, changes.after, _from_files(after.config))
-    may_differ = any(_from_files(config) or _likes_from_files(config) for config in configs)
+    may_differ = any(named_files(config) for config in configs)
     return find_causes(changes, then, now, verify=may_differ)
 
 

@@ -6,19 +6,8 @@ from typing import Any
 
 from recsys.errors import one_line
 from recsys.flows.text_table import table_lines
-from recsys.score.causes import TIE, TOGETHER, UNKNOWN
-from recsys.score.crossing import CONFIGURATION, FILTER, LIKES, MODEL, SEEN
+from recsys.score.causes import IN_WORDS
 
-_CAUSES = {
-    SEEN: "newly seen, or not seen any more",
-    FILTER: "a filter: items.allow, items.deny, items.candidates",
-    CONFIGURATION: "the configuration: scoring, features.cold_items",
-    LIKES: "what a folded-in user likes",
-    MODEL: "the model",
-    TIE: "a tie: the same score, and the smaller id is first",
-    TOGETHER: "several of these together, and none alone",
-    UNKNOWN: "unknown: the list cannot be made again",
-}
 _QUANTILES = ("min", "p5", "p25", "median", "p75", "p95", "max")
 _MOST = 10
 
@@ -69,7 +58,7 @@ def user_lines(found: dict[str, Any]) -> Iterator[str]:
                 row["title"],
                 f"{row['score']:.6g}",
                 row["other_rank"],
-                _CAUSES.get(row["cause"]),
+                IN_WORDS.get(row["cause"]),
             )
             for row in user[name]
         ]
@@ -126,7 +115,7 @@ def _number(value: float | None) -> str:
 def _causes(causes: Sequence[dict[str, Any]] | None) -> Iterator[str]:
     if causes:
         rows = [
-            (_CAUSES[one["cause"]], f"{one['left']:,}", f"{one['entered']:,}") for one in causes
+            (IN_WORDS[one["cause"]], f"{one['left']:,}", f"{one['entered']:,}") for one in causes
         ]
         yield from table_lines(("why", ">left", ">entered"), rows)
         yield ""

@@ -6,21 +6,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
-import pyarrow as pa
 
-from recsys.columns import ITEM, TITLE_COLUMNS
-from recsys.errors import ConfigError, DamageError, RecsysError, one_line
+from recsys.columns import TITLE_COLUMNS
+from recsys.errors import ConfigError, DamageError, one_line
+from recsys.flows.item_titles import configured_titles
 from recsys.flows.manage import Place
 from recsys.publishing.export import placing, text_files, workbook
 from recsys.publishing.export.database import Database
 from recsys.publishing.export.rows import Rows, read_rows
 from recsys.publishing.lookup import Kept, find_version, open_kept
-from recsys.publishing.versions import RECOMMENDATIONS
-from recsys.score.local_ids import LocalIds
-from recsys.score.titles import read_cards
 from recsys.store.files import local_path, require_local
 
 CSV, XLSX, JSON, SQL = "csv", "xlsx", "json", "sql"
@@ -179,27 +175,12 @@ def _read(
         version = find_version(place.index, run, cohort, day)
         try:
             kept = open_kept(place.files, version)
-            titles, notes = _titles(place, kept)
+            notes: list[str] = []
+            titles = kept.titles([*TITLE_COLUMNS])
+            if titles is None:
+                titles = configured_titles(kept, place.config.items.titles, notes)
             return kept, read_rows(kept, titles, wanted.per, wanted.columns), notes
         except (DamageError, FileNotFoundError):
             if attempt == 3 or version in place.index.versions(version.unit):
                 raise
     raise AssertionError("the last attempt returns or raises")
-
-
-def _titles(place: Place, kept: Kept) -> tuple[pa.Table | None, list[str]]:
-    """Read titles where the version has none of its own, and a configuration names some."""
-    configured = place.config.items.titles or kept.config.items.titles
-    if kept.manifest.tables.titles is not None or configured is None:
-        return None, []
-    items = kept.read(RECOMMENDATIONS, [ITEM]).column(ITEM).unique()
-    try:
-        cards = read_cards(configured, LocalIds(items).convert)
-    except RecsysError as error:
-        return None, [f"without titles: {error}"]
-    found: list[Any] = [cards.get(item) for item in items.to_pylist()]
-    columns = {
-        name: pa.array([None if c is None else getattr(c, name) for c in found], pa.string())
-        for name in TITLE_COLUMNS
-    }
-    return pa.table({ITEM: items, **columns}), []

@@ -20,6 +20,7 @@ from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.sizes import RESULT_BYTES_PER_PAIR, Sizes, driver_bytes
 from recsys.model.manifest import ModelManifest
 from recsys.runtime import memory
+from recsys.runtime.sizes import size
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,8 @@ def _driver(
     heap = memory.heap_bytes(job.spark)
     allowed = memory.allowed_bytes(heap, share)
     limit = (
-        f"{_size(allowed)}: memory.max_share {share} of {_size(memory.limit_bytes())} less the "
-        f"JVM's heap {_size(heap)}"
+        f"{size(allowed)}: memory.max_share {share} of {size(memory.limit_bytes())} less the "
+        f"JVM's heap {size(heap)}"
     )
     if sizes is None or run is None:
         of_input = "" if rows is None else f"the input has about {rows:,} rows; more is "
@@ -96,8 +97,8 @@ def _driver(
     drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
     parts = driver_bytes(sizes, settings.widest, drawn)
     needed = sum(parts.values())
-    told = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
-    about = f"about {_size(needed)} by run {run.run_id}: {told}"
+    told = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
+    about = f"about {size(needed)} by run {run.run_id}: {told}"
     change = (
         "take a larger machine, lower spark.driver.memory, training.no_components or "
         "training.second_view_rank, or raise the minimum numbers of interactions in filters"
@@ -114,7 +115,7 @@ def _result(job: Job, found: Checks, sizes: Sizes | None, rows: int | None) -> N
     # As many pairs as rows, if no row repeats a pair and none is rejected or filtered.
     pairs = (rows or 0) if sizes is None else sizes.pairs
     needed = pairs * RESULT_BYTES_PER_PAIR
-    about = f"about {_size(needed)} of {pairs:,} pairs to collect"
+    about = f"about {size(needed)} of {pairs:,} pairs to collect"
     if sizes is None:
         about = f"at most {about}, by the rows of the input"
     change = f"raise {name}, or raise the minimum numbers of interactions in filters"
@@ -123,7 +124,7 @@ def _result(job: Job, found: Checks, sizes: Sizes | None, rows: int | None) -> N
 
 def _space(job: Job, found: Checks, run: RunManifest | None) -> None:
     free = job.store.files.free_bytes()
-    limit = "not known of this store" if free is None else f"{_size(free)} free"
+    limit = "not known of this store" if free is None else f"{size(free)} free"
     if run is None:
         found.add(Check("space at the root", _LATER, limit, "unknown"))
         return
@@ -132,7 +133,7 @@ def _space(job: Job, found: Checks, run: RunManifest | None) -> None:
     # Interactions and models are listed in records of their own; a row of theirs has at least this.
     needed = sum(listed) + rows * 8
     change = "free space there (recsys clean shows what nothing needs), or choose another root"
-    about = f"at least {_size(needed)} by run {run.run_id}"
+    about = f"at least {size(needed)} by run {run.run_id}"
     fits = free is None or needed <= free
     found.add(_estimated("space at the root", about, limit, change, fits=fits, status=8))
 
@@ -148,8 +149,8 @@ def _broadcast(job: Job, found: Checks, n_items: int | None, width: int, *, exac
     second = n_items * max(0, width - job.config.training.no_components) * 4
     needed = matrix + second + n_items * 16 + bytes_of(n_items, width)
     about = (
-        f"about {_size(needed)} in each Python worker: {n_items:,} items x {width + 1:,}, "
-        f"second view {_size(second)}, kernel {_size(bytes_of(n_items, width))}"
+        f"about {size(needed)} in each Python worker: {n_items:,} items x {width + 1:,}, "
+        f"second view {size(second)}, kernel {size(bytes_of(n_items, width))}"
     )
     change = (
         "lower training.no_components or training.second_view_rank, let fewer workers run at once "
@@ -173,16 +174,16 @@ def _worker_bytes(job: Job) -> tuple[int, str, bool]:
     parse = context._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes  # type: ignore
     if of_python:
         share = int(parse(of_python)) // cores
-        return share, f"{_size(share)}: spark.executor.pyspark.memory by {cores} cores", True
+        return share, f"{size(share)}: spark.executor.pyspark.memory by {cores} cores", True
     if (context.master or "").startswith("local"):
         workers = context.defaultParallelism
         allowed = memory.allowed_bytes(memory.heap_bytes(job.spark), job.config.memory.max_share)
-        return allowed // workers, f"{_size(allowed // workers)} for each of {workers}", True
+        return allowed // workers, f"{size(allowed // workers)} for each of {workers}", True
     heap = int(parse(conf.get("spark.executor.memory", "1g") or "1g"))
     told = conf.get("spark.executor.memoryOverhead")
     overhead = int(parse(told)) if told else max(384 * 2**20, heap // 10)
     share = overhead // cores
-    return share, f"{_size(share)}: spark.executor.memoryOverhead by {cores} cores", False
+    return share, f"{size(share)}: spark.executor.memoryOverhead by {cores} cores", False
 
 
 def _batches(job: Job, found: Checks, width: int, mean: float | None) -> None:
@@ -190,13 +191,13 @@ def _batches(job: Job, found: Checks, width: int, mean: float | None) -> None:
     told = int(job.spark.conf.get(_RECORDS, "10000") or 10000)
     # Without a limit a batch is a whole part.
     rows = told if told > 0 else job.config.scoring.users_per_file
-    name, limit = "Arrow batches", _size(_ARROW_MOST)
+    name, limit = "Arrow batches", size(_ARROW_MOST)
     if mean is None:
         found.add(Check(name, f"{rows:,} users in a batch; their size is {_LATER}", limit))
         return
     # The vector, the bias, and int32 items that were seen and liked with their weights.
     per_user = (width + 1) * 4 + mean * 12
-    about = f"{rows:,} users of about {per_user / 1024:,.1f} KiB: {_size(int(rows * per_user))}"
+    about = f"{rows:,} users of about {size(per_user)}: {size(int(rows * per_user))}"
     fits = rows * per_user <= _ARROW_MOST
     found.add(_estimated(name, about, limit, f"lower {_RECORDS}", fits=fits))
 
@@ -206,9 +207,3 @@ def _estimated(
 ) -> Check:
     state: State = "ok" if fits else "warning"
     return Check(name, found, limit, state, "" if fits else change, 0 if fits else status)
-
-
-def _size(count: float) -> str:
-    if count < 2**30:
-        return f"{count / 2**20:,.1f} MiB"
-    return f"{count / 2**30:,.2f} GiB"

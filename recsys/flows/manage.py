@@ -20,6 +20,7 @@ from recsys.publishing import maintenance
 from recsys.publishing.export import placing
 from recsys.publishing.index import open_index
 from recsys.publishing.versions import Unit, VersionIndex
+from recsys.runtime.sizes import size
 from recsys.store.files import Files, local_path
 from recsys.store.opening import open_root
 
@@ -100,7 +101,7 @@ def models(place: Place, *, as_json: bool) -> None:
             counts = [f"{number:,}" for number in numbers]
             ndcg = "" if model.validation_ndcg is None else f"{model.validation_ndcg:.4f}"
             about = (model.model_id, model.created_at[:19], model.run_date)
-            print(line.format(*about, *counts, ndcg, _size(model.bytes or 0)))
+            print(line.format(*about, *counts, ndcg, size(model.bytes or 0)))
         else:
             print(model.model_id)
         if model.refresh_of is not None:
@@ -146,7 +147,7 @@ def clean(
         _print_entry("delete", one)
     for one in found.kept:
         _print_entry("keep", one)
-    total = _size(sum(one.bytes for one in found.waste))
+    total = size(sum(one.bytes for one in found.waste))
     if not found.waste:
         print("nothing to clean")
     elif not yes:
@@ -157,19 +158,11 @@ def clean(
 
 
 def _print_entry(word: str, one: housekeeping.Entry) -> None:
-    print(f"{word:6}  {_size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
+    print(f"{word:6}  {size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
 
 
 def _plain(one: housekeeping.Entry) -> dict[str, str | float]:
     return {"uri": one.uri, "bytes": one.bytes, "age_seconds": one.age, "why": one.why}
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def _age(seconds: float) -> str:

@@ -294,7 +294,7 @@ def _write_statuses(job: Job, model: Model, cohort: _Cohort, writer: _Writer) ->
 
 
 def _write_titles(job: Job, model: Model, writer: _Writer) -> WrittenTable | None:
-    titles = stage_titles(job, writer.read(RECOMMENDATIONS), model.id_types)
+    titles = stage_titles(job, model.items.ids, model.id_types)
     return None if titles is None else writer.write(titles.coalesce(1), TITLES)
 
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from recsys.columns import ITEM, LABEL, RANK, RATING, REASON, SCORE, SOURCE, STATUS, TIMESTAMP, USER
 from recsys.errors import OutputError, RecsysError
+from recsys.flows.item_titles import titles_of
 from recsys.flows.lists_again import Inputs
 from recsys.flows.manage import Place
 from recsys.flows.remake import id_types, interactions_folder, model_items, row_of, typed
@@ -164,7 +165,7 @@ def user(
     wanted = typed(name, schema[USER], "user")
     notes: list[str] = []
     history = _history(versions[-1], USER, wanted, notes)
-    titles = _titles(place, versions, schema[ITEM], notes)
+    titles = _titles(place, versions, notes)
     found = [_of_user(kept, wanted, titles) for kept in versions]
     published = [one for one in found if one is not None]
     if not published and not history:
@@ -189,7 +190,7 @@ def item(
     wanted = typed(name, kind, "item")
     notes: list[str] = []
     history = _history(versions[-1], ITEM, wanted, notes)
-    titles = _titles(place, versions, kind, notes)
+    titles = _titles(place, versions, notes)
     with Inputs(place.config.spark) as inputs:
         published = [_of_item(kept, wanted, inputs, notes) for kept in versions]
     if not history and all(one.trained is None for one in published):
@@ -224,12 +225,8 @@ def _versions(place: Place, run: str | None, cohort: str | None, day: dt.date | 
     return [open_kept(place.files, version) for version in found]
 
 
-def _titles(place: Place, versions: list[Kept], kind: str, notes: list[str]) -> dict[Any, str]:
-    configs = [place.config, *(kept.config for kept in versions)]
-    with Inputs(place.config.spark) as inputs:
-        titles = inputs.titles(*configs, ids=pa.nulls(0, ARROW[kind]))
-        notes += inputs.notes
-    return titles
+def _titles(place: Place, versions: list[Kept], notes: list[str]) -> dict[Any, str]:
+    return titles_of(versions[::-1], place.config.items.titles, notes, None)
 
 
 def _history(kept: Kept, column: str, wanted: Any, notes: list[str]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from recsys.flows.execution import Job
 from recsys.publishing.index import previous
 from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.versions import Unit, VersionIndex, read_manifest
+from recsys.runtime.sizes import size
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,7 @@ def _check(job: Job, needed: int, what: str) -> None:
     free = job.store.files.free_bytes()
     if free is not None and free < needed:
         raise OutputError(
-            f"{job.store.root}: {what} need at least {_mib(needed)}, and {_mib(free)} are left on "
+            f"{job.store.root}: {what} need at least {size(needed)}, and {size(free)} are left on "
             "its disk; free space there (recsys clean shows what nothing needs), or choose another "
             "root"
         )
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"

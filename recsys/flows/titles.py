@@ -1,4 +1,4 @@
-"""What the items of lists are called, published beside them.
+"""What items are called, published beside the lists.
 
 Titles are for people. A run whose titles cannot be read says so, and publishes without them.
 """
@@ -33,30 +33,31 @@ def look(titles: Titles | None, found: Checks) -> None:
         found.add(Check("items.titles", "can be read"))
 
 
-def stage_titles(job: Job, lists: DataFrame, id_types: IdTypes) -> DataFrame | None:
-    """Write down what the items of lists are called.
+def stage_titles(job: Job, items: pa.Array, id_types: IdTypes) -> DataFrame | None:
+    """Write down what items are called.
+
+    All that the model has, not only those of the lists: who looks at lists later looks at
+    histories and at the lists of before, too, when the file may be another one or be gone.
 
     Args:
         job: the run.
-        lists: with `item_id`.
-        id_types: of its ids.
+        items: the ids of the model's items, in ascending order.
+        id_types: of the ids.
 
     Returns:
-        `item_id`, and `title`, `image` and `link`, null where there are none: one row an item of
-        the lists, by id. None without `items.titles`, or where it cannot be read.
+        `item_id`, and `title`, `image` and `link`, null where there are none: one row an item, by
+        id. None without `items.titles`, or where it cannot be read.
     """
     titles = job.config.items.titles
     if titles is None:
         return None
-    # As many as the model has items at most, and the driver has the model.
-    items = lists.select(ITEM).distinct().toArrow().column(ITEM).combine_chunks().sort()
     try:
         cards = read_cards(titles, LocalIds(items).convert)
     except RecsysError as error:
         log.warning("%s: %s", _WITHOUT, error)
         return None
     found = [cards.get(item) for item in items.to_pylist()]
-    log.info("titles of %s of %s items in lists", f"{sum(map(bool, found)):,}", f"{len(items):,}")
+    log.info("titles of %s of %s items", f"{sum(map(bool, found)):,}", f"{len(items):,}")
     columns = {
         name: pa.array([None if card is None else getattr(card, name) for card in found], "string")
         for name in TITLE_COLUMNS

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from recsys.columns import LABEL
 from recsys.errors import ConfigError, RecsysError
+from recsys.flows.item_titles import titles_of
 from recsys.flows.lists_again import Inputs
 from recsys.flows.manage import Place
 from recsys.flows.remake import PublishedList, published_list, row_of, situation, typed
@@ -136,9 +137,10 @@ def why(place: Place, user: str, item: str, run: str | None, cohort: str | None,
                 f"--item: found {item_id!r}, expected one of the {len(items):,} items of model "
                 f"{kept.manifest.model_id}: an item that is not in the model is in no list"
             )
-        titles = inputs.titles(place.config, kept.config, ids=items)
+        notes: list[str] = []
+        titles = titles_of([kept], place.config.items.titles, notes, items)
         published = published_list(kept, user_id)
-        return _explained(kept, made_of, published, (user_id, item_id, row), titles, inputs.notes)
+        return _explained(kept, made_of, published, (user_id, item_id, row), titles, notes)
 
 
 def _explained(

@@ -24,5 +24,13 @@ def text(value: str) -> str:
 
 
 def pattern(separator: str) -> str:
-    """Return a literal with the regular expression of a separator."""
-    return text("[" + separator + "]" if separator in "|;,^ " else re.escape(separator))
+    """Return a literal with the regular expression of a separator.
+
+    Raises:
+        ValueError: it is empty, which would split text into its characters.
+    """
+    if not separator:
+        raise ValueError("found an empty separator, expected at least one character")
+    # Easier to read in a configuration than a backslash. A class of "^" would be one of nothing.
+    plain = separator in ("|", ";", ",", " ")
+    return text(f"[{separator}]" if plain else re.escape(separator))

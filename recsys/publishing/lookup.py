@@ -3,18 +3,19 @@
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.columns import USER
+from recsys.columns import ITEM, USER
 from recsys.config.configuration import Config
 from recsys.config.reading import stored_config
 from recsys.errors import ConfigError, DamageError, OutputError
 from recsys.publishing.manifest import VersionManifest
 from recsys.publishing.read import check_tables, check_version
-from recsys.publishing.versions import HELD, Unit, Version, VersionIndex, place
+from recsys.publishing.versions import HELD, TITLES, Unit, Version, VersionIndex, place
 from recsys.runtime.run import run_name
 from recsys.store.files import Files, local_path
 from recsys.store.manifest import MANIFEST, ManifestError
@@ -29,14 +30,22 @@ class Kept:
         uri: its directory.
         version: which it is; of one that is held, `published_at` is empty.
         manifest: what is said of it.
-        config: what it was made with, secrets redacted.
     """
 
     files: Files
     uri: str
     version: Version
     manifest: VersionManifest
-    config: Config
+
+    @cached_property
+    def config(self) -> Config:
+        """What it was made with, secrets redacted.
+
+        Raises:
+            ConfigError: it has keys that this version of recsys does not know.
+        """
+        owner = f"the configuration of {self.version.unit}, run {self.version.run_id}"
+        return stored_config(self.manifest.configuration, owner)
 
     @property
     def held(self) -> bool:
@@ -64,21 +73,21 @@ class Kept:
             raise DamageError(f"{self.version.unit}, run {self.version.run_id}: {name} has no file")
         return pa.concat_tables(parts)
 
+    def titles(self, columns: list[str]) -> pa.Table | None:
+        """Return `item_id` and columns of its titles; None where it was published without any."""
+        if self.manifest.tables.titles is None:
+            return None
+        return self.read(TITLES, [ITEM, *columns])
+
 
 def open_kept(files: Files, version: Version) -> Kept:
     """Compare every file of a version with what was published, and open it.
 
     Raises:
         DamageError: a file is missing, damaged or too many.
-        ConfigError: its configuration has keys that this version of recsys does not know.
     """
     manifest = check_version(files, version)
-    return _opened(files, place(files, version.unit, version.run_id), version, manifest)
-
-
-def _opened(files: Files, uri: str, version: Version, manifest: VersionManifest) -> Kept:
-    owner = f"the configuration of {version.unit}, run {version.run_id}"
-    return Kept(files, uri, version, manifest, stored_config(manifest.configuration, owner))
+    return Kept(files, place(files, version.unit, version.run_id), version, manifest)
 
 
 def open_version(
@@ -113,7 +122,7 @@ def _open_held(files: Files, run_id: str) -> Kept | None:
     unit = Unit(manifest.cohort, dt.date.fromisoformat(manifest.run_date))
     check_tables(files, f"{unit}, run {run_id}, held by a gate", uri, manifest)
     version = Version(unit, run_id, "", hashlib.sha256(content).hexdigest())
-    return _opened(files, uri, version, manifest)
+    return Kept(files, uri, version, manifest)
 
 
 def find_version(

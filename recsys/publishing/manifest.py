@@ -52,7 +52,7 @@ class VersionTables(Part):
     status: PublishedStatuses
     """One row a requested id."""
     titles: WrittenTable | None = None
-    """What the items of the lists are called, one row an item; null without `items.titles`."""
+    """What the items of the model are called, one row an item; null without `items.titles`."""
 
     @property
     def names(self) -> list[str]:

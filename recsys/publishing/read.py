@@ -44,7 +44,7 @@ class Published:
         run_id: whose it is.
         run_date, cohort: of what.
         recommendations, status: pyarrow Tables; DataFrames where Spark was given.
-        titles: likewise, what the items of the lists are called; None where the run had no titles.
+        titles: likewise, what the items of the model are called; None where the run had no titles.
         manifest: what the run says of them.
     """
 

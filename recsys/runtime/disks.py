@@ -14,6 +14,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recsys.errors import ConfigError, OutputError
+from recsys.runtime.sizes import size
 from recsys.runtime.spark_errors import spark_reason
 
 _FULL = ("No space left on device", "Disk quota exceeded")
@@ -157,7 +158,7 @@ def _free(place: Path) -> int:
 
 def _left(place: Path) -> str:
     free: Sequence[int] = shutil.disk_usage(existing(place))
-    return f"{free[2] / 2**20:,.1f} MiB"
+    return size(free[2])
 
 
 def existing(place: Path) -> Path:

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from recsys.kernel.ordering import contains
 from recsys.kernel.worker import POPULAR
 from recsys.score.changes import Changes
-from recsys.score.crossing import PARTS, crossed, who_differs
+from recsys.score.crossing import (
+    CONFIGURATION,
+    FILTER,
+    LIKES,
+    MODEL,
+    PARTS,
+    SEEN,
+    crossed,
+    who_differs,
+)
 from recsys.score.histories import grouped, owners_of
 from recsys.score.replay import MadeLists, Situation
 from recsys.score.two_sides import Rows
@@ -33,6 +42,17 @@ TOGETHER = "together"
 # The lists cannot be made again from what is stored.
 UNKNOWN = "unknown"
 CAUSES = ("", *PARTS, TIE, TOGETHER, UNKNOWN)
+# What people read.
+IN_WORDS = {
+    SEEN: "newly seen, or not seen any more",
+    FILTER: "a filter: items.allow, items.deny, items.candidates",
+    CONFIGURATION: "the configuration: scoring, features.cold_items",
+    LIKES: "what a folded-in user likes",
+    MODEL: "the model",
+    TIE: "a tie: the same score, and the smaller id is first",
+    TOGETHER: "several of these together, and none alone",
+    UNKNOWN: "unknown: the list cannot be made again",
+}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from recsys.flows.manifest import RunManifest
 from recsys.flows.record import read_run
 from recsys.flows.report import quality
 from recsys.flows.report.change import change, items_of
-from recsys.flows.report.page import names_of
+from recsys.flows.report.names import search, titles_of
 from recsys.flows.report.people import Person, person
 from recsys.flows.report.records import Data, Records
 from recsys.ingest.local_pairs import ARROW
@@ -131,7 +131,7 @@ class Lookups:
     def search(self, text: str) -> dict[Any, str]:
         """Return the items whose titles have a text in them, the shortest titles first."""
         for records in self._current():
-            if found := names_of(records).search(text, _NAMED):
+            if found := search(records, text, _NAMED):
                 return found
         return {}
 
@@ -169,7 +169,7 @@ class Lookups:
     def _titles(self, wanted: Any) -> dict[Any, str]:
         found: dict[Any, str] = {}
         for records in self._current() if wanted else ():
-            found = {**names_of(records).of(wanted), **found}
+            found = {**titles_of(records, wanted), **found}
         return found
 
     def _of_item(self, records: Records, asked: str) -> OfItem | None:
@@ -190,7 +190,7 @@ class Lookups:
             mine = batch.filter(pc.equal(batch.column(ITEM), item))
             pairs += len(mine)
             likes += int(pc.sum(pc.equal(mine.column(LABEL), 1)).as_py() or 0)
-        title = names_of(records).of([item]).get(item)
+        title = titles_of(records, [item]).get(item)
         if not ranks and not pairs and title is None:
             return None
         return OfItem(

@@ -122,10 +122,10 @@ class Items(Section):
     `scoring.k` are published. Items that the user has seen are left out unless
     `scoring.exclude_seen` is false."""
     titles: Titles | None = None
-    """What items are called. What is in lists is published with titles beside them (the table
-    `titles`), and what is printed for people has them. It is read without Spark, on the driver's
-    machine. Where it cannot be read, a run says so and publishes without it; no list depends on
-    it."""
+    """What items are called. The titles of the model's items are published beside the lists (the
+    table `titles`), and what is printed for people has them. It is read without Spark, on the
+    driver's machine. Where it cannot be read, a run says so and publishes without it; no list
+    depends on it."""
 
 
 class Scoring(Section):

@@ -2,12 +2,12 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from recsys.config.keys import flat
 from recsys.config.redaction import redact
 from recsys.evaluate.manifest import ALL
 from recsys.flows.manifest import RunManifest
@@ -71,15 +71,8 @@ def state_of(run: RunManifest) -> str:
 def params_of(run: RunManifest) -> Iterator[tuple[str, str]]:
     """Yield the settings for training and scoring, each with its key in the configuration."""
     for section in ("training", "deduplication", "filters", "scoring"):
-        yield from _flat(run.configuration[section], section)
-
-
-def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}.{key}")
-        else:
-            yield f"{prefix}.{key}", str(value)[:_LONGEST]
+        for key, value in flat(run.configuration[section], f"{section}."):
+            yield key, str(value)[:_LONGEST]
 
 
 def metrics_of(run: RunManifest) -> Iterator[tuple[str, float]]:

@@ -1,19 +1,32 @@
-"""What has changed since the version before: users, items and how much lists have in common."""
+"""What has changed since the version before, and why as far as records and tables say it."""
 
+import datetime as dt
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from recsys.columns import ITEM, RANK, SCORE, STATUS, USER
+from recsys.errors import RecsysError, one_line
+from recsys.flows.diff import causes_of, changed_users, named_files
+from recsys.flows.lists_again import Inputs
 from recsys.flows.report.records import Data, Records, Version
 from recsys.ingest.local_pairs import ARROW
-from recsys.publishing.versions import RECOMMENDATIONS
+from recsys.publishing.lookup import Kept
+from recsys.publishing.versions import RECOMMENDATIONS, Unit
 from recsys.publishing.versions import STATUS as STATUSES
+from recsys.publishing.versions import Version as Published
 from recsys.score.differences import find_differences
 from recsys.score.two_sides import Side
+from recsys.store.posix import PosixFiles
 
 _MOST_ROWS = 5_000_000
+# Causes are found by making lists again, of so many users at most and with so much read for it: a
+# few seconds on one core, and memory that is free after a run.
+_MOST_USERS = 2_000
+_MOST_BYTES = 512 * 2**20
 _ARROW = {**ARROW, "float": pa.float32()}  # types of the columns that are compared
 
 
@@ -27,13 +40,57 @@ def change(
         after: what is.
 
     Returns:
-        The record of `recsys.score.differences`, without causes: these need the lists made again.
+        The record of `recsys.score.differences`, and as `why` how many `users` its causes are
+        of, out of how many (`of`) whose items left or entered, and a `note` where that is none.
     """
     rows = sum(one.manifest.tables.recommendations.rows for _, one in (before, after))
     tables = [records.lists(version) for records, version in (before, after)]
     if rows > _MOST_ROWS or not all(one.readable for one in tables):
         return None
-    return find_differences(_side(*before), _side(*after)).as_record()
+    found = find_differences(_side(*before), _side(*after))
+    every = changed_users(found.changes)
+    chosen = every[np.linspace(0, len(every) - 1, min(len(every), _MOST_USERS)).astype(np.int64)]
+    note = None
+    try:
+        then, now = (_kept(*one) for one in (before, after))
+        note = _what_keeps((before[0], then), (after[0], now))
+        if note is None:
+            with Inputs({}) as inputs:
+                causes = causes_of(then, now, found.changes, inputs, chosen)
+            found = replace(found, causes=causes)
+    except (RecsysError, OSError, pa.ArrowException) as error:
+        note = one_line(str(error))[:300]
+    looked = 0 if found.causes is None else len(chosen)
+    return {**found.as_record(), "why": {"users": looked, "of": len(every), "note": note}}
+
+
+def _kept(records: Records, version: Version) -> Kept:
+    about = version.manifest
+    unit = Unit(about.cohort, dt.date.fromisoformat(about.run_date))
+    return Kept(records.files, version.uri, Published(unit, about.run_id, "", ""), about)
+
+
+def _what_keeps(*sides: tuple[Records, Kept]) -> str | None:
+    """Say why the lists cannot be made again in passing, from records and tables alone."""
+    sizes: dict[str, int] = {}
+    for records, kept in sides:
+        if not isinstance(records.files, PosixFiles):
+            return "the root is not local"
+        if named := named_files(kept.config):
+            return f"lists also depend on what {' and '.join(named)} names, which may change"
+        model = records.model_of(kept.manifest.model_id)
+        pairs = records.interactions_of(kept.manifest.interactions_id)
+        if model is None or pairs is None:
+            return "a model or its interactions are not there any more"
+        for name, table in (
+            (f"items of {model.model_id}", model.tables.items),
+            (f"users of {model.model_id}", model.tables.users),
+            (f"pairs of {pairs.interactions_id}", pairs.tables.pairs),
+        ):
+            sizes[name] = sum(file.bytes for file in table.files)
+    if sum(sizes.values()) > _MOST_BYTES:
+        return "the models and their interactions are large"
+    return None
 
 
 def items_of(change: dict[str, Any]) -> set[Any]:

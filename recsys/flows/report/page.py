@@ -6,20 +6,19 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from recsys.config.reading import stored_config
-from recsys.errors import ConfigError, RecsysError, one_line
+from recsys.errors import RecsysError, one_line
 from recsys.evaluate.manifest import Metric
 from recsys.flows.manifest import RunManifest
 from recsys.flows.report import again, funnel, lists, quality
 from recsys.flows.report.change import change as change_of
 from recsys.flows.report.change import items_of
 from recsys.flows.report.lists import Popularity, Scores
-from recsys.flows.report.people import Names, Person, some_people
+from recsys.flows.report.names import lacks_titles, titles_of
+from recsys.flows.report.people import Person, some_people
 from recsys.flows.report.records import Records, Version
 from recsys.ingest.manifest import InputState
 from recsys.model.manifest import ModelManifest
 from recsys.publishing.manifest import Verdict
-from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.store.files import RUNS, Files
 
 T = TypeVar("T")
@@ -52,7 +51,7 @@ class Page:
         curve, overall, by_history, by_group: how good it is.
         scores, popularity: what lists consist of.
         change: what has changed since the version before.
-        why: the command that says why; empty where a gate held the lists back.
+        why: the command that says more, and why.
         people: a few users.
         titles: of the items that the page names.
         configuration: that of the run as YAML; None: of another version of this package.
@@ -162,7 +161,7 @@ def _lists(page: Page, records: Records, version: Version, n_people: int) -> Non
         )
     page.people = page.attempt("users", lambda: some_people(table, pairs, n_people), [])
     if (before := records.before) is not None:
-        page.why = "" if version.held else again.why(records.run, before.manifest.run_id)
+        page.why = again.why(records.run, before.manifest.run_id)
         sides = (records, before), (records, version)
         page.change = page.attempt("difference", lambda: change_of(*sides), None)
 
@@ -174,24 +173,13 @@ def _titles(page: Page, records: Records) -> None:
         wanted |= {row.item for row in page.popularity.top}
     if page.change is not None:
         wanted |= items_of(page.change)
-    if wanted:
-        names = names_of(records)
-        page.titles = names.of(wanted)
-        if names.note:
-            page.notes.append(names.note)
-
-
-def names_of(records: Records) -> Names:
-    """Return where a run's titles are."""
-    try:
-        config = stored_config(records.run.configuration, "the configuration")
-    except ConfigError:
-        config = None
-    if records.version is not None:
-        kind: str | None = records.version.manifest.schemas[RECOMMENDATIONS]["item_id"]
-    else:
-        kind = None if records.interactions is None else records.interactions.id_types.item
-    return Names(config, kind)
+    nothing: dict[Any, str] = {}
+    page.titles = page.attempt("titles", lambda: titles_of(records, wanted), nothing)
+    if wanted and lacks_titles(records):
+        page.notes.append(
+            "titles: not shown, because the lists were published without any: items.titles could "
+            "not be read when they were made"
+        )
 
 
 def _steps(run: RunManifest) -> list[Step]:

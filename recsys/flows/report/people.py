@@ -1,6 +1,6 @@
 """A few users with what they have done and what is recommended to them. No Spark."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.columns import ITEM, LABEL, RANK, RATING, SCORE, SOURCE, TIMESTAMP, USER
-from recsys.config.configuration import Config
-from recsys.errors import RecsysError
 from recsys.flows.report.records import Data
 from recsys.ingest.local_pairs import ARROW
-from recsys.score.local_ids import LocalIds
-from recsys.score.titles import read_titles
 
 _HISTORY_SHOWN = 8
 _CHOSEN_FROM = 2_000
@@ -157,49 +153,3 @@ def _first(row: dict[str, Any]) -> tuple[bool, float, float, str]:
         0.0 if when is None else -when.timestamp(),
         str(row[ITEM]),
     )
-
-
-class Names:
-    """Titles of items, read once for all ids that a page shows.
-
-    Attributes:
-        note: why there are none, although the configuration names them; empty otherwise.
-    """
-
-    def __init__(self, config: Config | None, kind: str | None) -> None:
-        """Take where they are.
-
-        Args:
-            config: the configuration; None: it is not known.
-            kind: Spark's name of the type of item ids; None: not known.
-        """
-        self._titles = None if config is None else config.items.titles
-        self._kind = kind
-        self.note = ""
-
-    def of(self, wanted: Iterable[Any]) -> dict[Any, str]:
-        """Return the titles of these items, as far as they have any."""
-        items = set(wanted)
-        return self._read(lambda item: item in items)
-
-    def search(self, text: str, most: int) -> dict[Any, str]:
-        """Return items whose title has a text in it, whatever its case."""
-        found = self._read(lambda _: True)
-        folded = text.casefold()
-        named = [(item, title) for item, title in found.items() if folded in title.casefold()]
-        return dict(sorted(named, key=lambda one: (len(one[1]), one[1], str(one[0])))[:most])
-
-    def _read(self, wanted: Callable[[Any], bool]) -> dict[Any, str]:
-        if self._titles is None or self._kind is None:
-            return {}
-        ids = LocalIds(pa.nulls(0, ARROW[self._kind]))
-
-        def to_id(text: object) -> Any:
-            item = ids.convert(text)
-            return item if item is not None and wanted(item) else None
-
-        try:
-            return read_titles(self._titles, to_id)
-        except RecsysError as error:
-            self.note = f"without titles: {error}"
-            return {}

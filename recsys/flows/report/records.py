@@ -15,7 +15,7 @@ from recsys.flows.record import read_run
 from recsys.ingest.manifest import InteractionsManifest
 from recsys.model.manifest import ModelManifest
 from recsys.publishing.manifest import VersionManifest
-from recsys.publishing.versions import HELD, PUBLICATIONS, RECOMMENDATIONS, STATUS
+from recsys.publishing.versions import HELD, PUBLICATIONS, RECOMMENDATIONS, STATUS, TITLES
 from recsys.store.files import RUNS, Files
 from recsys.store.manifest import MANIFEST, File, Manifest, ManifestError
 from recsys.store.posix import PosixFiles
@@ -107,7 +107,11 @@ class Records:
             found = self.version.manifest.interactions_id
         else:
             found = None if self.model is None else self.model.interactions_id
-        return self._read(InteractionsManifest, "interactions", found)
+        return self.interactions_of(found)
+
+    def interactions_of(self, interactions_id: str | None) -> InteractionsManifest | None:
+        """Return the manifest of interactions."""
+        return self._read(InteractionsManifest, "interactions", interactions_id)
 
     @cached_property
     def version(self) -> Version | None:
@@ -161,6 +165,11 @@ class Records:
     def statuses(self, version: Version) -> Data:
         """Return the statuses of a version."""
         return self._data(f"{version.uri}/{STATUS}", version.manifest.tables.status.files)
+
+    def titles(self, version: Version) -> Data | None:
+        """Return the titles of a version; None where it was published without any."""
+        table = version.manifest.tables.titles
+        return None if table is None else self._data(f"{version.uri}/{TITLES}", table.files)
 
     def pairs(self) -> Data | None:
         """Return the pairs of users and items that the run prepared, or its model learned from."""

@@ -4,6 +4,8 @@ import datetime as dt
 from typing import Any
 
 from recsys.ingest.manifest import InputState
+from recsys.runtime.sizes import size
+from recsys.score.causes import IN_WORDS
 
 NOTHING = "-"
 _LONGEST = 300
@@ -51,15 +53,6 @@ def seconds(value: float) -> str:
     return f"{value / 3600:.1f} h"
 
 
-def size(value: float) -> str:
-    """Return a number of bytes."""
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}"
-        value /= 1024
-    return f"{value:,.1f} GiB"
-
-
 def moment(value: str) -> str:
     """Return an ISO 8601 time to the minute."""
     return f"{dt.datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
@@ -74,6 +67,11 @@ def text(value: Any) -> str:
     """Return a raw value as it was found, cut where it is long."""
     found = NOTHING if value is None else str(value)
     return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}…"
+
+
+def cause(name: str) -> str:
+    """Return a cause of a change in words."""
+    return IN_WORDS[name]
 
 
 def source(state: InputState) -> str:
@@ -98,4 +96,5 @@ FILTERS = {
     "words": words,
     "text": text,
     "source": source,
+    "cause": cause,
 }

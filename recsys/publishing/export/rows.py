@@ -26,7 +26,7 @@ from recsys.columns import (
 )
 from recsys.errors import ConfigError
 from recsys.publishing.lookup import Kept
-from recsys.publishing.versions import RECOMMENDATIONS, TITLES
+from recsys.publishing.versions import RECOMMENDATIONS
 
 PER_RANK, PER_USER = "rank", "user"
 
@@ -142,7 +142,7 @@ def read_rows(kept: Kept, titles: pa.Table | None, per: str, wanted: Sequence[st
 
     Args:
         kept: the version.
-        titles: `item_id` and TITLE_COLUMNS, where the version has none of its own; None: nothing.
+        titles: `item_id` and TITLE_COLUMNS; None: nothing.
         per: `rank` or `user`.
         wanted: columns in their order; None: all that have some value.
 
@@ -167,12 +167,11 @@ def read_rows(kept: Kept, titles: pa.Table | None, per: str, wanted: Sequence[st
         RUN_ID: pa.scalar(manifest.run_id),
         GENERATED_AT: made_at[0] if len(made_at) else pa.scalar(None, made_at.type),
     }
-    if manifest.tables.titles is not None:
-        titles = kept.read(TITLES, [ITEM, *TITLE_COLUMNS])
     if titles is None:
         nothing = {name: pa.nulls(0, pa.string()) for name in TITLE_COLUMNS}
         titles = pa.table({ITEM: pa.nulls(0, lists.schema.field(ITEM).type), **nothing})
-    titles = titles.combine_chunks()
+    mine = pc.is_in(titles.column(ITEM), value_set=lists.column(ITEM).unique())
+    titles = titles.filter(mine).combine_chunks()
     if wanted is None:
         empty = {n for n in TITLE_COLUMNS if titles.column(n).null_count == len(titles)}
         if lists.column(PROBABILITY).null_count == len(lists):
