@@ -10,12 +10,14 @@ from typing import Any
 
 import generate_docs
 import pandas as pd
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
 from recsys.cli import main
 from recsys.flows.record import read_run
+from recsys.flows.report.names import _fitting
 from recsys.flows.report.page import look
 from recsys.flows.report.render import render
 from recsys.store.posix import PosixFiles
@@ -233,7 +235,7 @@ def test_a_report_has_the_causes_where_records_and_tables_say_them(
     denied = change_of("denied")
     assert denied["causes"] is None
     assert "items.deny names, which may change" in denied["why"]["note"]
-    assert "<code>recsys diff</code> finds it" in denied["page"]
+    assert "recsys diff finds it" in denied["page"]
     nothing = change_of("again")
     assert (nothing["causes"], nothing["why"]["of"]) == ([], 0) or nothing["why"]["note"]
 
@@ -255,6 +257,28 @@ def test_a_report_has_the_causes_where_records_and_tables_say_them(
     assert "of 3 of 5 users" in found["page"]
     monkeypatch.setattr("recsys.flows.report.change._MOST_BYTES", 1)
     assert "are large" in change_of("longer")["why"]["note"]
+
+    def harm(*_: object) -> None:
+        raise ValueError("harm")
+
+    # Whatever goes wrong with the causes, the rest of the page is there.
+    monkeypatch.setattr("recsys.flows.report.change._what_keeps", harm)
+    found = change_of("longer")
+    assert (found["causes"], found["why"]["note"]) == (None, "harm")
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "fitting"),
+    [
+        ([1, "a", 2**40], pa.int32(), [1]),
+        (["a", 7, None], pa.string(), ["a", None]),
+        (["a"], pa.int64(), []),
+    ],
+)
+def test_ids_of_another_versions_type_are_left_out_when_titles_are_read(
+    ids: list[Any], kind: pa.DataType, fitting: list[Any]
+) -> None:
+    assert _fitting(ids, kind).to_pylist() == fitting
 
 
 def test_runs_that_were_published_to_iceberg_tables_are_compared(

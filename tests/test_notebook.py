@@ -170,7 +170,7 @@ def test_a_number_of_numpy_cuts_lists_like_any_other() -> None:
     lists = pd.DataFrame({"user_id": [1, 1], "rank": [1, 2], "item_id": [1, 2]})
     relevant = pd.DataFrame({"user_id": [1], "item_id": [1]})
     expected = recsys.measure(lists, relevant, k=2)
-    for k in (np.int64(2), np.uint8(2), np.array([2]), pd.Series([2])):
+    for k in (np.int64(2), np.uint8(2), np.array([2]), np.array(2), pd.Series([2])):
         pd.testing.assert_frame_equal(recsys.measure(lists, relevant, k=k), expected)
     for bad in (2.5, "2", None, True, [1, 2.0], []):
         with pytest.raises(ConfigError, match=r"k: found .*, expected a whole number of at least"):

@@ -271,6 +271,8 @@ def test_what_keeps_the_viewer_from_starting_is_one_line(
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot listen at 127.0.0.1:{port}: .*choose"):
             viewer.serve(place, "127.0.0.1", port)
+    with pytest.raises(ConfigError, match=r"cannot listen at ü+:0: .*choose"):
+        viewer.serve(place, "ü" * 70, 0)
     gc.collect()  # nothing was left open
     monkeypatch.setitem(sys.modules, "flask", None)
     with pytest.raises(ConfigError, match=r"flask is not installed; .*recsys-batch\[viewer\]"):

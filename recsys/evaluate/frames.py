@@ -66,6 +66,8 @@ def measure(
 
 def _cuts(k: object) -> list[int]:
     """Return the numbers as plain ones; numpy and pandas have others."""
+    if isinstance(k, np.ndarray):
+        k = k.tolist()
     given = list(k) if isinstance(k, Iterable) and not isinstance(k, str) else [k]
     found = [int(one) for one in given if isinstance(one, Integral) and not isinstance(one, bool)]
     if not given or len(found) < len(given) or min(found) < 1:

@@ -158,7 +158,7 @@ def clean(
 
 
 def _print_entry(word: str, one: housekeeping.Entry) -> None:
-    print(f"{word:6}  {size(one.bytes):>10}  {_age(one.age):>10}  {one.uri}  {one.why}")
+    print(f"{word:6}  {size(one.bytes):>11}  {_age(one.age):>10}  {one.uri}  {one.why}")
 
 
 def _plain(one: housekeeping.Entry) -> dict[str, str | float]:

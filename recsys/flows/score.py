@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from recsys.columns import (
     COHORT,
     GENERATED_AT,
+    ITEM,
     MODEL_ID,
     PROBABILITY,
     RECOMMENDATIONS_SCHEMA,
@@ -295,7 +296,9 @@ def _write_statuses(job: Job, model: Model, cohort: _Cohort, writer: _Writer) ->
 
 def _write_titles(job: Job, model: Model, writer: _Writer) -> WrittenTable | None:
     titles = stage_titles(job, model.items.ids, model.id_types)
-    return None if titles is None else writer.write(titles.coalesce(1), TITLES)
+    if titles is None:
+        return None
+    return writer.write(titles.coalesce(1).sortWithinPartitions(ITEM), TITLES)
 
 
 def _outcome(job: Job, unit: Unit, manifest: VersionManifest) -> Outcome:

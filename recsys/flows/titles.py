@@ -51,12 +51,20 @@ def stage_titles(job: Job, items: pa.Array, id_types: IdTypes) -> DataFrame | No
     titles = job.config.items.titles
     if titles is None:
         return None
+    ids = items.to_pylist()
+    known, convert = set(ids), LocalIds(items).convert
+
+    def to_id(given: object) -> object:
+        """Return an id of the model, so that the file may have many others."""
+        item = convert(given)
+        return item if item in known else None
+
     try:
-        cards = read_cards(titles, LocalIds(items).convert)
+        cards = read_cards(titles, to_id)
     except RecsysError as error:
         log.warning("%s: %s", _WITHOUT, error)
         return None
-    found = [cards.get(item) for item in items.to_pylist()]
+    found = [cards.get(item) for item in ids]
     log.info("titles of %s of %s items", f"{sum(map(bool, found)):,}", f"{len(items):,}")
     columns = {
         name: pa.array([None if card is None else getattr(card, name) for card in found], "string")

@@ -54,9 +54,10 @@ def serve(place: Place, host: str, port: int) -> None:
     app = make_app(place, hosts=[_LOCALHOST, address] if own else None)
     try:
         # Made here: where waitress cannot listen, it leaves its own open.
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listening = socket.create_server((address, port), family=family)
-    except (OSError, OverflowError) as error:
+        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, where = found[0]
+        listening = socket.create_server((str(where[0]), int(where[1])), family=family)
+    except (OSError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError(
             f"--host, --port: cannot listen at {host}:{port}: {error}; choose another port, or 0 "
             "for one that is free"

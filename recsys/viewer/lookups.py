@@ -141,7 +141,8 @@ class Lookups:
         then, now = (one.version for one in sides)
         found = None
         if then is not None and now is not None:
-            found = change((sides[0], then), (sides[1], now))
+            # Pages are made while somebody waits, and several at once.
+            found = change((sides[0], then), (sides[1], now), causes=False)
         wanted: set[Any] = set() if found is None else items_of(found)
         facts = [dict(_facts(one)) for one in sides]
         configurations = [dict(flat(run.configuration)) for run in (before, after)]
@@ -154,7 +155,7 @@ class Lookups:
                 if row[1] != row[2]
             ],
             change=found,
-            titles=self._titles(wanted),
+            titles=self._titles(wanted) | titles_of(sides[0], wanted) | titles_of(sides[1], wanted),
         )
 
     def _current(self) -> Iterator[Records]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.columns import ITEM, RANK, SCORE, STATUS, USER
-from recsys.errors import RecsysError, one_line
+from recsys.errors import one_line
 from recsys.flows.diff import causes_of, changed_users, named_files
 from recsys.flows.lists_again import Inputs
 from recsys.flows.report.records import Data, Records, Version
@@ -31,13 +31,14 @@ _ARROW = {**ARROW, "float": pa.float32()}  # types of the columns that are compa
 
 
 def change(
-    before: tuple[Records, Version], after: tuple[Records, Version]
+    before: tuple[Records, Version], after: tuple[Records, Version], *, causes: bool = True
 ) -> dict[str, Any] | None:
     """Compare the lists of two versions; None where there are too many rows to do so in passing.
 
     Args:
         before: what was.
         after: what is.
+        causes: whether to find them.
 
     Returns:
         The record of `recsys.score.differences`, and as `why` how many `users` its causes are
@@ -53,13 +54,13 @@ def change(
     note = None
     try:
         then, now = (_kept(*one) for one in (before, after))
-        note = _what_keeps((before[0], then), (after[0], now))
+        note = _what_keeps((before[0], then), (after[0], now)) if causes else "recsys diff finds it"
         if note is None:
             with Inputs({}) as inputs:
-                causes = causes_of(then, now, found.changes, inputs, chosen)
-            found = replace(found, causes=causes)
-    except (RecsysError, OSError, pa.ArrowException) as error:
-        note = one_line(str(error))[:300]
+                again = causes_of(then, now, found.changes, inputs, chosen)
+            found = replace(found, causes=again)
+    except Exception as error:  # the page is whole without causes
+        note = one_line(str(error) or type(error).__name__)[:300]
     looked = 0 if found.causes is None else len(chosen)
     return {**found.as_record(), "why": {"users": looked, "of": len(every), "note": note}}
 
@@ -72,24 +73,22 @@ def _kept(records: Records, version: Version) -> Kept:
 
 def _what_keeps(*sides: tuple[Records, Kept]) -> str | None:
     """Say why the lists cannot be made again in passing, from records and tables alone."""
-    sizes: dict[str, int] = {}
+    read = 0
     for records, kept in sides:
         if not isinstance(records.files, PosixFiles):
             return "the root is not local"
         if named := named_files(kept.config):
-            return f"lists also depend on what {' and '.join(named)} names, which may change"
+            what = f"what {' and '.join(named)} names, which may change"
+            return f"lists also depend on {what}; recsys diff finds it"
         model = records.model_of(kept.manifest.model_id)
         pairs = records.interactions_of(kept.manifest.interactions_id)
         if model is None or pairs is None:
             return "a model or its interactions are not there any more"
-        for name, table in (
-            (f"items of {model.model_id}", model.tables.items),
-            (f"users of {model.model_id}", model.tables.users),
-            (f"pairs of {pairs.interactions_id}", pairs.tables.pairs),
-        ):
-            sizes[name] = sum(file.bytes for file in table.files)
-    if sum(sizes.values()) > _MOST_BYTES:
-        return "the models and their interactions are large"
+        # Each side reads its own, also where both have the same.
+        for table in (model.tables.items, model.tables.users, pairs.tables.pairs):
+            read += sum(file.bytes for file in table.files)
+    if read > _MOST_BYTES:
+        return "the models and their interactions are large; recsys diff finds it"
     return None
 
 

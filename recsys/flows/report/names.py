@@ -1,6 +1,7 @@
 """What items are called, from the titles that were published with lists. No Spark."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +23,19 @@ def titles_of(records: Records, wanted: Iterable[Any]) -> dict[Any, str]:
     versions = [one for one in (records.version, records.before) if one is not None]
     for version in versions if ids else ():
         for rows in _rows(records, version):
-            mine = pa.array(ids, rows.schema.field(ITEM).type)
+            mine = _fitting(ids, rows.schema.field(ITEM).type)
             for item, title in titled(rows, mine):
                 found.setdefault(item, title)
     return found
+
+
+def _fitting(ids: list[Any], kind: pa.DataType) -> pa.Array:
+    """Return the ids that can be of a type: another version may have had ids of another one."""
+    fitting = []
+    for one in ids:
+        with suppress(pa.ArrowException, OverflowError):
+            fitting.append(pa.scalar(one, kind))
+    return pa.array([one.as_py() for one in fitting], kind)
 
 
 def lacks_titles(records: Records) -> bool:

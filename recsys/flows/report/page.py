@@ -175,7 +175,7 @@ def _titles(page: Page, records: Records) -> None:
         wanted |= items_of(page.change)
     nothing: dict[Any, str] = {}
     page.titles = page.attempt("titles", lambda: titles_of(records, wanted), nothing)
-    if wanted and lacks_titles(records):
+    if wanted - page.titles.keys() and lacks_titles(records):
         page.notes.append(
             "titles: not shown, because the lists were published without any: items.titles could "
             "not be read when they were made"
