@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold: style, types, layers, generated files, tests.
-# usage: bash scripts/test.sh [options of pytest]
+# usage: bash scripts/test.sh            all but the long tests and those of clusters, which CI runs
+#        bash scripts/test.sh all        the long ones, too
 #        bash scripts/test.sh -k ratings only some tests; they run in one process
 #        bash scripts/test.sh quick      the tests that need neither Spark nor processes of their own
 #        bash scripts/test.sh cluster    the tests that start clusters, which all others leave out
@@ -29,14 +30,16 @@ case ${1:-} in
         python -m coverage run -m pytest -m "not cluster" "$@"
         python -m coverage report
         ;;
-    "")
+    "" | all)
+        chosen="not cluster and not long"
+        [ "${1:-}" = all ] && chosen="not cluster"
         # Side by side: one process has the Spark session, the other runs commands, which wait much.
         others=$(mktemp)
-        python -m pytest -m "not spark and not cluster" --durations 40 > "$others" 2>&1 &
+        python -m pytest -m "not spark and $chosen" --durations 40 > "$others" 2>&1 &
         pid=$!
         trap 'kill $pid 2>/dev/null || true; cat "$others"; rm -f "$others"' EXIT
         status=0
-        python -m pytest -m "spark and not cluster" --durations 40 -p no:cacheprovider || status=$?
+        python -m pytest -m "spark and $chosen" --durations 40 -p no:cacheprovider || status=$?
         wait $pid || status=$?
         exit $status
         ;;

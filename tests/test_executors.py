@@ -106,6 +106,7 @@ def test_executors_score_with_an_interpreter_that_has_no_lightfm(
     pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
+@pytest.mark.long
 def test_what_the_driver_made_reaches_executors_in_pieces_however_large_it_is(
     tmp_path: Path, ratings_csv: Callable[..., str]
 ) -> None:

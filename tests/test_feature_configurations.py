@@ -17,6 +17,8 @@ from recsys.runtime.run import new_run
 from recsys.store.tables import Store
 from tests.conftest import ROOT, RUN_DATE, completejourney, model_folder, shared_file
 
+pytestmark = [pytest.mark.usefixtures("compiled"), pytest.mark.long]
+
 Read = Callable[..., PreparedFeatures]
 Found = dict[str, dict[Any, set[str]]]  # by group and id
 

@@ -19,6 +19,8 @@ from recsys.ingest.source import read_ratings
 from recsys.model.arrays import load_items, load_users
 from tests.conftest import ROOT, completejourney, model_folder, shared_file, table
 
+pytestmark = [pytest.mark.usefixtures("compiled"), pytest.mark.long]
+
 Run = Callable[..., dict[str, Any]]
 
 # Models of a few epochs, which nobody would publish: the gates say so.

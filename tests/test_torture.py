@@ -36,6 +36,7 @@ def test_readers_see_whole_versions_alone(torture: Any, tmp_path: Path) -> None:
         assert verdicts.counts["publications"] == 4
 
 
+@pytest.mark.long
 def test_a_killed_run_leaves_one_version_or_the_other_and_the_next_run_finishes_it(
     torture: Any, tmp_path: Path
 ) -> None:
