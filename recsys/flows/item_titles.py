@@ -6,14 +6,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.columns import ITEM, TITLE, TITLE_COLUMNS
+from recsys.columns import ITEM, TITLE
 from recsys.config.sections import Titles
 from recsys.errors import RecsysError
 from recsys.ingest.local_pairs import ARROW
 from recsys.publishing.lookup import Kept
 from recsys.publishing.versions import RECOMMENDATIONS
 from recsys.score.local_ids import LocalIds
-from recsys.score.titles import read_cards
+from recsys.score.titles import columns_of, read_cards
 
 
 def titles_of(
@@ -70,8 +70,4 @@ def configured_titles(kept: Kept, configured: Titles | None, notes: list[str]) -
         f"run {kept.version.run_id} was published without titles; they are those of items.titles "
         "as it is now"
     )
-    columns = {
-        name: pa.array([getattr(card, name) for card in cards.values()], pa.string())
-        for name in TITLE_COLUMNS
-    }
-    return pa.table({ITEM: pa.array(list(cards), kind), **columns})
+    return pa.table({ITEM: pa.array(list(cards), kind), **columns_of(cards.values())})

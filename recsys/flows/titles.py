@@ -8,13 +8,13 @@ import logging
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from recsys.columns import ITEM, TITLE_COLUMNS, IdTypes
+from recsys.columns import ITEM, IdTypes
 from recsys.config.sections import Titles
 from recsys.errors import RecsysError
 from recsys.flows.checks import Check, Checks
 from recsys.flows.execution import Job
 from recsys.score.local_ids import LocalIds
-from recsys.score.titles import check_titles, read_cards
+from recsys.score.titles import check_titles, columns_of, read_cards
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,7 @@ def stage_titles(job: Job, items: pa.Array, id_types: IdTypes) -> DataFrame | No
         return None
     found = [cards.get(item) for item in ids]
     log.info("titles of %s of %s items", f"{sum(map(bool, found)):,}", f"{len(items):,}")
-    columns = {
-        name: pa.array([None if card is None else getattr(card, name) for card in found], "string")
-        for name in TITLE_COLUMNS
-    }
     uri = f"{job.staging}/titles"
-    job.store.write_local(pa.table({ITEM: items, **columns}), uri)
+    job.store.write_local(pa.table({ITEM: items, **columns_of(found)}), uri)
     schema = id_types.fill("item_id {item}, title string, image string, link string")
     return job.store.read_table(uri, schema)

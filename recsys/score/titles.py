@@ -3,9 +3,12 @@
 Titles are for people and no result depends on them. So a malformed line costs its own title only.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
+from recsys.columns import TITLE_COLUMNS
 from recsys.config.sections import Titles
 from recsys.errors import ConfigError, InputError
 from recsys.score.local_rows import read_rows
@@ -52,6 +55,15 @@ def read_cards(titles: Titles, to_id: Callable[[object], Any]) -> dict[Any, Card
         if item is not None:
             found.setdefault(item, card)
     return found
+
+
+def columns_of(cards: Iterable[Card | None]) -> dict[str, pa.Array]:
+    """Return TITLE_COLUMNS, a value for each card in their order; null where there is none."""
+    given = list(cards)
+    return {
+        name: pa.array([None if one is None else getattr(one, name) for one in given], pa.string())
+        for name in TITLE_COLUMNS
+    }
 
 
 def check_titles(titles: Titles) -> None:

@@ -144,6 +144,7 @@ class Lookups:
             # Pages are made while somebody waits, and several at once.
             found = change((sides[0], then), (sides[1], now), causes=False)
         wanted: set[Any] = set() if found is None else items_of(found)
+        titles = titles_of(sides[0], wanted) | titles_of(sides[1], wanted)
         facts = [dict(_facts(one)) for one in sides]
         configurations = [dict(flat(run.configuration)) for run in (before, after)]
         return Compared(
@@ -155,7 +156,7 @@ class Lookups:
                 if row[1] != row[2]
             ],
             change=found,
-            titles=self._titles(wanted) | titles_of(sides[0], wanted) | titles_of(sides[1], wanted),
+            titles=self._titles(wanted - titles.keys()) | titles,
         )
 
     def _current(self) -> Iterator[Records]:

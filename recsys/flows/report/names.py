@@ -9,6 +9,8 @@ import pyarrow as pa
 from recsys.columns import ITEM, TITLE
 from recsys.flows.item_titles import titled
 from recsys.flows.report.records import Records, Version
+from recsys.ingest.local_pairs import ARROW
+from recsys.publishing.versions import RECOMMENDATIONS
 
 
 def titles_of(records: Records, wanted: Iterable[Any]) -> dict[Any, str]:
@@ -22,8 +24,8 @@ def titles_of(records: Records, wanted: Iterable[Any]) -> dict[Any, str]:
     found: dict[Any, str] = {}
     versions = [one for one in (records.version, records.before) if one is not None]
     for version in versions if ids else ():
+        mine = _fitting(ids, ARROW[version.manifest.schemas[RECOMMENDATIONS][ITEM]])
         for rows in _rows(records, version):
-            mine = _fitting(ids, rows.schema.field(ITEM).type)
             for item, title in titled(rows, mine):
                 found.setdefault(item, title)
     return found
