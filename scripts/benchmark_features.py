@@ -9,6 +9,7 @@ trust the rest.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import click
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
+from benchmark_processes import peak_bytes
 
 from recsys.config.sections import Training
 from recsys.learn import training
@@ -81,16 +83,6 @@ def some_features(n_items: int, per_item: int) -> Sides:
     return Sides(items=side(known, ids, equal, identity=True, normalise=True))
 
 
-def peak_bytes() -> int:
-    """Return the largest resident size of this process so far.
-
-    Not getrusage's: there a process begins with the peak of the one that started it.
-    """
-    status = Path("/proc/self/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
-
-
 def measure(folder: str, per_item: int, components: int, threads: int, epochs: int) -> None:
     """Train once; print each epoch's seconds of the processor and by how much the peak rose."""
     labels = read_pairs(Path(folder))
@@ -103,10 +95,10 @@ def measure(folder: str, per_item: int, components: int, threads: int, epochs: i
         return False
 
     training.has_openmp()  # loads LightFM; the matrices, which are small, loaded much of SciPy
-    before, start = peak_bytes(), time.process_time()
+    before, start = peak_bytes(os.getpid()), time.process_time()
     training.train(labels, settings, threads=threads, features=features, stop=stop)
     seconds = np.diff([start, *ends]).tolist()
-    print(json.dumps({"seconds": seconds, "bytes": peak_bytes() - before}))
+    print(json.dumps({"seconds": seconds, "bytes": peak_bytes(os.getpid()) - before}))
 
 
 def run_case(*arguments: object) -> tuple[float, int]:

@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +26,9 @@ from typing import Any
 
 import click
 import make_ratings
+from benchmark_processes import Watch, below, cpu_seconds, name_of
 
 ROOT = Path(__file__).resolve().parents[1]
-_TICKS = os.sysconf("SC_CLK_TCK")
-_EVERY = 0.2  # seconds between two looks at the memory
 _MATRIX = ("prepare", "collect")
 
 
@@ -140,77 +138,7 @@ def _step(steps: dict[str, float], name: str) -> Iterator[None]:
 
 def _jvm_cpu() -> float:
     """Return the processor's seconds of this process's JVM."""
-    return sum(_cpu(pid) for pid in _below(os.getpid()) if _name(pid) == "java")
-
-
-# What /proc says
-
-
-def _below(pid: int) -> list[int]:
-    found = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            direct = [int(child) for child in children.read_text().split()]
-        except OSError:  # it has ended
-            continue
-        for child in direct:
-            found += [child, *_below(child)]
-    return found
-
-
-def _read(pid: int, name: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_text()
-    except OSError:
-        return ""
-
-
-def _name(pid: int) -> str:
-    return _read(pid, "comm").strip()
-
-
-def _cpu(pid: int) -> float:
-    fields = _read(pid, "stat").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS if fields else 0.0
-
-
-def _peak(pid: int) -> int:
-    lines = _read(pid, "status").splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
-
-
-class Watch:
-    """The largest resident size of a process, of its JVM, and of its JVM's Python workers.
-
-    Attributes:
-        peaks: bytes by kind of process.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.peaks = {"Python": 0, "JVM": 0, "worker": 0}
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look at the processes again and again: they may be gone at the end."""
-        over = threading.Event()
-
-        def look() -> None:
-            while not over.wait(_EVERY):
-                self._note("Python", self.pid)
-                for pid in _below(self.pid):
-                    self._note("JVM" if _name(pid) == "java" else "worker", pid)
-
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def _note(self, what: str, pid: int) -> None:
-        self.peaks[what] = max(self.peaks[what], _peak(pid))
+    return sum(cpu_seconds(pid) for pid in below(os.getpid()) if name_of(pid) == "java")
 
 
 # The command

@@ -6,9 +6,9 @@ lists` is the same with a kernel that only hands out a constant: what Spark and 
 """
 
 import json
+import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse as sp
+from benchmark_processes import Watch
 from example_manifests import trained_model
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -237,59 +238,6 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-class PeakMemory:
-    """The largest resident size of the driver, its JVM and the Python workers, from /proc."""
-
-    def __init__(self, jvm: int) -> None:
-        self.jvm = jvm
-        self.workers = 0
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Look at the workers ten times a second: they may be gone at the end."""
-        over = threading.Event()
-
-        def look() -> None:
-            while not over.wait(0.1):
-                self.workers = max([self.workers, *map(_peak_bytes, _descendants(self.jvm))])
-
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def report(self) -> dict[str, float]:
-        """In MiB; each the most that a process has had since its start."""
-        return {
-            "driver_python_mib": _peak_bytes("self") / 2**20,
-            "driver_jvm_mib": _peak_bytes(self.jvm) / 2**20,
-            "largest_python_worker_mib": self.workers / 2**20,
-        }
-
-
-def _peak_bytes(pid: object) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            direct = [int(child) for child in children.read_text().split()]
-        except OSError:
-            continue
-        for child in direct:
-            found += [child, *_descendants(child)]
-    return found
-
-
 @click.command(name="spark")
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Also write the records."
@@ -379,12 +327,12 @@ def _measure(
     note("stage with fixed lists", users, items, median["fixed"], share_of_stage=share)
     note("MLlib recommendForUserSubset", mllib_users, items, median["mllib"], times_stage=ahead)
 
-    peak = PeakMemory(_jvm_pid(spark))
+    watch = Watch(os.getpid())
     for n_users in sorted({n for n in (25_000, 50_000, 100_000, users) if n <= users}):
         stage.ways(n_users)
-        with peak.watched():
+        with watch.watching():
             seconds = timed(lambda n=n_users: stage(n, k))  # type: ignore[misc]
-        note("stage", n_users, items, seconds, seconds=seconds, **peak.report())
+        note("stage", n_users, items, seconds, seconds=seconds, **_memory(watch))
 
     part = min(users, 100_000)
     for n_items in (items // 4, items // 2):
@@ -410,6 +358,11 @@ def _product(n_items: int, width: int) -> float:
     return best
 
 
-def _jvm_pid(spark: SparkSession) -> int:
-    jvm: Any = spark.sparkContext._jvm
-    return int(jvm.java.lang.ProcessHandle.current().pid())
+def _memory(watch: Watch) -> dict[str, float]:
+    """In MiB; each the most that a process has had since its start."""
+    names = {
+        "driver_python_mib": "Python",
+        "driver_jvm_mib": "JVM",
+        "largest_python_worker_mib": "worker",
+    }
+    return {name: watch.peaks[kind] / 2**20 for name, kind in names.items()}
