@@ -24,15 +24,10 @@ from numpy.typing import NDArray
 from recsys.config.sections import EarlyStopping, Training
 from recsys.learn import negatives
 from recsys.learn.budget import NO_REFIT, Budget, Pace
-from recsys.learn.early_stopping import (
-    Search,
-    Validator,
-    hold_out,
-    nothing_held_out,
-    refit_epochs,
-)
+from recsys.learn.early_stopping import Search, Validator, refit_epochs
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import IDENTITIES, Sides
+from recsys.learn.holding_out import hold_out, nothing_held_out
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.search_log import log_search
 from recsys.learn.state import State
@@ -83,7 +78,7 @@ def fit(
         settings: hyperparameters.
         threads: CPU threads for the epochs.
         ratings: `(n_pairs,)` for `sample_weights.rating`.
-        ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
+        ages: `(n_pairs,)` days, where `settings.needs_ages`.
         features: of the users and items.
 
     Raises:
@@ -140,7 +135,7 @@ def seconds_to_finish(found: Search | None, settings: Training) -> float:
     stopping = settings.early_stopping
     if found is None or stopping is None or not (stopping.refit and found.pace.refits):
         return 0.0
-    epochs = refit_epochs(found.epoch, stopping.share)
+    epochs = refit_epochs(found.epoch, found.share)
     return epochs * found.pace.per_epoch * found.growth
 
 
@@ -179,7 +174,7 @@ def finish(
         pace = Pace(budget, settings.epochs, kept_back, shared_by=shared_by)
         return refit(pairs, settings, settings.epochs, threads, features, {}, pace)
     report = found.report()
-    epochs = refit_epochs(found.epoch, stopping.share)
+    epochs = refit_epochs(found.epoch, found.share)
     seconds = seconds_to_finish(found, settings)
     enough = found.pace.refits and seconds / 2 <= budget.left() - kept_back
     # Who was not drawn for the search has to be trained, however short the time is.
@@ -310,7 +305,7 @@ def search(
     everything = len(pairs.labels.data)
     if stopping.refit:  # else this training's model is the model, and everybody is to be in it
         pairs = pairs.of_some_users(stopping.max_pairs, seed)
-    held_out = hold_out(pairs.labels, stopping, seed)
+    held_out = hold_out(pairs.labels, stopping, seed, pairs.ages)
     kept = ~held_out
     kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
     trained = np.bincount(pairs.labels.col[kept], minlength=pairs.labels.shape[1]) > 0
@@ -325,6 +320,8 @@ def search(
     )
     watching.growth = everything / len(part.labels.data)
     watching.sampled = len(pairs.labels.data) < everything
+    if stopping.hold_out == "last":  # of long histories it is less than `share`
+        watching.share = float(held_out.sum() / (pairs.labels.data > 0).sum())
     pace.again *= watching.growth
     if settings.start == "spectral":
         watching.start = settings.start
