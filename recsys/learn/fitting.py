@@ -3,7 +3,7 @@
 It runs on the driver. A labelled pair of user and item, with its rating and its age, goes through
 these steps. (Pairs whose weight is 0 were left out before, by `matrices.without_weightless`.)
 
-1. `search` holds the pair out or not (`early_stopping.hold_out`). Only positives are held out.
+1. `search` holds the pair out or not (`holding_out`). Only positives are held out.
 2. A pair that is not held out gets a weight from its rating, its age and the number of its user's
    pairs (`sample_weights`), and is trained on (`training`).
 3. After each epoch the average of the model's states ranks items for users with held-out pairs,
