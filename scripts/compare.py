@@ -5,7 +5,7 @@ trained on (`python_stratified_split(ratio=0.75, min_rating=1, filter_by="item",
 held-out rating is relevant, lists of k=10 leave out what the user was trained with, and metrics are
 means over the users with something held out. Of those, who has nothing to train on gets popular
 items from every model. `--last N` holds out each user's last N pairs instead. The part to choose by
-then has the latest pairs, too, unless `training.early_stopping.hold_out` says otherwise.
+is that of `training.early_stopping`, for all models.
 
 Everything is chosen on a part of the training split: this project's hyperparameters and epoch, and
 those of implicit's ALS and of EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse
@@ -172,9 +172,7 @@ def compare(
     peers: bool,
     curve: list[CurvePoint],
 ) -> list[dict[str, Any]]:
-    # What is chosen on should resemble what is tested.
-    as_tested = [] if last is None else ["training.early_stopping.hold_out=last"]
-    settings = load_config(path, [*as_tested, *overrides])
+    settings = load_config(path, overrides)
     if choosing:
         studies.check_installed()
     data = read_split(settings, last)
