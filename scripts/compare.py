@@ -4,8 +4,7 @@ The protocol is that of the Recommenders project's benchmark: of each item's rat
 trained on (`python_stratified_split(ratio=0.75, min_rating=1, filter_by="item", seed=42)`), every
 held-out rating is relevant, lists of k=10 leave out what the user was trained with, and metrics are
 means over the users with something held out. Of those, who has nothing to train on gets popular
-items from every model. `--last N` holds out each user's last N pairs instead. The part to choose by
-is that of `training.early_stopping`, for all models.
+items from every model. `--last N` holds out each user's last N pairs instead.
 
 Everything is chosen on a part of the training split: this project's hyperparameters and epoch, and
 those of implicit's ALS and of EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse
@@ -49,7 +48,7 @@ from compare_split import Data, read_split
 from numpy.typing import NDArray
 
 from recsys.config.reading import load_config
-from recsys.config.sections import EarlyStopping, Features, Training, Tuning
+from recsys.config.sections import Features, Training, Tuning
 from recsys.errors import RecsysError
 from recsys.kernel.bootstrap import difference
 from recsys.learn import studies
@@ -106,7 +105,7 @@ def contenders(
         yield *lightfm("recsys, chosen on validation", chosen), time.perf_counter() - start
     if not peers:
         return
-    others = Peers(data, base.early_stopping or EarlyStopping(), seeds[0], threads)
+    others = Peers(data, seeds[0], threads)
     for peer in (others.als, others.ease):
         start = time.perf_counter()
         found = peer()

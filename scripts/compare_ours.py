@@ -24,7 +24,7 @@ def weighing(data: Data, settings: Training) -> dict[str, Any]:
     weights = settings.sample_weights
     return {
         "ratings": None if weights.rating == "none" else data.ratings,
-        "ages": data.ages if settings.needs_ages else None,
+        "ages": None if weights.half_life_days is None else data.ages,
     }
 
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from recsys.config.sections import EarlyStopping
 from recsys.kernel.topk import Ranked
-from recsys.learn.early_stopping import Validator
+from recsys.learn.early_stopping import Validator, hold_out
 from recsys.learn.ease import gram, inverse
-from recsys.learn.holding_out import hold_out
 
 EASE_ITEMS = 20_000  # its inverse is dense
 EASE_TUNED_ITEMS = 4_000  # above, one inverse is enough
@@ -66,10 +65,11 @@ def item_lists(matrix: sp.csr_matrix, weights: F32, kept: NDArray[np.int64]) -> 
 class Peers:
     """What one could use instead, tuned on the same validation part."""
 
-    def __init__(self, data: Data, settings: EarlyStopping, seed: int, threads: int) -> None:
+    def __init__(self, data: Data, seed: int, threads: int) -> None:
         self.data, self.seed, self.threads = data, seed, threads
         self.curve: list[CurvePoint] = []  # of what was tried
-        held_out = hold_out(data.labels, settings, seed, data.ages)
+        settings = EarlyStopping()
+        held_out = hold_out(data.labels, settings, seed)
         self.judge = Validator(data.labels, held_out, settings, seed)
         rows, cols = data.labels.row[~held_out], data.labels.col[~held_out]
         ones = np.ones(len(rows), np.float32)

@@ -94,7 +94,7 @@ def interactions(pairs: pd.DataFrame, settings: Training) -> Interactions:
         ids[1],
         made.labels,
         None if weights.rating == "none" else made.ratings,
-        made.ages if settings.needs_ages else None,
+        None if weights.half_life_days is None else made.ages,
     )
 
 

@@ -435,12 +435,6 @@ def test_what_could_lead_out_of_the_root_is_no_id_of_a_model_or_of_interactions(
     assert "scoring.interactions: found" in refused(f'scoring.interactions="{escaped}"')
 
 
-def test_the_latest_pairs_cannot_be_held_out_without_a_timestamp_column() -> None:
-    message = refused("training.early_stopping.hold_out=last")
-    assert "training.early_stopping.hold_out: 'last' needs a timestamp" in message
-    assert "or hold_out to random" in message
-
-
 @pytest.mark.parametrize("policy", ["last", "first"])
 def test_policies_by_time_are_refused_without_a_timestamp_column(policy: str) -> None:
     message = refused(f"deduplication.policy={policy}")

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from recsys.config.sections import EarlyStopping, SampleWeights
 from recsys.errors import InputError, TrainingError
-from recsys.learn.early_stopping import Search, Validator
+from recsys.learn.early_stopping import Search, Validator, hold_out
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.fitting import fit
-from recsys.learn.holding_out import hold_out
 from recsys.learn.sample_weights import Labelled, sample_weights
 from recsys.learn.training import train
 from tests.test_training import checkerboard, settings
@@ -170,40 +169,6 @@ def test_of_each_item_a_share_of_the_positives_is_held_out_and_one_always_stays(
     assert found.tolist() == wanted
     again = hold_out(labels, EarlyStopping(share=share), seed)
     assert np.array_equal(again, held_out)
-
-
-def test_each_users_latest_positives_are_held_out_with_last_but_not_all_of_them() -> None:
-    # User 0 has six positives and a negative, which is the youngest; user 1 two; user 2 one.
-    rows = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 2])
-    cols = np.array([0, 1, 2, 3, 4, 5, 6, 0, 1, 2])
-    data = np.array([1, 1, 1, -1, 1, 1, 1, 1, 1, 1], np.float32)
-    ages = np.array([3, 1, 9, 0, 3, 3, 7, 5, 4, 0], np.float32)
-    labels = sp.coo_matrix((data, (rows, cols)), shape=(3, 7))
-
-    def held_out(share: float, k: int) -> list[tuple[int, int]]:
-        stopping = EarlyStopping(hold_out="last", share=share, k=k)
-        found = hold_out(labels, stopping, 0, ages)
-        return list(zip(rows[found].tolist(), cols[found].tolist(), strict=True))
-
-    # Half of six are three: item 1, then of three equal ages those with the higher ids.
-    assert held_out(0.5, 10) == [(0, 1), (0, 4), (0, 5), (1, 1)]
-    assert held_out(0.5, 2) == [(0, 1), (0, 5), (1, 1)]
-    assert (2, 2) not in held_out(0.9, 10)  # the only one stays
-    with pytest.raises(TrainingError, match="'last' needs timestamps"):
-        hold_out(labels, EarlyStopping(hold_out="last"), 0)
-
-
-def test_epochs_judged_by_the_latest_pairs_go_on_by_the_share_that_was_held_out() -> None:
-    labels = checkerboard()
-    ages = np.random.default_rng(3).permutation(len(labels.data)).astype(np.float32)
-    stop = {"patience": 2, "k": 1, "every": 1, "smoothing": 1, "hold_out": "last"}
-    plain = {"rating": "none", "user_exponent": 0.0}
-    given = settings(epochs=30, early_stopping=stop, no_components=4, sample_weights=plain)
-    fitted = fit(labels, given, threads=1, ages=ages)
-    held = int((np.bincount(labels.row) > 2).sum())  # one of each user
-    share = held / len(labels.data)
-    assert fitted.epochs == round(fitted.report["kept_epoch"] / (1 - share))
-    assert fitted.report["users"] == held
 
 
 def test_the_validator_gives_the_ndcg_of_lists_without_what_was_trained_on() -> None:

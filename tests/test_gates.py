@@ -773,11 +773,6 @@ def test_a_model_is_not_much_worse_than_the_published_one(
             "the model of run r1 was measured otherwise (its metric is ndcg@5)",
         ),
         (
-            model(0.5, "m1", hold_out="last"),
-            "the model of run r1 was measured otherwise "
-            "(training.early_stopping.hold_out was last)",
-        ),
-        (
             model(0.5, "m1", share=0.5),
             "the model of run r1 was measured otherwise (training.early_stopping.share was 0.5)",
         ),

@@ -26,12 +26,6 @@ def for_training(config: Config) -> Iterator[str]:
             "training.sample_weights.half_life_days needs a timestamp, but "
             "input.columns.timestamp is not set; set it, or half_life_days to null"
         )
-    stopping = config.training.early_stopping
-    if stopping is not None and stopping.hold_out == "last":
-        yield (
-            "training.early_stopping.hold_out: 'last' needs a timestamp, but "
-            "input.columns.timestamp is not set; set it, or hold_out to random"
-        )
     if filters.since or filters.until or filters.last_days:
         yield (
             "filters.since, filters.until and filters.last_days need a timestamp, but "

@@ -256,8 +256,8 @@ def model_id_of(
         base: the model that the training goes on from; None: it begins anew.
     """
     made_of = [interactions_id(config, run), config.fingerprint("training")]
-    if config.training.needs_ages:
-        made_of.append(run.run_date.isoformat())  # they count from there
+    if config.training.sample_weights.half_life_days is not None:
+        made_of.append(run.run_date.isoformat())  # ages count from there
     if config.features.configured:
         made_of += [features_id(config, run, found)]
         settings = config.public()["features"]
@@ -272,7 +272,7 @@ def early_stopping_report(config: Config, report: dict[str, Any]) -> EarlyStoppi
     settings = config.training.early_stopping
     if settings is None or not report:  # a training that goes on looks for no epoch
         return None
-    return EarlyStoppingReport(share=settings.share, hold_out=settings.hold_out, **report)
+    return EarlyStoppingReport(share=settings.share, **report)
 
 
 def negatives_report(fitted: Fitted) -> NegativesReport | None:

@@ -125,7 +125,7 @@ def fit(
         settings: hyperparameters, members, and what may be chosen.
         threads: CPU threads for the epochs.
         ratings: `(n_pairs,)` for `sample_weights.rating`.
-        ages: `(n_pairs,)` days, where `settings.needs_ages`.
+        ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         features: of the users and items.
         bytes_allowed: memory that the inverse of a second view may take.
         budget: the time for all of it; None: `settings.max_minutes` from now.

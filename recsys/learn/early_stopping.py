@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config.sections import EarlyStopping
+from recsys.errors import TrainingError
 from recsys.kernel.metrics import accuracy
 from recsys.kernel.topk import ItemMatrix, Ranked, top_k
 from recsys.learn.budget import Budget, Pace
@@ -21,6 +22,48 @@ from recsys.learn.embeddings import Embeddings
 
 # How much better than popular items the first epoch from a spectral start has to be.
 _AHEAD = 1.1
+
+
+def hold_out(labels: sp.coo_matrix, settings: EarlyStopping, seed: int) -> NDArray[np.bool_]:
+    """Choose a share of each item's positive pairs, the same for the same labels and seed.
+
+    Of each item at least one pair stays in training, so that every item that is judged was trained.
+    Negatives are never held out.
+
+    Args:
+        labels: `(n_users, n_items)` COO, sorted by user and item, each pair once.
+        settings: the share.
+        seed: of the draw.
+
+    Returns:
+        `(n_pairs,)`, True for the pairs that are held out.
+
+    Raises:
+        TrainingError: there is nothing to hold out.
+    """
+    positive = labels.data > 0
+    draw = np.random.default_rng(seed).random(len(labels.data))
+    draw[~positive] = -1.0  # sorts negatives first, where pairs stay in training
+    order = np.lexsort((draw, labels.col))
+    items = labels.col[order]
+    counts = np.bincount(items, minlength=labels.shape[1])
+    negatives = np.bincount(labels.col[~positive], minlength=labels.shape[1])
+    starts = np.cumsum(counts) - counts
+    position = np.arange(len(items)) - starts[items]
+    stay = negatives + np.maximum(np.rint((counts - negatives) * (1 - settings.share)), 1)
+    held_out = np.zeros(len(items), np.bool_)
+    held_out[order[position >= stay[items]]] = True
+    if not held_out.any():
+        raise nothing_held_out()
+    return held_out
+
+
+def nothing_held_out() -> TrainingError:
+    """Return what to raise where no pair is there to judge epochs by."""
+    return TrainingError(
+        "training.early_stopping: expected items with several positive pairs to hold some of them "
+        "out, found none; set training.early_stopping to null, which trains for training.epochs"
+    )
 
 
 class Validator:
@@ -166,7 +209,6 @@ class Search:
         labels: the pairs that are trained on.
         pace: how long an epoch takes, and whether time has ended the search.
         growth: how many times as many pairs there are as are trained on.
-        share: of the positive pairs, held out.
         sampled: whether some users are left out altogether.
         epochs: the epochs that were judged.
         curve: their nDCG.
@@ -199,7 +241,7 @@ class Search:
             watch: called with the number of each epoch that was judged and its nDCG; returns
                 whether to stop.
         """
-        self.growth, self.share, self.sampled = 1.0, settings.share, False
+        self.growth, self.sampled = 1.0, False
         self.pace = pace or Pace(Budget(), last_epoch, 0.0)
         self.represent, self.labels, self._watch = represent, labels, watch
         self.validator, self._settings, self._last = validator, settings, last_epoch

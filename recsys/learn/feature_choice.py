@@ -57,7 +57,7 @@ def fit_described(
         abouts: what is known of the users and items.
         threads: CPU threads for the epochs.
         ratings: `(n_pairs,)` for `sample_weights.rating`.
-        ages: `(n_pairs,)` days, where `settings.needs_ages`.
+        ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         bytes_allowed: memory that the inverse of a second view may take.
 
     Raises:

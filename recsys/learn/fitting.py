@@ -3,7 +3,7 @@
 It runs on the driver. A labelled pair of user and item, with its rating and its age, goes through
 these steps. (Pairs whose weight is 0 were left out before, by `matrices.without_weightless`.)
 
-1. `search` holds the pair out or not (`holding_out`). Only positives are held out.
+1. `search` holds the pair out or not (`early_stopping.hold_out`). Only positives are held out.
 2. A pair that is not held out gets a weight from its rating, its age and the number of its user's
    pairs (`sample_weights`), and is trained on (`training`).
 3. After each epoch the average of the model's states ranks items for users with held-out pairs,
@@ -24,10 +24,15 @@ from numpy.typing import NDArray
 from recsys.config.sections import EarlyStopping, Training
 from recsys.learn import negatives
 from recsys.learn.budget import NO_REFIT, Budget, Pace
-from recsys.learn.early_stopping import Search, Validator, refit_epochs
+from recsys.learn.early_stopping import (
+    Search,
+    Validator,
+    hold_out,
+    nothing_held_out,
+    refit_epochs,
+)
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import IDENTITIES, Sides
-from recsys.learn.holding_out import hold_out, nothing_held_out
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.search_log import log_search
 from recsys.learn.state import State
@@ -78,7 +83,7 @@ def fit(
         settings: hyperparameters.
         threads: CPU threads for the epochs.
         ratings: `(n_pairs,)` for `sample_weights.rating`.
-        ages: `(n_pairs,)` days, where `settings.needs_ages`.
+        ages: `(n_pairs,)` days, for `sample_weights.half_life_days`.
         features: of the users and items.
 
     Raises:
@@ -135,7 +140,7 @@ def seconds_to_finish(found: Search | None, settings: Training) -> float:
     stopping = settings.early_stopping
     if found is None or stopping is None or not (stopping.refit and found.pace.refits):
         return 0.0
-    epochs = refit_epochs(found.epoch, found.share)
+    epochs = refit_epochs(found.epoch, stopping.share)
     return epochs * found.pace.per_epoch * found.growth
 
 
@@ -174,7 +179,7 @@ def finish(
         pace = Pace(budget, settings.epochs, kept_back, shared_by=shared_by)
         return refit(pairs, settings, settings.epochs, threads, features, {}, pace)
     report = found.report()
-    epochs = refit_epochs(found.epoch, found.share)
+    epochs = refit_epochs(found.epoch, stopping.share)
     seconds = seconds_to_finish(found, settings)
     enough = found.pace.refits and seconds / 2 <= budget.left() - kept_back
     # Who was not drawn for the search has to be trained, however short the time is.
@@ -305,7 +310,7 @@ def search(
     everything = len(pairs.labels.data)
     if stopping.refit:  # else this training's model is the model, and everybody is to be in it
         pairs = pairs.of_some_users(stopping.max_pairs, seed)
-    held_out = hold_out(pairs.labels, stopping, seed, pairs.ages)
+    held_out = hold_out(pairs.labels, stopping, seed)
     kept = ~held_out
     kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
     trained = np.bincount(pairs.labels.col[kept], minlength=pairs.labels.shape[1]) > 0
@@ -320,8 +325,6 @@ def search(
     )
     watching.growth = everything / len(part.labels.data)
     watching.sampled = len(pairs.labels.data) < everything
-    if stopping.hold_out == "last":  # of long histories it is less than `share`
-        watching.share = float(held_out.sum() / (pairs.labels.data > 0).sum())
     pace.again *= watching.growth
     if settings.start == "spectral":
         watching.start = settings.start

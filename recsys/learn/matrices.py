@@ -96,7 +96,7 @@ def collect(
     columns = [USER_INDEX, ITEM_INDEX, LABEL]
     if weights.by_rating:
         columns.append(RATING)
-    if settings.needs_ages:
+    if weights.half_life_days is not None:
         used = used.withColumn(AGE, _age(run_date))
         columns.append(AGE)
     return without_weightless(_matrices(scratch, used, ids, columns), weights)

@@ -36,7 +36,7 @@ class Labelled:
     Attributes:
         labels: `(n_users, n_items)` COO; positives are above 0, negatives below.
         ratings: `(n_pairs,)` in the same order, needed by `rating`.
-        ages: `(n_pairs,)` days, needed by `half_life_days` and to hold the latest pairs out.
+        ages: `(n_pairs,)` days, needed by `half_life_days`.
     """
 
     labels: sp.coo_matrix

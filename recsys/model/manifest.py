@@ -1,7 +1,7 @@
 """The manifest of a model: `models/<model_id>/manifest.json`."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -19,9 +19,7 @@ class EarlyStoppingReport(Part):
     metric: str
     """What was compared, such as `ndcg@10`."""
     share: float
-    """Share of each item's or user's positive pairs that was held out."""
-    hold_out: Literal["random", "last"] = "random"
-    """Which pairs these were: of each item any, or of each user the latest."""
+    """Share of each item's positive pairs that was held out."""
     users: int
     """Users whose lists were judged."""
     kept_epoch: int

@@ -258,8 +258,6 @@ def _measured_otherwise(
         return f"its metric is {other_report.metric}"
     if report.share != other_report.share:
         return f"training.early_stopping.share was {other_report.share}"
-    if report.hold_out != other_report.hold_out:
-        return f"training.early_stopping.hold_out was {other_report.hold_out}"
     for name, key in _COMPARED_RULES.items():
         if getattr(rules, name) != getattr(other_rules, name):
             return f"{key} was {getattr(other_rules, name)}"

@@ -37,8 +37,7 @@ class Columns(Section):
     timestamp: NonEmpty | None = None
     """The column of the timestamps. null: there is none. It is needed by `deduplication.policy`
     `last` and `first`, by the date window of `filters`, by
-    `training.sample_weights.half_life_days`, by `training.early_stopping.hold_out` `last`, and by
-    `evaluation.split.kind` `last_n` and `time`."""
+    `training.sample_weights.half_life_days`, and by `evaluation.split.kind` `last_n` and `time`."""
 
 
 class InputIdTypes(Section):

@@ -72,13 +72,8 @@ class EarlyStopping(Section):
     keeps the best epoch.
     """
 
-    hold_out: Literal["random", "last"] = "random"
-    """Which positive pairs are held out. `random`: `share` of each item's pairs. `last`: each
-    user's latest ones, `share` of them, but at most `k` (where timestamps are equal, the higher
-    item id is the later one). `last` is closer to what lists are for if tastes or the assortment
-    change. It needs timestamps."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """The share of each item's or user's positive pairs that is held out."""
+    """The share of each item's positive pairs that is held out."""
     k: PositiveInt = 10
     """The length of the lists that are judged. The metric is nDCG."""
     every: PositiveInt = 2
@@ -207,13 +202,6 @@ class Training(Section):
     max_embedding_norm: PositiveFloat = 100.0
     """The job stops when an embedding is longer than this, because the model has diverged. Good
     models stay below 15, diverged ones reach thousands."""
-
-    @property
-    def needs_ages(self) -> bool:
-        """Whether anything depends on how old pairs are."""
-        stopping = self.early_stopping
-        by_time = stopping is not None and stopping.hold_out == "last"
-        return by_time or self.sample_weights.half_life_days is not None
 
     @property
     def gives_probabilities(self) -> bool:

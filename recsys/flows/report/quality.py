@@ -62,15 +62,10 @@ def curve(records: Records) -> Curve | None:
         return None
     before = _model_before(records)
     other = None if before is None else before.training.early_stopping
-    alike = other is not None and _measure(other) == _measure(early)
+    alike = other is not None and (other.metric, other.share) == (early.metric, early.share)
     if before is None or other is None or not alike:
         return Curve(early, None, None)
     return Curve(early, other.ndcg, before.model_id)
-
-
-def _measure(early: EarlyStoppingReport) -> tuple[str, str, float]:
-    """Return what two curves must have in common to be compared."""
-    return early.metric, early.hold_out, early.share
 
 
 def _model_before(records: Records) -> TrainedModel | None:
