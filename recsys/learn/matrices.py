@@ -34,41 +34,19 @@ from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.pair_stream import collect_columns
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.sizes import NO_FEATURES, FeatureSizes, Sizes, check_collectable
-from recsys.learn.user_sample import N_BYTES, N_NEGATIVES, N_PAIRS
+from recsys.learn.user_sample import N_BYTES, N_NEGATIVES, N_PAIRS, Sampled
 from recsys.store.tables import Scratch
 
 log = logging.getLogger(__name__)
 
 _SECONDS_PER_DAY = 86_400
-_TYPES = {
+_TYPES: dict[str, type[np.generic]] = {
     USER_INDEX: np.int32,
     ITEM_INDEX: np.int32,
     LABEL: np.int8,
     RATING: np.float32,
     AGE: np.float32,
 }
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Which users were taken of all, and some of the others.
-
-    Attributes:
-        share: of the users.
-        least: how many pairs each item keeps that has enough; 0: any number.
-        added: users who were added for items.
-        taken, everyone: how much the sample and all users have.
-        judged_ids: some users who are left out, in ascending order.
-        judged: `(n_judged, n_items)` COO, float32, 1 or -1: their pairs with items of the sample.
-    """
-
-    share: float
-    least: int
-    added: int
-    taken: Sizes
-    everyone: Sizes
-    judged_ids: pa.Array
-    judged: sp.coo_matrix | None = None
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyspark import serializers
 from pyspark.errors import PySparkRuntimeError
 from pyspark.errors.exceptions.captured import unwrap_spark_exception
-from pyspark.serializers import UTF8Deserializer, read_int
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.serializers import ArrowStreamSerializer
@@ -17,6 +17,8 @@ from pyspark.util import _load_from_socket
 
 from recsys.errors import OutputError
 from recsys.runtime.memory import result_limit
+
+_spark: Any = serializers  # which has no types
 
 BYTES_PER_PAIR = 17  # what Spark counts: two ints, a byte and two floats
 
@@ -29,17 +31,17 @@ class _Unordered(ArrowStreamSerializer):
 
     def load_stream(self, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
         yield from super().load_stream(stream)
-        n = read_int(stream)
+        n = _spark.read_int(stream)
         if n == -1:  # the job has failed
             raise PySparkRuntimeError(
                 errorClass="ERROR_OCCURRED_WHILE_CALLING",
                 messageParameters={
                     "func_name": "recsys.learn.pair_stream",
-                    "error_msg": UTF8Deserializer().loads(stream),
+                    "error_msg": _spark.UTF8Deserializer().loads(stream),
                 },
             )
         for _ in range(n):
-            read_int(stream)
+            _spark.read_int(stream)
 
 
 def collect_columns(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import pyarrow as pa
+import scipy.sparse as sp
 from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -50,6 +52,28 @@ class Chosen:
     added: int
     sizes: Sizes
     others: DataFrame
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Which users were taken of all, and some of the others.
+
+    Attributes:
+        share: of the users.
+        least: how many pairs each item keeps that has enough; 0: any number.
+        added: users who were added for items.
+        taken, everyone: how much the sample and all users have.
+        judged_ids: some users who are left out, in ascending order.
+        judged: `(n_judged, n_items)` COO, float32, 1 or -1: their pairs with items of the sample.
+    """
+
+    share: float
+    least: int
+    added: int
+    taken: Sizes
+    everyone: Sizes
+    judged_ids: pa.Array
+    judged: sp.coo_matrix | None = None
 
 
 @contextmanager
