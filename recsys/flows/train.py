@@ -288,6 +288,7 @@ def origin(
             epochs=fitted.epochs,
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
+            sample_share=1.0 if interactions.sample is None else interactions.sample.share,
             weightless_pairs=interactions.weightless_pairs,
             mean_user_bias=float(biases.mean(dtype="float64")),
             assembly=AssemblyReport(**made.made.as_record()),

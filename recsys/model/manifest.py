@@ -64,6 +64,8 @@ class TrainingReport(Part):
     """How the epoch was chosen; null without early stopping."""
     negatives: NegativesReport | None
     """For the logistic loss: what was learned from as negatives; null for other losses."""
+    sample_share: float = 1.0
+    """The share of the users that it was trained on (`training.sample_users`); 1: all."""
     weightless_pairs: int
     """Labelled pairs that were left out because their sample weight is 0."""
     mean_user_bias: float

@@ -241,20 +241,15 @@ def _published(model: TrainedModel, previous: Previous | None, settings: Gates) 
         return limit.not_applied(f"run {previous.run_id} has the same model")
     if other := _measured_otherwise(model.pair_rules, now, previous.model.pair_rules, then):
         return limit.not_applied(f"{whose} was measured otherwise ({other})")
-    if _share(model) != _share(previous.model):
+    if (share := model.training.sample_share) != previous.model.training.sample_share:
         return limit.not_applied(
-            f"{whose} was trained on {_share(previous.model):g} of its users, and this one on "
-            f"{_share(model):g}"
+            f"{whose} was trained on {previous.model.training.sample_share:g} of its users, and "
+            f"this one on {share:g}"
         )
     if not then.ndcg:
         return limit.not_applied(f"{whose} found nothing of what was held out")
     reason = f"{now.metric} {now.ndcg:.4f}, in run {previous.run_id} {then.ndcg:.4f}"
     return limit.judge(now.ndcg / then.ndcg, reason)
-
-
-def _share(model: TrainedModel) -> float:
-    """Return the share of the users that a model was trained on."""
-    return 1.0 if model.sample is None else model.sample.share
 
 
 def _measured_otherwise(
