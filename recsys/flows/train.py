@@ -76,11 +76,7 @@ def train(job: Job) -> Model:
     else:
         interactions, made, begun = _go_on(job, base, prepared.pairs, described, settings)
     stop_point("trained")
-    with run.step("fold-in") as step:
-        likes = likes_of(interactions.labels)
-        step.rows = likes.shape[0]
-        fold_in, report = fold_in_of(made.made, likes, config.training.seed)
-        sample = _sample(interactions.sample, made, fold_in, settings)
+    fold_in, reports = _fold_in(job, interactions, made, settings)
     model_id = name(sample_of(interactions.sample))
     place = store.uri("models", model_id)
     with run.step("write model") as step:
@@ -103,10 +99,9 @@ def train(job: Job) -> Model:
             prepared.pairs,
             origin(job, model_id, prepared, interactions, made).model_copy(
                 update={
-                    "fold_in": FoldInReport(**report),
+                    **reports,
                     "features": features_report(config, described, made),
                     "warm_start": begun,
-                    "sample": sample,
                 }
             ),
             rows_per_file=config.scoring.users_per_file,
@@ -222,6 +217,18 @@ def _kept(interactions: Interactions, made: DescribedFit) -> Kept | None:
         )
         return None
     return Kept(interactions.user_ids, interactions.item_ids, made.fitted.state)
+
+
+def _fold_in(
+    job: Job, interactions: Interactions, made: DescribedFit, settings: Training
+) -> tuple[FoldIn, dict[str, Any]]:
+    """Fit the map for users who are not in the training; return what the manifest says of them."""
+    with job.run.step("fold-in") as step:
+        likes = likes_of(interactions.labels)
+        step.rows = likes.shape[0]
+        fold_in, report = fold_in_of(made.made, likes, settings.seed)
+        sample = _sample(interactions.sample, made, fold_in, settings)
+    return fold_in, {"fold_in": FoldInReport(**report), "sample": sample}
 
 
 def _sample(

@@ -7,9 +7,9 @@ from pyspark.sql import SparkSession
 from recsys.errors import MemoryLimitError
 from recsys.runtime.memory import check_fits, check_result, heap_bytes
 
-# Peak on the driver for each pair: the Arrow columns (13), their NumPy copies (12), their order and
-# a copy while it is found (16), the matrices (12 and 4), LightFM's shuffled order and its lookup of
-# positives (4 and 12), and as much again for what is freed late.
+# Peak on the driver for each pair: the columns as they came (13), in their order (12), this order
+# and a copy while it is found (16), the matrices (12 and 4), LightFM's shuffled order and its
+# lookup of positives (4 and 12), and as much again for what is freed late.
 _BYTES_PER_PAIR = 140
 # For each drawn negative: user, item, label and weight (16), LightFM's shuffled order (4), and a
 # byte for the comparison of matrices; 23 to 28 were measured.
