@@ -26,6 +26,7 @@ import click
 import make_ratings
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recsys.config.configuration import Config
 from recsys.config.reading import load_config
@@ -37,6 +38,7 @@ from recsys.kernel.bootstrap import difference, estimate
 from recsys.runtime import session
 from recsys.runtime.run import new_run
 
+F64 = NDArray[np.float64]
 K, RESAMPLES, SEED = 10, 2000, 42
 
 
@@ -130,15 +132,19 @@ def _ndcg(done: RunManifest) -> "pd.Series[float]":
     return found
 
 
+def _column(values: "pd.Series[float]") -> F64:
+    made: F64 = values.to_numpy()[:, None].astype(np.float64)
+    return made
+
+
 def _record(
     share: float, done: RunManifest, mine: "pd.Series[float]", everyone: "pd.Series[float]"
 ) -> dict[str, Any]:
     if not mine.index.equals(everyone.index):
         raise click.ClickException("expected the same test users for all shares")
-    ids, values = mine.index.to_numpy(), mine.to_numpy(np.float64)[:, None]
+    ids, values = mine.index.to_numpy(), _column(mine)
     own = estimate(ids, values, resamples=RESAMPLES, seed=SEED)
-    others = everyone.to_numpy(np.float64)[:, None]
-    apart = difference(ids, values, others, resamples=RESAMPLES, seed=SEED)
+    apart = difference(ids, values, _column(everyone), resamples=RESAMPLES, seed=SEED)
     counts, training, evaluation = done.counts, done.training, done.evaluation
     assert counts and training and evaluation  # noqa: S101, PT018 - an evaluation has them
     sample = training.sample
