@@ -137,6 +137,13 @@ def test_auto_takes_the_largest_share_whose_pairs_fit_with_those_of_added_users(
     assert f"{len(found.user_ids)} of 81" in caplog.text
     with pytest.raises(MemoryLimitError):
         take("refuse")
+    # Those who are drawn would fit, and with those who are added they do not.
+    monkeypatch.undo()
+    with_added = take(0.05)
+    assert with_added.sample is not None
+    assert with_added.sample.added > 0
+    room_for(with_added.labels.nnz - 1, monkeypatch)
+    assert take("auto").labels.nnz < with_added.labels.nnz
 
 
 def test_where_items_cannot_keep_their_minimum_the_sample_does_without_it(
