@@ -119,7 +119,7 @@ def test_both_layouts_and_both_ways_to_select_give_the_same_lists(
 
 @pytest.mark.parametrize("d", [255, 639, 1151])
 def test_wide_models_give_the_documented_lists(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topk, "BATCH", 2)  # four and one of the users
+    monkeypatch.setattr(topk, "BATCH", 2)  # two, two and one of the users
     items, item_biases, users, user_biases = model(42, 5, 2_500, d)
     items *= np.exp(-np.arange(d) / 100).astype(np.float32)  # falling, as singular values do
     check(items, item_biases, users, user_biases, 100, [[1, 2, 3]] * 5)

@@ -9,8 +9,8 @@ How the scan works
 Users come as rows ``(u, 1)``, items as rows ``(v, b)``: their product is the score without the
 user's bias, which does not change the order. Items lie in descending order of their norm, so that
 high scores tend to come early, in blocks of ``steps * LANES`` items. A batch of at most `BATCH`
-users (more if vectors are wide) is scored with one block at a time, in a buffer
-``(n, steps, LANES)`` of a few MB that stays in the cache:
+users is scored with one block at a time, in a buffer ``(n, steps, LANES)`` of a few MB that stays
+in the cache:
 
 1. Compute the product of the batch with the block, and set it to -inf where the user has seen the
    item.
@@ -53,7 +53,6 @@ LANES = 128  # items side by side in a block, and groups kept for each user
 STEPS = 16  # about how many items share a group maximum
 HELD = 4  # blocks scored before the first threshold is taken
 WIDE = 160  # from this width on, a block is one product, and not one for each step
-WIDE_BATCH = 2  # times as many users are scored together then: 2 to 4 % faster
 DENSE = 20  # look at all items where more than one in so many groups passes
 PACK_WIDTH = 32  # for narrower vectors the packed product saves no time
 PACK_WIDEST = 320  # for wider ones nearly everything passes it, and it would only take memory

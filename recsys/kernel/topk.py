@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.kernel import nominate
 from recsys.kernel.nominate import BATCH, ItemBlocks, nominee_limit
 from recsys.kernel.ordering import by_item, by_user_and_score, places_in_list
 from recsys.kernel.packed import row_norms
@@ -111,9 +110,7 @@ def top_k(
     n = _check_users(items, embeddings, biases, k)
     indptr, seen = _check_seen(items, n, seen_indptr, seen_items)
 
-    wide = items.n_components + 1 >= nominate.WIDE
-    most = BATCH * nominate.WIDE_BATCH if wide else BATCH
-    batch_size = min(most, max(1, _PAIRS_IN_BATCH // nominee_limit(k)))
+    batch_size = min(BATCH, max(1, _PAIRS_IN_BATCH // nominee_limit(k)))
     batch = _Batch(items, min(n, batch_size), k)
     counts = [np.zeros(1, np.int64)]
     found_items: list[NDArray[np.int32]] = []
