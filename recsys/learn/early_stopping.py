@@ -325,6 +325,6 @@ class Search:
             "start": self.start,
             "epochs": self.epochs,
             "curve": self.curve,
-            "training_seconds": [round(seconds, 3) for seconds in self.training_seconds],
+            "training_seconds": [round(seconds, 6) for seconds in self.training_seconds],
             "seconds": round(self.seconds, 3),
         }
