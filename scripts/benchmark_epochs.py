@@ -39,8 +39,8 @@ TASTES = 24  # dimensions of what users like and items are
 STRENGTH = 2.0  # of tastes beside popularity; the standard deviation of their part of log-odds
 _USERS_AT_ONCE = 512
 
-# The defaults before there were these two settings.
-BEFORE = ("start=random", "ema_growth=0")
+# The defaults before the penalty followed the data.
+BEFORE = ("learning_rate=0.02", "ema_growth=0", "item_alpha=0.00001", "user_alpha=0.00001")
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ def trained_model(
         training=TrainingReport(
             loss="warp",
             epochs=1,
+            item_alpha=1e-5,
+            user_alpha=1e-5,
             early_stopping=early_stopping,
             negatives=None,
             weightless_pairs=0,

@@ -244,6 +244,8 @@ def configured(root: Path | str, **sections: Any) -> Config:
         "epochs": 2,
         "no_components": 4,
         "learning_rate": 0.05,
+        "item_alpha": 1e-5,
+        "user_alpha": 1e-5,
         "sample_weights": {"rating": "none", "user_exponent": 0.0},
         "early_stopping": None,
     }

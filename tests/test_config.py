@@ -87,7 +87,7 @@ def test_base_yaml_keeps_paragraphs_and_what_stands_in_backticks() -> None:
     assert "all scores are finite.\n#\n# The limits leave room" in text
     assert "`yyyy-MM-dd HH:mm:ss`" in text
     assert [line for line in text.splitlines() if line.count("`") % 2] == []
-    assert "  item_alpha: 1.0e-5\n" in text
+    assert "  epsilon: 1.0e-6\n" in text
 
 
 def reference_row(heading: str, key: str) -> list[str]:

@@ -29,11 +29,14 @@ from recsys.config.writing import render
 from recsys.errors import ConfigError, ConflictError, OutputError, TrainingError
 from recsys.learn import search_space, studies, tuning
 from recsys.learn.fitting import fit
+from recsys.learn.penalty import penalties
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.trials import COMPLETE, DIVERGED, KILLED, PRUNED, Tried
 from tests.conftest import ROOT, configured, csv_input, table, write_csv
 
-SETTINGS = Training(no_components=8, epochs=14, threads=1, learning_rate=0.01)
+SETTINGS = Training(
+    no_components=8, epochs=14, threads=1, learning_rate=0.01, item_alpha=1e-5, user_alpha=1e-5
+)
 RANGES = TuningRanges(no_components=[4, 16])
 SECRET = "hunter2"  # noqa: S105
 
@@ -233,6 +236,16 @@ def test_values_outside_of_their_ranges_are_trained_first_and_not_again() -> Non
     made = tuned(None, outside, limit(3))
     assert {name: made.trials[0].values[name] for name in given} == given
     assert all(one.values["no_components"] >= 4 for one in made.trials[1:])
+
+
+def test_penalties_by_the_data_are_numbers_in_the_trials_and_stay_if_nothing_is_better() -> None:
+    pairs = some_pairs()
+    auto = SETTINGS.model_copy(update={"item_alpha": "auto", "user_alpha": "auto"})
+    made = tuned(None, auto, limit(1), pairs=pairs)
+    assert made.trials[0].values["item_alpha"] == penalties(auto, pairs.labels).item_alpha
+    asked = fit(pairs.labels, auto, threads=1, ratings=pairs.ratings).report
+    assert list(made.trials[0].curve) == asked["curve"]
+    assert made.training == auto
 
 
 def test_a_capped_rating_is_tried_first_and_others_have_no_cap() -> None:

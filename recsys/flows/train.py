@@ -304,6 +304,7 @@ def origin(
         training=TrainingReport(
             loss=config.training.loss,
             epochs=fitted.epochs,
+            **fitted.penalties._asdict(),
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
             weightless_pairs=interactions.weightless_pairs,

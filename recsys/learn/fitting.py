@@ -33,6 +33,7 @@ from recsys.learn.early_stopping import (
 )
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import IDENTITIES, Sides
+from recsys.learn.penalty import Penalties, penalties
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.search_log import log_search
 from recsys.learn.state import State
@@ -52,6 +53,7 @@ class Fitted:
         report: of early stopping, in plain JSON values; empty without early stopping.
         negatives: what the model learned from as negatives, in plain JSON values; see
             `negatives.report`.
+        penalties: that it was trained with.
         found: the search for the best epoch, with that epoch's model; None without early stopping.
         state: what a training needs to go on; None unless `settings.resumable`.
     """
@@ -61,6 +63,7 @@ class Fitted:
     epochs: int
     report: dict[str, Any]
     negatives: dict[str, int] | None
+    penalties: Penalties
     found: Search | None = None
     state: State | None = None
 
@@ -198,6 +201,7 @@ def finish(
         found.epoch,
         {**report, "refit_epochs": None},
         negatives.report(pairs.labels, settings),
+        penalties(settings, found.labels),
         found,
     )
 
@@ -248,6 +252,7 @@ def _fitted(
         state.epochs,
         report,
         negatives.report(pairs.labels, settings),
+        penalties(settings, pairs.labels),
         state=state if settings.resumable else None,
     )
 

@@ -23,6 +23,7 @@ from recsys.errors import TrainingError
 from recsys.learn import negatives, spectral
 from recsys.learn.embeddings import Average, Embeddings
 from recsys.learn.features import IDENTITIES, Sides
+from recsys.learn.penalty import Penalties, penalties
 from recsys.learn.state import Parameters, State, position
 from recsys.runtime.logs import on_terminal
 from recsys.runtime.signals import interruptible
@@ -123,11 +124,12 @@ def train_on(
         TrainingError: as `train`.
     """
     check_threads(threads)
+    penalty = penalties(settings, labels)
     per_positive = negatives.drawn_per_positive(settings, negatives.count(labels))
     examples = negatives.examples(labels, weights, per_positive, settings.seed)
 
     def begin(decomposed: bool) -> tuple[Any, Average]:
-        model = _lightfm(settings, steps_per_pair=1 + per_positive)
+        model = _lightfm(settings, penalty, steps_per_pair=1 + per_positive)
         if start is not None:
             _take_up(model, start)
             kept = start.average, start.averaged
@@ -235,7 +237,7 @@ def _start_spectral(model: Any, labels: sp.coo_matrix, features: Sides, settings
         embeddings[own[0], : found.n] = vectors[own[1]]
 
 
-def _lightfm(settings: Training, steps_per_pair: int) -> Any:
+def _lightfm(settings: Training, penalty: Penalties, steps_per_pair: int) -> Any:
     """Return an untrained model; LightFM applies the penalties once in each step."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -249,8 +251,8 @@ def _lightfm(settings: Training, steps_per_pair: int) -> Any:
         learning_rate=settings.learning_rate,
         rho=settings.rho,
         epsilon=settings.epsilon,
-        item_alpha=settings.item_alpha / steps_per_pair,
-        user_alpha=settings.user_alpha / steps_per_pair,
+        item_alpha=penalty.item_alpha / steps_per_pair,
+        user_alpha=penalty.user_alpha / steps_per_pair,
         max_sampled=settings.max_sampled,
         random_state=settings.seed,
     )
@@ -308,6 +310,7 @@ def _advice(found: str, settings: Training) -> str:
         else "training.learning_schedule adagrad with training.learning_rate 0.05"
     )
     return (
-        f"the {settings.loss} model diverged: {found}; try {advice}, or training.item_alpha and "
-        "training.user_alpha of 1e-6 to 1e-5"
+        f"the {settings.loss} model diverged: {found}; try {advice}, or larger "
+        f"training.item_alpha and training.user_alpha (now {settings.item_alpha} and "
+        f"{settings.user_alpha})"
     )

@@ -21,6 +21,7 @@ from recsys.config.sections import EarlyStopping, Training, Tuning
 from recsys.errors import ConfigError, TrainingError
 from recsys.learn import fitting, training
 from recsys.learn.features import IDENTITIES, Sides
+from recsys.learn.penalty import settled
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.search_space import (
     applied,
@@ -114,7 +115,8 @@ def _result(study: "Study", settings: Training, names: Sequence[str]) -> Tuned:
     first = next(one for one in complete if one.first)
     best = max(complete, key=lambda one: (one.ndcg or 0.0, one.first, -one.number))
     found = {name: best.values[name] for name in names}
-    return Tuned(applied(settings, found), best, first, trials, names)
+    made = settings if best.first else applied(settings, found)
+    return Tuned(made, best, first, trials, names)
 
 
 class _Trials:
@@ -132,6 +134,8 @@ class _Trials:
         from optuna.pruners import MedianPruner
 
         self._pairs, self._settings = pairs, settings
+        # In numbers, for the table of trials and for what draws the next one.
+        self._settled = settled(settings, pairs.labels)
         # Without `refit` each best epoch's model would be copied, and nobody asks for it.
         self._stopping = stopping.model_copy(update={"refit": True})
         self._tuning, self._study, self._names = tuning, study, names
@@ -164,7 +168,7 @@ class _Trials:
 
         ranges = self._tuning.ranges
         self._study.sampler = sampler(self._tuning.seed, _ended(before))
-        known = inside(self._settings, ranges, self._names)
+        known = inside(self._settled, ranges, self._names)
         # A process may have been killed before it took the first one up.
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if first and not waiting:
@@ -173,9 +177,10 @@ class _Trials:
         drawn = {n: suggested(trial, ranges, n) for n in (known if first else self._names)}
         # The first one trains as configured, even with values outside of their ranges.
         settings = self._settings if first else applied(self._settings, drawn)
+        values = values_of(self._settled if first else settings)
         watch = Watch(trial, whole=first, seconds_left=self._seconds_left(before))
         started = dt.datetime.now(dt.UTC).isoformat()
-        watch.write(first=first, values=values_of(settings), started_at=started)
+        watch.write(first=first, values=values, started_at=started)
         best = _best(before)
         try:
             found = fitting.search(

@@ -60,6 +60,10 @@ class TrainingReport(Part):
     """LightFM's loss."""
     epochs: int
     """Epochs that made the model."""
+    item_alpha: float
+    """L2 penalty on item embeddings."""
+    user_alpha: float
+    """L2 penalty on user embeddings."""
     early_stopping: EarlyStoppingReport | None
     """How the epoch was chosen; null without early stopping."""
     negatives: NegativesReport | None

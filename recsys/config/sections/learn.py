@@ -132,7 +132,7 @@ class Training(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """The model is the exponential moving average of its states after each epoch. A state counts
     this many times as much as the one an epoch later. 0: the model is the last state."""
-    ema_growth: NonNegativeFloat = 0.0
+    ema_growth: NonNegativeFloat = 8.0
     """How the average begins. After n epochs the states so far count at most
     n / (n + `ema_growth`) times as much as the next one. So the average keeps up with the first
     epochs, in which each state is much better than the one before. 0: `ema_decay` counts from the
@@ -140,18 +140,21 @@ class Training(Section):
     learning_schedule: Literal["adagrad", "adadelta"] = "adagrad"
     """The rule that sets the size of the steps: `adagrad`, with `learning_rate`, or `adadelta`,
     with `rho` and `epsilon`."""
-    learning_rate: PositiveFloat = 0.02
-    """For `adagrad`: the size of the first steps. 0.02 to 0.05 work well; 0.25 ruins a WARP
-    model. For `logistic` with drawn negatives 0.1 works well; with 0.02 early stopping ends the
-    training before it has learned much."""
+    learning_rate: PositiveFloat = 0.03
+    """For `adagrad`: the size of the first steps. For `warp` 0.02 to 0.05 work well, and 0.25 ruins
+    the model. For `bpr` 0.02 is better. For `logistic` with drawn negatives 0.1 works well; with
+    0.02 early stopping ends the training before it has learned much."""
     rho: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """For `adadelta`: the coefficient of its moving averages. Larger values remember more steps."""
     epsilon: PositiveFloat = 1e-6
     """For `adadelta`: a small number that keeps it from dividing by zero."""
-    item_alpha: NonNegativeFloat = 1e-5
-    """The L2 penalty on item embeddings. Raise it if the model overfits."""
-    user_alpha: NonNegativeFloat = 1e-5
-    """The L2 penalty on user embeddings. Raise it if the model overfits."""
+    item_alpha: NonNegativeFloat | Literal["auto"] = "auto"
+    """The L2 penalty on item embeddings. LightFM applies it at each step, so its effect grows with
+    the number of pairs. `auto`: with `warp` and `warp-kos` what suits the numbers of pairs, users
+    and items; with other losses 1e-5. The model's record has the number. Raise it if the model
+    overfits."""
+    user_alpha: NonNegativeFloat | Literal["auto"] = "auto"
+    """Likewise on user embeddings."""
     max_sampled: PositiveInt = 50
     """For `warp` and `warp-kos`: the largest number of negatives that are tried for each positive.
     More of them help on sparse data and take more time."""
