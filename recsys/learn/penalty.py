@@ -5,10 +5,10 @@ positive pairs. So what a penalty does in an epoch grows with the number of pair
 suits one data set ruins another. An embedding is moved by the pairs of its own user or item alone,
 and the more of them there are, the more penalty it bears.
 
-With learning rates of 0.03 and 0.04 the best strength of an epoch, the penalty times the pairs, was looked
-for on validation parts of real and made-up data sets, with 4 to 228 pairs a user and 2 to 385 pairs
-an item. It was between 22 and 87, more where users and items have more pairs. `_by_pairs` is within
-a third of it: see docs/explanation/training.md.
+With learning rates of 0.03 and 0.04 the best strength of an epoch, the penalty times the pairs,
+was looked for on validation parts of real and made-up data sets, with 4 to 228 pairs a user and 2
+to 385 pairs an item. It was between 22 and 87, more where users and items have more pairs.
+`_by_pairs` is within a third of it: see docs/explanation/training.md.
 """
 
 from typing import NamedTuple
