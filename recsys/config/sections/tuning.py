@@ -33,9 +33,9 @@ class TuningRanges(Section):
     """Drawn evenly on a logarithmic scale. Scoring takes time and memory in proportion to it."""
     learning_rate: PositiveRange | None = Field(default=[0.005, 0.1])
     """Drawn evenly on a logarithmic scale. Not tuned with `adadelta`."""
-    item_alpha: PositiveRange | None = Field(default=[1e-7, 1e-3])
+    item_alpha: PositiveRange | None = Field(default=[1e-6, 1e-2])
     """Drawn evenly on a logarithmic scale."""
-    user_alpha: PositiveRange | None = Field(default=[1e-7, 1e-3])
+    user_alpha: PositiveRange | None = Field(default=[1e-6, 1e-2])
     """Drawn evenly on a logarithmic scale."""
     max_sampled: IntRange | None = Field(default=[10, 100])
     """Drawn evenly on a logarithmic scale. Tuned only with `warp` and `warp-kos`."""
