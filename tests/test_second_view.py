@@ -71,6 +71,23 @@ def test_the_first_factors_are_those_of_a_smaller_rank() -> None:
     assert np.allclose(wide.users @ wide.items.T, narrow.users @ narrow.items.T, atol=5e-3)
 
 
+def test_users_are_weighed_by_the_length_of_their_histories() -> None:
+    matrix = pairs()
+    lengths = np.diff(matrix.indptr)
+    assert len(set(lengths)) > 3
+    weights = lengths**-0.5 / (lengths @ lengths**-0.5) * lengths.sum()
+    dense = matrix.toarray().astype(np.float64)
+    gram = dense.T @ (weights[:, None] * dense) + 5.0 * np.eye(25)
+    inverse = np.linalg.inv(gram)
+    expected = dense @ (np.eye(25) - inverse / np.diag(inverse))
+    for way in ("items", "users"):
+        chosen = Second("ease", 25, 0.5, 5.0, way, 0.5)  # type: ignore[arg-type]
+        made = second_view.learn(matrix, chosen, seed=1)
+        assert np.allclose(made.users @ made.items.T, expected, atol=2e-3)
+    alike = ease.by_activity(matrix, 0.0)
+    assert np.array_equal(alike.toarray(), matrix.toarray())
+
+
 def test_the_truncated_way_is_exact_where_nothing_is_cut() -> None:
     matrix = pairs()  # of 25 items, fewer than the singular values that are kept
     history, items = ease.factorise(matrix, 5.0, 25, "truncated", seed=1)

@@ -19,6 +19,9 @@ get them (`Way`):
 - `truncated`: the same from a truncated singular value decomposition of X, by randomised subspace
   iteration (Halko, Martinsson and Tropp 2011, "Finding Structure with Randomness", algorithm 4.4).
   What is beyond its rank is taken for zero.
+
+The rows of X may be weighed before (`by_activity`): the penalty then says how much of what is
+common in the histories is believed, and a user with a long history does not say most of it.
 """
 
 from collections.abc import Callable
@@ -89,6 +92,23 @@ def factorise(
 
     own = _principal(squared, matrix.shape, rank, seed)
     return weighed(own), own
+
+
+def by_activity(matrix: sp.csr_matrix, exponent: float) -> sp.csr_matrix:
+    """Weigh each pair of a user with n pairs by n to the power of minus an exponent.
+
+    Args:
+        matrix: `(n_users, n_items)` CSR, float32, ones.
+        exponent: 0: all pairs count the same.
+
+    Returns:
+        The matrix with the roots of the weights, whose mean is 1, so that penalties mean the same.
+    """
+    lengths = np.diff(matrix.indptr)
+    weights = np.maximum(lengths, 1).astype(np.float64) ** -exponent
+    weights *= len(matrix.data) / max(float(lengths @ weights), np.finfo(np.float64).tiny)
+    roots = np.repeat(np.sqrt(weights), lengths).astype(np.float32)
+    return sp.csr_matrix((roots, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _principal(squared: Callable[[F32], F32], shape: tuple[int, int], rank: int, seed: int) -> F32:

@@ -50,6 +50,7 @@ class Second:
         share: how much LightFM counts, see `side_by_side`.
         ridge: of EASE.
         way: how EASE gets the inverse.
+        user_exponent: by which EASE weighs users, see `ease.by_activity`.
     """
 
     kind: Kind
@@ -57,12 +58,14 @@ class Second:
     share: float
     ridge: float = 0.0
     way: ease.Way = "items"
+    user_exponent: float = 0.0
 
     def as_record(self) -> dict[str, Any]:
         """Return what was chosen as plain JSON values."""
         found: dict[str, Any] = {"kind": self.kind, "rank": self.rank, "share": self.share}
         if self.kind == "ease":
-            return {**found, "ridge": self.ridge, "way": self.way}
+            more = {"ridge": self.ridge, "way": self.way, "user_exponent": self.user_exponent}
+            return {**found, **more}
         return {**found, "confidence": _CONFIDENCE, "penalty": _PENALTY, "sweeps": _SWEEPS}
 
 
@@ -108,7 +111,8 @@ def learn(likes: sp.csr_matrix, chosen: Second, seed: int) -> Factors:
         users, items = als.factorise(likes, chosen.rank, _CONFIDENCE, _PENALTY, _SWEEPS, seed)
         gram = als.gram(items, _PENALTY)
         return Factors(users, items, SecondView(None, gram, _CONFIDENCE, 1 + _CONFIDENCE))
-    history, items = ease.factorise(likes, chosen.ridge, chosen.rank, chosen.way, seed)
+    weighed = ease.by_activity(likes, chosen.user_exponent)
+    history, items = ease.factorise(weighed, chosen.ridge, chosen.rank, chosen.way, seed)
     view = SecondView(history=np.ascontiguousarray(history))
     return Factors(likes @ history, np.ascontiguousarray(items), view)
 
@@ -206,7 +210,8 @@ class Trial:
 
     def _ease(self, ridge: float, rank: int) -> float:
         """Try EASE with one penalty; return the nDCG of its factors without LightFM."""
-        second = Second("ease", rank, 1.0, ridge, self._way)
+        exponent = self._settings.sample_weights.user_exponent
+        second = Second("ease", rank, 1.0, ridge, self._way, exponent)
         factors = self._learn(second)
         if factors is None:
             return 0.0

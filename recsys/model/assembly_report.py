@@ -55,6 +55,8 @@ class SecondViewReport(Part):
     """Of EASE: the penalty."""
     way: str | None = None
     """Of EASE: how the inverse was found: `items`, `users` or `truncated`."""
+    user_exponent: float | None = None
+    """Of EASE: a pair of a user with n pairs counts n to the power of minus this."""
     confidence: float | None = None
     """Of ALS: by how much more a pair counts than none."""
     penalty: float | None = None
@@ -70,6 +72,7 @@ class SecondViewReport(Part):
             self.share,
             self.ridge or 0.0,
             cast(Way, self.way or "items"),
+            self.user_exponent or 0.0,
         )
 
 

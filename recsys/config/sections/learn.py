@@ -42,7 +42,8 @@ class SampleWeights(Section):
     pairs are too old to have a weight are not in the model. null: age has no effect."""
     user_exponent: Annotated[float, Field(ge=0, le=1)] = 0.5
     """From 0 to 1. Each pair of a user with n pairs counts n ** -user_exponent, so that users with
-    long histories do not outweigh the others. 0: all pairs count the same. 1: all users do."""
+    long histories do not outweigh the others; in the second view `ease` as well. 0: all pairs count
+    the same. 1: all users do."""
 
     @property
     def by_rating(self) -> bool:
