@@ -764,6 +764,11 @@ def test_a_model_is_not_much_worse_than_the_published_one(
     )
 
 
+def sampled(made: TrainedModel, share: float) -> TrainedModel:
+    training = made.training.model_copy(update={"sample_share": share})
+    return made.model_copy(update={"training": training})
+
+
 @pytest.mark.parametrize(
     ("then", "reason"),
     [
@@ -779,6 +784,10 @@ def test_a_model_is_not_much_worse_than_the_published_one(
         (
             model(0.5, "m1", rules={"rating_threshold": 3.0}),
             "the model of run r1 was measured otherwise (filters.rating_threshold was 3.0)",
+        ),
+        (
+            sampled(model(0.5, "m1"), 0.5),
+            "the model of run r1 was trained on 0.5 of its users, and this one on 1",
         ),
         (UNMEASURED, "the model of run r1 was trained without early stopping"),
         (model(0.0, "m1"), "the model of run r1 found nothing of what was held out"),

@@ -45,7 +45,8 @@ def _scored(job: Job, model: Model) -> Outcome:
     """Score with a model that this run has made."""
     learned, scored = trained(job, model), score(job, model)
     outputs = {**learned.outputs, **scored.outputs}
-    return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+    found = {"counts": learned.counts, "sample": learned.sample, "outputs": outputs}
+    return scored.model_copy(update=found)
 
 
 def _for_run(config: Config) -> Iterator[str]:

@@ -16,9 +16,10 @@ from recsys.flows import base_model, limits, space, titles
 from recsys.flows import similar as neighbours
 from recsys.flows.checks import Checks
 from recsys.flows.execution import Job
+from recsys.flows.model_ids import made_before, model_id_of, training_from
 from recsys.flows.refresh import described_by, refreshed_id
 from recsys.flows.score import schemas
-from recsys.flows.train import model_id_of, threads
+from recsys.flows.train import threads
 from recsys.ingest import features, judging, source
 from recsys.ingest.ids import IdColumn, read_ids
 from recsys.ingest.preparation import interactions_id, open_prepared
@@ -72,7 +73,9 @@ def training(job: Job, found: Checks, base: ModelManifest | None = None) -> IdTy
     types = None
     with found.looking("input") as told:
         found_states = features.states(job.spark, job.config)
-        types = _input_types(job, model_id_of(job.config, job.run, found_states, base))
+        name = partial(model_id_of, job.config, job.run, found_states, base)
+        settings = training_from(job.config.training, base)
+        types = _input_types(job, made=lambda: made_before(job, settings, name) is not None)
         told += _of_types(types)
     if base is not None:
         refusals = map(_refusal, base_model.for_warm_start(job.config, base, types))
@@ -97,7 +100,10 @@ def refreshing(job: Job, base: ModelManifest | None, found: Checks) -> IdTypes |
         return None
     types = None
     with found.looking("input") as told:
-        types = _input_types(job, refreshed_id(job, base))
+        name = partial(refreshed_id, job, base)
+        types = _input_types(
+            job, made=lambda: made_before(job, job.config.training, name) is not None
+        )
         told += _of_types(types)
     refusals = map(_refusal, base_model.for_refresh(job.config, base, types))
     _all([("--model", refuse) for refuse in refusals], found)
@@ -195,16 +201,16 @@ def evaluation(job: Job, id_types: IdTypes | None, found: Checks) -> None:
             read_segments(job.spark, segments, (id_types or _TEXT).user)
 
 
-def _input_types(job: Job, model_id: str) -> IdTypes | None:
+def _input_types(job: Job, made: Callable[[], bool]) -> IdTypes | None:
     """Return the types of the ids, from what an earlier attempt has prepared or from the input.
 
-    None where they are not known yet, or where the model that is to be made is there already.
+    None where they are not known yet, or where the model is `made` that is to be made.
     """
     config, store = job.config, job.store
     place = store.uri("interactions", interactions_id(config, job.run))
     if store.exists(f"{place}/{MANIFEST}"):
         return open_prepared(store, place).manifest.id_types
-    if store.exists(f"{store.uri('models', model_id)}/{MANIFEST}"):
+    if made():
         return None  # which only has to be loaded
     check_timestamp_format(job.spark, config.input.timestamp_format)
     if config.input.format == "json":

@@ -1,7 +1,10 @@
 """Refresh a model: its items as they are, and everyone folded in from all pairs of today."""
 
 import logging
+from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import functions as F
 
 from recsys.columns import LABEL, TRAINED, USER, USER_INDEX
@@ -9,6 +12,8 @@ from recsys.config.configuration import Config, digest
 from recsys.config.sections import SampleWeights
 from recsys.flows import base_model
 from recsys.flows.execution import Job
+from recsys.flows.model_ids import Sample, made_before, named, sample_of
+from recsys.flows.samples import sample_report
 from recsys.ingest.features import (
     ITEMS,
     KINDS,
@@ -21,6 +26,7 @@ from recsys.ingest.features import (
 )
 from recsys.ingest.ids import index_frame
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
+from recsys.learn.all_pairs import counts_of_items, without_left_out
 from recsys.learn.described import collect_described, sizes
 from recsys.learn.features import Described
 from recsys.learn.matrices import Interactions, collect
@@ -38,7 +44,6 @@ from recsys.model.tables import (
 from recsys.runtime.run import versions
 from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
-from recsys.store.manifest import MANIFEST
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +53,10 @@ def refresh(job: Job) -> Model:
     run, store = job.run, job.store
     base_uri = store.uri("models", job.model_id or "")
     manifest = read_manifest(store, base_uri)
-    model_id = refreshed_id(job, manifest)
-    place = store.uri("models", model_id)
-    if store.exists(f"{place}/{MANIFEST}"):
-        log.info("model %s is there already: taking it up", model_id)
-        return load_model(store, place)
+    name = partial(refreshed_id, job, manifest)
+    if (before := made_before(job, job.config.training, name)) is not None:
+        log.info("model %s is there already: taking it up", before)
+        return load_model(store, store.uri("models", before))
     with run.step("prepare") as step:
         prepared = prepare(job.spark, store, job.config, run, job.staging)
         step.rows = prepared.manifest.counts.rows_read
@@ -64,6 +68,8 @@ def refresh(job: Job) -> Model:
     with run.step("collect") as step:
         liked = _collect(job, prepared, base, described)
         step.rows = liked.labels.nnz
+        # Users who are left out are folded in where lists are made.
+        described = without_left_out(described, job.scratch, prepared.pairs, liked, (USERS,))
         found = {kind: _described(job, described, kind) for kind in KINDS}
         known = BaseModel(
             base.items,
@@ -76,6 +82,10 @@ def refresh(job: Job) -> Model:
     with run.step("fold-in") as step:
         made = interruptible(lambda: Refreshed.of(known, liked, found[ITEMS], found[USERS]))
         step.rows = made.users
+        if liked.sample is not None:
+            made = made.with_positives(_positives(job, prepared, made))
+    model_id = name(sample_of(liked.sample))
+    place = store.uri("models", model_id)
     with run.step("write model") as step:
         step.rows = made.learned.rows
         report = _report(job, base, liked, made)
@@ -85,7 +95,9 @@ def refresh(job: Job) -> Model:
             f"{job.staging}/model",
             made.learned,
             prepared.pairs,
-            _origin(job, model_id, prepared, base, described, made, report),
+            _origin(job, model_id, prepared, base, described, made, report).model_copy(
+                update={"sample": sample_report(liked.sample)}
+            ),
             rows_per_file=job.config.scoring.users_per_file,
         )
         stop_point("model written")
@@ -94,7 +106,12 @@ def refresh(job: Job) -> Model:
     return written_model(store, place, made.learned, written)
 
 
-def refreshed_id(job: Job, base: ModelManifest) -> str:
+def _positives(job: Job, prepared: Prepared, made: Refreshed) -> NDArray[np.int32]:
+    liked = prepared.pairs.where(F.col(LABEL) == 1)
+    return counts_of_items(job.scratch, liked, made.learned.items.ids)
+
+
+def refreshed_id(job: Job, base: ModelManifest, sample: Sample | None = None) -> str:
     """Name what a run makes of a model: the same for a retry, another for other data or settings.
 
     It depends on all that the manifest of the model says, with the checksums of its tables: a model
@@ -104,7 +121,7 @@ def refreshed_id(job: Job, base: ModelManifest) -> str:
     made_of = [interactions_id(config, run), "refresh", base.model_id, digest(base.plain())]
     if config.features.configured:
         made_of.append(features_id(config, run, states(job.spark, config)))
-    return f"{run.run_id}-{digest(made_of)[:8]}"
+    return named(run, made_of, sample)
 
 
 def described_by(config: Config, base: ModelManifest) -> Config:

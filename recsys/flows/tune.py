@@ -26,6 +26,7 @@ from recsys.ingest import pairing
 from recsys.ingest.features import PreparedFeatures, prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.learn import search_space, studies, tuning
+from recsys.learn.all_pairs import without_left_out
 from recsys.learn.described import abouts, sizes
 from recsys.learn.feature_choice import learned_groups
 from recsys.learn.features import Abouts
@@ -144,6 +145,8 @@ def _collect(
         largest = largest.model_copy(update={"no_components": longest})
     if "rating" in names and not largest.sample_weights.by_rating:
         largest = search_space.applied(largest, {"rating": "log"})
+    if largest.sample_users == "auto":  # trials of another machine would not be comparable
+        largest = largest.model_copy(update={"sample_users": "refuse"})
     interactions = collect(
         job.spark,
         job.scratch,
@@ -153,6 +156,7 @@ def _collect(
         max_share=config.memory.max_share,
         features=sizes(described),
     )
+    described = without_left_out(described, job.scratch, pairs, interactions)
     return interactions, abouts(job.spark, described, interactions, config)
 
 

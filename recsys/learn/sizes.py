@@ -7,9 +7,9 @@ from pyspark.sql import SparkSession
 from recsys.errors import MemoryLimitError
 from recsys.runtime.memory import check_fits, check_result, heap_bytes
 
-# Peak on the driver for each pair: the Arrow columns (13), their NumPy copies (12), their order and
-# a copy while it is found (16), the matrices (12 and 4), LightFM's shuffled order and its lookup of
-# positives (4 and 12), and as much again for what is freed late.
+# Peak on the driver for each pair: the columns as they came (13), in their order (12), this order
+# and a copy while it is found (16), the matrices (12 and 4), LightFM's shuffled order and its
+# lookup of positives (4 and 12), and as much again for what is freed late.
 _BYTES_PER_PAIR = 140
 # For each drawn negative: user, item, label and weight (16), LightFM's shuffled order (4), and a
 # byte for the comparison of matrices; 23 to 28 were measured.
@@ -19,7 +19,6 @@ _MAX_PAIRS = 2**31 - 1
 # Parameters, gradients and momentum, float32, and either their float64 copies while they are
 # initialised, or the average of the epochs and the change to it.
 _BYTES_PER_PARAMETER = 24
-RESULT_BYTES_PER_PAIR = 17  # what Spark counts: two ints, a byte and two floats
 # For each feature of a user or an item: as it is collected (group, value, id and weight as Python's
 # objects for a moment), and the matrices with their copies.
 _BYTES_PER_FEATURE = 250
@@ -92,6 +91,7 @@ def check_collectable(
     *,
     n_drawn: int = 0,
     features: FeatureSizes = NO_FEATURES,
+    or_else: str = "",
 ) -> None:
     """Refuse what would not fit, before anything is collected.
 
@@ -102,6 +102,7 @@ def check_collectable(
         max_share: the share of the driver's memory that may be used.
         n_drawn: how many negatives are going to be drawn for each epoch.
         features: how many there are beside the pairs.
+        or_else: what else to change, for the message.
 
     Raises:
         MemoryLimitError: with the numbers and what to change.
@@ -114,11 +115,10 @@ def check_collectable(
         raise MemoryLimitError(
             f"{n_pairs:,} interactions{drawn} are more than the {_MAX_PAIRS:,} that LightFM can "
             f"train on; lower {fewer}filters.last_days, or raise the minimum numbers of "
-            "interactions in filters"
+            f"interactions in filters{or_else}"
         )
-    # Each is a result of its own.
+    # Each is a result of its own. Pairs come in parts.
     for what, n_bytes in (
-        (f"{n_pairs:,} interactions", n_pairs * RESULT_BYTES_PER_PAIR),
         (f"{sizes.users:,} user ids", sizes.user_bytes),
         (f"{sizes.items:,} item ids", sizes.item_bytes),
     ):
@@ -126,7 +126,7 @@ def check_collectable(
             spark,
             what,
             n_bytes,
-            "raise it, or raise the minimum numbers of interactions in filters",
+            f"raise it, or raise the minimum numbers of interactions in filters{or_else}",
         )
     check_fits(
         what=f"{n_pairs:,} interactions{drawn} of {sizes.users:,} users and {sizes.items:,} items "
@@ -137,5 +137,5 @@ def check_collectable(
         remedy="take a larger machine, lower spark.driver.memory, training.no_components or "
         f"training.second_view_rank"
         f"{' or training.negatives_per_positive' if n_drawn else ''}, or raise the minimum numbers "
-        "of interactions in filters",
+        f"of interactions in filters{or_else}",
     )

@@ -64,6 +64,8 @@ class TrainingReport(Part):
     """How the epoch was chosen; null without early stopping."""
     negatives: NegativesReport | None
     """For the logistic loss: what was learned from as negatives; null for other losses."""
+    sample_share: float = 1.0
+    """The share of the users that it was trained on (`training.sample_users`); 1: all."""
     weightless_pairs: int
     """Labelled pairs that were left out because their sample weight is 0."""
     mean_user_bias: float
@@ -123,6 +125,50 @@ class PairRules(Part):
     """`filters.min_user_interactions`."""
     min_item_interactions: int
     """`filters.min_item_interactions`."""
+
+
+class LeftOutReport(Part):
+    """How well users are served who were left out of a sample: folded in, as lists do it."""
+
+    users: int
+    """Users who were judged: those who would be the next of the sample, with their pairs."""
+    metric: str
+    """What was measured on pairs that were held out of theirs, such as `ndcg@10`."""
+    ndcg: float
+    """The metric."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end of its 95 % interval."""
+    cost: float | None
+    """By how much it is below that of the users of the sample in the search for the best epoch;
+    null without early stopping. It is a comparison of different users."""
+
+
+class SampleReport(Part):
+    """Which users a model was trained on, where not all were."""
+
+    share: float
+    """The share of the users, of each length of history."""
+    item_minimum: int
+    """How many pairs each item keeps that has enough; 0 where that left no sample that fits."""
+    users: int
+    """Users of the sample, with those added."""
+    of_users: int
+    """Users with a labelled pair."""
+    added_users: int
+    """Users who were added because an item had too few pairs."""
+    pairs: int
+    """Labelled pairs of the sample."""
+    of_pairs: int
+    """Labelled pairs of all users."""
+    items: int
+    """Items of the sample."""
+    of_items: int
+    """Items with a labelled pair; those that are not in the sample are not in the model."""
+    left_out: LeftOutReport | None = None
+    """What it costs to be left out; null where that was not measured: for a refresh, without time
+    (`training.max_minutes`), and where nothing could be held out."""
 
 
 class RefreshReport(Part):
@@ -204,6 +250,8 @@ class TrainedModel(Part):
     """How rows became pairs with labels."""
     training: TrainingReport
     """How it was trained; of a refresh, how the training was of which it is one."""
+    sample: SampleReport | None = None
+    """Which users are in it; null where all are. All others are folded in where lists are made."""
     refresh_of: str | None = None
     """The model that was trained, where this one is a refresh of it; null for a training."""
 

@@ -241,6 +241,11 @@ def _published(model: TrainedModel, previous: Previous | None, settings: Gates) 
         return limit.not_applied(f"run {previous.run_id} has the same model")
     if other := _measured_otherwise(model.pair_rules, now, previous.model.pair_rules, then):
         return limit.not_applied(f"{whose} was measured otherwise ({other})")
+    if (share := model.training.sample_share) != previous.model.training.sample_share:
+        return limit.not_applied(
+            f"{whose} was trained on {previous.model.training.sample_share:g} of its users, and "
+            f"this one on {share:g}"
+        )
     if not then.ndcg:
         return limit.not_applied(f"{whose} found nothing of what was held out")
     reason = f"{now.metric} {now.ndcg:.4f}, in run {previous.run_id} {then.ndcg:.4f}"

@@ -1,0 +1,65 @@
+"""Collect what a model is trained on: all pairs, or those of a sample of the users."""
+
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys.columns import LABEL
+from recsys.config.sections import Training
+from recsys.flows.execution import Job
+from recsys.ingest.features import PreparedFeatures
+from recsys.learn.all_pairs import counts_of_items, without_left_out
+from recsys.learn.described import abouts, sizes
+from recsys.learn.features import Abouts
+from recsys.learn.left_out import LeftOut
+from recsys.learn.matrices import Interactions, collect
+from recsys.learn.user_sample import Sampled
+from recsys.model.manifest import LeftOutReport, SampleReport
+
+
+def collect_described(
+    job: Job, pairs: DataFrame, described: PreparedFeatures | None, settings: Training
+) -> tuple[Interactions, Abouts]:
+    """Collect labelled pairs, and what is known of their users and items."""
+    with job.run.step("collect") as step:
+        interactions = collect(
+            job.spark,
+            job.scratch,
+            pairs,
+            settings,
+            job.run.run_date,
+            max_share=job.config.memory.max_share,
+            features=sizes(described),
+        )
+        step.rows = interactions.labels.nnz
+        described = without_left_out(described, job.scratch, pairs, interactions)
+        return interactions, abouts(job.spark, described, interactions, job.config)
+
+
+def positives(job: Job, pairs: DataFrame, interactions: Interactions) -> NDArray[np.int32] | None:
+    """Return how many of all users like each item; None where all users are in the training."""
+    if interactions.sample is None:
+        return None
+    return counts_of_items(job.scratch, pairs.where(F.col(LABEL) == 1), interactions.item_ids)
+
+
+def sample_report(found: Sampled | None, left_out: LeftOut | None = None) -> SampleReport | None:
+    """Return which users were taken, typed; None where all were."""
+    if found is None:
+        return None
+    taken, everyone = found.taken, found.everyone
+    return SampleReport(
+        share=found.share,
+        item_minimum=found.least,
+        users=taken.users,
+        of_users=everyone.users,
+        added_users=found.added,
+        pairs=taken.pairs,
+        of_pairs=everyone.pairs,
+        items=taken.items,
+        of_items=everyone.items,
+        left_out=None if left_out is None else LeftOutReport(**asdict(left_out)),
+    )
