@@ -1,22 +1,22 @@
 """How well users are served who were left out of a sample, by known answers."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from recsys.config.sections import Training
 from recsys.kernel.fold_in import FoldIn, plain_mean
-from recsys.learn.assembly import Assembled, Recipe
+from recsys.learn.assembly import Assembled
 from recsys.learn.budget import Budget
-from recsys.learn.early_stopping import Validator
+from recsys.learn.early_stopping import Validator, hold_out
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.fitting import Fitted
-from recsys.learn.fold_in_candidates import Candidate
-from recsys.learn.known_users import Known
-from recsys.learn.left_out import judge, validated
+from recsys.learn.left_out import judge
 
 # Twenty users, each of one of two kinds, and twelve items of each kind.
 N_USERS, N_ITEMS = 20, 24
@@ -45,7 +45,7 @@ def test_users_are_folded_in_from_a_part_of_their_pairs_and_judged_by_the_rest()
     # What is left of a user's kind comes first.
     assert (found.users, found.metric, found.ndcg) == (N_USERS, "ndcg@12", 1.0)
     assert (found.low, found.high) == (1.0, 1.0)
-    assert found.cost == -0.25
+    assert found.cost is None  # without a search
     assert judge(likes(), *made(), plain_mean(2), SETTINGS) == found
     # A map that turns everyone round finds nothing before all that is not liked.
     turned = FoldIn("mean", np.eye(2, dtype=np.float32)[::-1].copy(), np.zeros(2, np.float32), 1, 0)
@@ -57,6 +57,10 @@ def test_users_are_folded_in_from_a_part_of_their_pairs_and_judged_by_the_rest()
 def test_who_has_nothing_left_is_not_judged_and_without_anybody_there_is_no_answer() -> None:
     single = sp.coo_matrix((np.ones(5, np.float32), (range(5), range(5))), shape=(5, N_ITEMS))
     assert judge(single, *made(), plain_mean(2), SETTINGS) is None
+    # Of each item a pair stays, as where the best epoch is looked for: nothing can be held out.
+    cells = np.repeat(range(5), 4), range(20)
+    apart = sp.coo_matrix((np.ones(20, np.float32), cells), shape=(5, N_ITEMS))
+    assert judge(apart, *made(), plain_mean(2), SETTINGS) is None
 
 
 def test_without_time_nothing_is_measured_and_the_budget_says_so(
@@ -69,14 +73,28 @@ def test_without_time_nothing_is_measured_and_the_budget_says_so(
     assert any("users who are left out" in what for what in budget.given_up)
 
 
-def test_the_users_of_the_sample_are_those_of_the_model_as_it_was_put_together() -> None:
-    compared = {"user_vectors": {"trained_ndcg": 0.5, "best_ndcg": 0.6}}
-    folded = Known(0.0, Candidate("mean", 0.0, False, 1.0, 0.0))
-    assert validated(*made()) == 0.75
-    assert validated(*made({})) is None
-    assert validated(*made(recipe=Recipe(report=compared))) == 0.5
-    assert validated(*made(recipe=Recipe(folded, report=compared))) == 0.6
-    beside = {**compared, "second_view": {"without_ndcg": 0.65, "best_ndcg": 0.7}}
-    recipe = Recipe(folded, report=beside)
-    assert validated(*made(recipe=recipe)) == 0.65
-    assert validated(*made(recipe=replace(recipe, second=object()))) == 0.7  # type: ignore
+def test_the_cost_is_measured_for_both_with_the_model_of_the_search() -> None:
+    labels, stopping = likes(), SETTINGS.early_stopping
+    assert stopping is not None
+    held_out = hold_out(labels, stopping, SETTINGS.seed)
+    validator = Validator(labels, held_out, stopping, SETTINGS.seed)
+    kept = sp.coo_matrix(
+        (labels.data[~held_out], (labels.row[~held_out], labels.col[~held_out])), labels.shape
+    )
+
+    def cost(users: NDArray[np.float32], mapped: FoldIn) -> float:
+        nothing = np.zeros(N_USERS, np.float32), np.zeros(N_ITEMS, np.float32)
+        model = Embeddings(users, nothing[0], KIND, nothing[1])
+        search = SimpleNamespace(model=lambda: model, validator=validator, labels=kept)
+        fitted, assembled = made()
+        found = judge(labels, replace(fitted, found=search), assembled, mapped, SETTINGS)  # type: ignore
+        assert found is not None
+        assert found.cost is not None
+        return found.cost
+
+    right = KIND[np.arange(N_USERS) % 2]
+    turned = FoldIn("mean", np.eye(2, dtype=np.float32)[::-1].copy(), np.zeros(2, np.float32), 1, 0)
+    # The map of the published model makes no difference.
+    assert cost(right, plain_mean(2)) == cost(right, turned) == 0.0
+    # Users whom the training served badly would be better off left out.
+    assert cost(right[::-1].copy(), plain_mean(2)) < -0.5

@@ -12,11 +12,12 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys.config.sections import Training
+from recsys.config.sections import SampleWeights, Training
 from recsys.errors import MemoryLimitError, OutputError
-from recsys.learn import matrices, pair_stream, user_sample
+from recsys.ingest.features import PreparedFeatures
+from recsys.learn import all_pairs, matrices, pair_stream, user_sample
 from recsys.learn.matrices import Interactions, collect
-from recsys.learn.sizes import Sizes
+from recsys.learn.sizes import FeatureSizes, Sizes, driver_bytes
 from recsys.store.tables import Scratch, Store
 
 SCHEMA = "user_id string, item_id int, rating double, label tinyint"
@@ -59,8 +60,18 @@ Take = Callable[..., Interactions]
 
 @pytest.fixture
 def take(spark: SparkSession, scratch: Scratch, pairs: DataFrame) -> Take:
-    def execute(sample: Any, frame: DataFrame = pairs, **more: Any) -> Interactions:
-        return collect(spark, scratch, frame, settings(sample, **more), RUN_DATE, max_share=0.8)
+    def execute(
+        sample: Any, frame: DataFrame = pairs, given: dict[str, Any] | None = None, **more: Any
+    ) -> Interactions:
+        return collect(
+            spark,
+            scratch,
+            frame,
+            settings(sample, **more),
+            RUN_DATE,
+            max_share=0.8,
+            **(given or {}),
+        )
 
     return execute
 
@@ -132,8 +143,8 @@ def test_auto_takes_the_largest_share_whose_pairs_fit_with_those_of_added_users(
     assert found.labels.nnz <= n // 2
     assert found.sample.share in user_sample.STEPS
     larger = user_sample.STEPS[user_sample.STEPS.index(found.sample.share) - 1]
-    with pytest.raises(MemoryLimitError, match="pairs are too many"):
-        take(larger)
+    # Of the next larger share only those fit who were drawn, without anybody for rare items.
+    assert take(larger).sample.least == 0  # type: ignore[union-attr]
     assert f"{len(found.user_ids)} of 81" in caplog.text
     with pytest.raises(MemoryLimitError):
         take("refuse")
@@ -154,20 +165,77 @@ def test_where_items_cannot_keep_their_minimum_the_sample_does_without_it(
     assert found.sample is not None
     assert (found.sample.least, found.sample.added) == (0, 0)
     assert 0 < found.labels.nnz <= 60
+    # A share that is given does without, too, and a training that goes on takes what its model has.
+    given = take(0.05).sample
+    assert given is not None
+    assert (given.share, given.least, given.added) == (0.05, 0, 0)
+    monkeypatch.undo()
+    again = take("auto", given={"base": (0.05, 0)})
+    assert again.sample is not None
+    assert (again.sample.share, again.sample.least, again.sample.added) == (0.05, 0, 0)
+    assert take("auto", given={"base": (1.0, 0)}).sample is None
     room_for(10, monkeypatch)
     with pytest.raises(MemoryLimitError, match="pairs are too many"):
         take("auto")
+
+
+def test_a_sample_that_a_model_had_is_refused_where_it_does_not_fit_and_no_other_is_advised(
+    take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_: Any, sizes: Sizes, *__: Any, **given: Any) -> None:
+        raise MemoryLimitError(f"{sizes.pairs} pairs{given['or_else']}")
+
+    monkeypatch.setattr(matrices, "check_collectable", check)
+    for base in ((0.25, 5), (1.0, 0)):
+        with pytest.raises(MemoryLimitError, match=r"^\d+ pairs$"):
+            take(0.25, given={"base": base})
+    with pytest.raises(MemoryLimitError, match="or train on fewer users"):
+        take(0.25)
+    with pytest.raises(MemoryLimitError, match="or train on fewer users"):
+        take("refuse")
+
+
+def test_a_sample_needs_no_memory_for_the_features_of_users_whom_it_leaves_out(
+    take: Take, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FeatureSizes] = []
+
+    def check(*_: Any, features: FeatureSizes, **__: Any) -> None:
+        asked.append(features)
+        if features.rows > 90:
+            raise MemoryLimitError(f"{features.rows} features are too many")
+
+    monkeypatch.setattr(matrices, "check_collectable", check)
+    # Two features of each user, one of whom has no pair.
+    rows = [(user, kind, "x", 1.0) for user in [*HISTORIES, "new"] for kind in ("k", "l")]
+    described = spark.createDataFrame(rows, "id string, group string, value string, weight double")
+    given = {"features": FeatureSizes(len(rows), 2, len(HISTORIES) + 1), "user_features": described}
+    found = take("auto", given=given)
+    assert found.sample is not None
+    n = len(found.user_ids) + 1
+    assert found.sample.taken.features == asked[-1] == FeatureSizes(2 * n, 2, n)
+    assert found.sample.everyone.features.rows == len(rows)
 
 
 def test_some_who_are_left_out_come_with_their_pairs_of_the_items_that_are_there(
     take: Take,
 ) -> None:
     stopping = {"max_users": 8}
-    sample = take(0.25, early_stopping=stopping).sample
-    found = take(0.25, early_stopping=stopping)
+    given = {"judging": True}
+    found = take(0.25, given=given, early_stopping=stopping)
+    sample = found.sample
+    alone = take(0.25, early_stopping=stopping).sample
     assert sample is not None
+    assert alone is not None
+    assert (alone.judged_ids, alone.judged, alone.taken.judged_pairs) == (None, None, 0)
     assert sample.judged is not None
+    assert sample.judged_ids is not None
     judged = sample.judged_ids.to_pylist()
+    # Their pairs take memory, too.
+    theirs_all = sum(1 for user, _, _, label in rows() if label and user in judged)
+    assert sample.taken.judged_pairs == theirs_all
+    everything = driver_bytes(sample.taken, 4)["matrix"]
+    assert everything > driver_bytes(alone.taken, 4)["matrix"]
     assert 3 <= len(judged) <= 12
     assert not set(judged) & set(found.user_ids.to_pylist())
     items = found.item_ids.to_pylist()
@@ -184,24 +252,88 @@ def test_a_stratum_of_more_users_than_fit_into_an_int_is_no_overflow(spark: Spar
     assert got == 2147483646 / 2147483648
     # Sums over users are of bigints, too.
     two = spark.sql("SELECT 'u' AS user_id, 2147483647 AS n_pairs, 2147483647 AS n_negatives, "
-                    "2147483647 AS n_bytes FROM range(2)")  # fmt: skip
-    everyone = Sizes(0, 0, 0, 3)
-    assert user_sample._sizes(two, everyone).pairs == 2 * 2147483647
+                    "2147483647 AS n_bytes, 2147483647 AS n_features FROM range(2)")  # fmt: skip
+    everyone, all_of_them = Sizes(0, 0, 0, 3), (F.lit(True), F.lit(False))
+    assert user_sample._measured(two, [all_of_them], everyone)[0].pairs == 2 * 2147483647
 
 
 def test_pairs_come_in_parts_where_the_result_limit_is_small(
     spark: SparkSession, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = take("auto")
-    parts: list[DataFrame] = []
-    read = pair_stream._batches
-    monkeypatch.setattr(pair_stream, "result_limit", lambda _: (4000, "4000"))
-    monkeypatch.setattr(pair_stream, "_batches", lambda part: (parts.append(part), read(part))[1])
-    found = take("auto")
-    assert len(parts) == -(-found.labels.nnz * 17 // 2000) > 3
-    assert cells(found) == cells(whole)
-    monkeypatch.undo()
+    for name, given, rows_of_a_part in (
+        ("result_limit", lambda _: (4000, "4000"), 2000 / 17),
+        ("_ROWS_OF_A_PART", 100, 100),
+    ):
+        parts: list[int] = []
+        read = type(spark.range(1)).toArrow
+
+        def counted(frame: DataFrame) -> Any:
+            table = read(frame)
+            if "label" in frame.columns:
+                parts.append(len(table))
+            return table
+
+        monkeypatch.setattr(type(spark.range(1)), "toArrow", counted)
+        monkeypatch.setattr(pair_stream, name, given)
+        found = take("auto")
+        assert len(parts) == -(-found.labels.nnz // rows_of_a_part) > 3
+        assert sum(parts) == found.labels.nnz
+        assert cells(found) == cells(whole)
+        monkeypatch.undo()
     for n in (3, 5):
         frame = spark.range(4).withColumn("n", F.col("id").cast("int"))
         with pytest.raises(OutputError, match=f"expected {n} pairs"):
             pair_stream.collect_columns(frame, {"n": np.int32}, n, "id")
+
+
+def aged(spark: SparkSession) -> DataFrame:
+    """Give pairs of all ages: some without weight, and users who have no others."""
+    day, made = 86_400, []
+    for n in range(60):
+        for item in range(6):
+            age = 4000 * (item == 5 or n % 10 == 0) + item
+            label = -1 if n % 3 == 0 and item < 5 else 1
+            made.append((f"u{n:02}", item, 1.0 + item, label, -age * day))
+    schema = "user_id string, item_id int, rating double, label tinyint, seconds bigint"
+    frame = spark.createDataFrame(made, schema)
+    since = F.timestamp_seconds(F.col("seconds") + 20_000 * day)
+    return frame.withColumn("timestamp", since).drop("seconds")
+
+
+@pytest.mark.parametrize("rating", ["none", "linear", "log", "capped"])
+def test_pairs_without_weight_count_neither_for_the_sample_nor_for_those_left_out(
+    take: Take, spark: SparkSession, scratch: Scratch, rating: str
+) -> None:
+    weights: dict[str, Any] = {"rating": rating, "half_life_days": 10.0, "user_exponent": 0.5}
+    weights |= {"cap": 3.0} if rating == "capped" else {}
+    frame = aged(spark)
+    found, whole = (take(share, frame, sample_weights=weights) for share in (0.5, "refuse"))
+    assert found.sample is not None
+    assert found.weightless_pairs > 0
+    policy = SampleWeights.model_validate(weights)
+    used = all_pairs.with_weight(frame, found, policy, RUN_DATE)
+    assert sorted((r.user_id, r.item_id) for r in used.collect()) == cells(whole)
+    counts = all_pairs.counts_of_items(scratch, used, found.item_ids)
+    assert found.item_ids.to_pylist() == whole.item_ids.to_pylist() == [0, 1, 2, 3, 4]
+    assert counts.tolist() == np.bincount(whole.labels.col).tolist()
+
+
+def test_who_likes_nothing_that_counts_keeps_features_and_who_was_left_out_does_not(
+    take: Take, spark: SparkSession, scratch: Scratch
+) -> None:
+    frame = aged(spark)
+    weights = {"rating": "none", "half_life_days": 10.0, "user_exponent": 0.0}
+    found = take(0.25, frame, sample_weights=weights)
+    used = all_pairs.with_weight(frame, found, SampleWeights.model_validate(weights), RUN_DATE)
+    ids = [(f"u{n:02}", "k", "x", 1.0) for n in range(61)]
+    described = spark.createDataFrame(ids, "id string, group string, value string, weight double")
+    prepared = PreparedFeatures(None, {"users": described}, {})  # type: ignore[arg-type]
+    left = all_pairs.without_left_out(prepared, scratch, used, found)
+    assert left is not None
+    kept = {row.id for row in left.rows["users"].collect()}
+    taken = set(found.user_ids.to_pylist())
+    likes_nothing = {f"u{n:02}" for n in range(60) if n % 3 == 0 or n % 10 == 0}
+    assert kept == taken | likes_nothing | {"u60"}
+    assert 0 < len(likes_nothing - taken)
+    assert len(kept) < 61

@@ -11,7 +11,6 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from recsys.columns import (
     EVALUATED_SCHEMA,
     FOLD,
-    LABEL,
     METRICS_SCHEMA,
     SPLIT_SCHEMA,
     TEST_USERS_SCHEMA,
@@ -24,7 +23,7 @@ from recsys.evaluate.manifest import ALL, EvaluationCounts, Metric, SplitCounts
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
-from recsys.flows.samples import positives, sample_report
+from recsys.flows.samples import holders, sample_report
 from recsys.flows.train import (
     early_stopping_report,
     input_tables,
@@ -36,7 +35,6 @@ from recsys.ingest.features import prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import FoldIn, plain_mean
-from recsys.learn.all_pairs import counts_of_items
 from recsys.learn.assembly import fold_in_of, likes_of
 from recsys.learn.described_fit import DescribedFit
 from recsys.learn.matrices import Interactions
@@ -69,6 +67,7 @@ def evaluate(job: Job) -> Outcome:
         outputs = _publish(job, prepared, rows, found)
     return Outcome(
         counts=prepared.manifest.counts,
+        sample=trained.training.sample,
         evaluation=counts,
         training=trained.training,
         metrics=[metric for metric in found if metric.segment == ALL],
@@ -111,7 +110,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
         fold_in = _fold_in(interactions, made, config.training.seed)
-        popular = positives(job, train, interactions)
+        popular = holders(job, train, interactions, liked=True)
         # Without those who have nothing but features: a split holds pairs out, not items.
         learned = Learned.of(
             interactions,
@@ -162,12 +161,11 @@ def _fold_in(interactions: Interactions, made: DescribedFit, seed: int) -> FoldI
 
 def _traits(job: Job, interactions: Interactions, train: DataFrame) -> Traits:
     labels, sample = interactions.labels, interactions.sample
-    if sample is None:
+    every = holders(job, train, interactions, liked=False)
+    if sample is None or every is None:
         return held_out.item_traits(
             np.bincount(labels.col, minlength=labels.shape[1]), len(interactions.user_ids)
         )
-    used = train.where(F.col(LABEL) != 0)
-    every = counts_of_items(job.scratch, used, interactions.item_ids)
     return held_out.item_traits(every, sample.everyone.users)
 
 

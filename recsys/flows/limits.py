@@ -9,6 +9,7 @@ are known (`recsys.learn.sizes`, `recsys.flows.space`).
 
 import logging
 
+from recsys.config.sections import Training
 from recsys.errors import MemoryLimitError
 from recsys.flows.checks import Check, Checks, State
 from recsys.flows.earlier import newest_run
@@ -18,7 +19,7 @@ from recsys.ingest.input_size import input_rows
 from recsys.kernel.nominate import bytes_of
 from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.sizes import Sizes, driver_bytes
-from recsys.learn.user_sample import STEPS
+from recsys.learn.user_sample import possible
 from recsys.model.manifest import ModelManifest
 from recsys.runtime import memory
 from recsys.runtime.sizes import size
@@ -31,13 +32,19 @@ _COLLECTED = MemoryLimitError.exit_code
 _RECORDS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
-def training(job: Job, found: Checks) -> None:
-    """Compare what training takes on the driver with what there is."""
+def training(job: Job, found: Checks, settings: Training) -> None:
+    """Compare what training takes on the driver with what there is.
+
+    Args:
+        job: the run.
+        found: takes the checks.
+        settings: of the training: those of the configuration, or what the command makes of them.
+    """
     run = newest_run(job.store.files, config=job.config)
     sizes = None if run is None else _sizes(run)
     rows = _rows(job) if sizes is None else None
-    _driver(job, found, sizes, run, rows)
-    _result(job, found, sizes)
+    _driver(job, found, settings, sizes, run, rows)
+    _result(job, found, settings, sizes)
     _space(job, found, run)
 
 
@@ -82,9 +89,14 @@ def _sizes(run: RunManifest) -> Sizes | None:
 
 
 def _driver(
-    job: Job, found: Checks, sizes: Sizes | None, run: RunManifest | None, rows: int | None
+    job: Job,
+    found: Checks,
+    settings: Training,
+    sizes: Sizes | None,
+    run: RunManifest | None,
+    rows: int | None,
 ) -> None:
-    settings, share = job.config.training, job.config.memory.max_share
+    share = job.config.memory.max_share
     heap = memory.heap_bytes(job.spark)
     allowed = memory.allowed_bytes(heap, share)
     limit = (
@@ -95,7 +107,7 @@ def _driver(
         of_input = "" if rows is None else f"the input has about {rows:,} rows; more is "
         found.add(Check("driver memory", of_input + _LATER, limit, "unknown"))
         return
-    parts = _parts(job, sizes)
+    parts = _parts(settings, sizes)
     needed = sum(parts.values())
     told = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
     about = f"about {size(needed)} by run {run.run_id}: {told}"
@@ -104,18 +116,18 @@ def _driver(
         "training.second_view_rank, or raise the minimum numbers of interactions in filters"
     )
     wanted = settings.sample_users
-    if wanted != "refuse" and (wanted != "auto" or needed > allowed):
-        shares = STEPS if isinstance(wanted, str) else (wanted,)
-        samples = {share: _sample(sizes, share, run) for share in shares}
-        fit = (one for one in shares if sum(_parts(job, samples[one]).values()) <= allowed)
-        share = next(fit, shares[-1])
-        needed = sum(_parts(job, samples[share]).values())
+    shares = list(dict.fromkeys(share for share, _ in possible(wanted)))
+    if shares and (wanted != "auto" or needed > allowed):
+        of_share = {
+            share: sum(_parts(settings, _sample(sizes, share, run)).values()) for share in shares
+        }
+        share = next((one for one in shares if of_share[one] <= allowed), shares[-1])
+        needed = of_share[share]
         about += f"; training.sample_users {wanted}: {_told(share, run)}, about {size(needed)}"
     found.add(_estimated("driver memory", about, limit, change, fits=needed <= allowed))
 
 
-def _parts(job: Job, sizes: Sizes) -> dict[str, int]:
-    settings = job.config.training
+def _parts(settings: Training, sizes: Sizes) -> dict[str, int]:
     drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
     return driver_bytes(sizes, settings.widest, drawn)
 
@@ -142,14 +154,14 @@ def _told(share: float, run: RunManifest) -> str:
     return f"about {share:g} of the users, and {run.sample.added_users:,} for rare items"
 
 
-def _result(job: Job, found: Checks, sizes: Sizes | None) -> None:
+def _result(job: Job, found: Checks, settings: Training, sizes: Sizes | None) -> None:
     limit, text = memory.result_limit(job.spark)
     name, shown = "spark.driver.maxResultSize", text if limit else "none"
     if sizes is None:
         found.add(Check(name, _LATER, shown, "unknown"))
         return
     # Pairs come in parts. Of a sample the ids of its own users alone are collected.
-    sampled = job.config.training.sample_users != "refuse"
+    sampled = bool(possible(settings.sample_users))
     needed = sizes.item_bytes if sampled else max(sizes.user_bytes, sizes.item_bytes)
     about = f"about {size(needed)} of ids to collect at once"
     change = f"raise {name}, or raise the minimum numbers of interactions in filters"

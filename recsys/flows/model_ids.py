@@ -1,6 +1,6 @@
 """What models are called: the same for a retry of a run, another for what makes another model."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from recsys.config.configuration import Config, digest
 from recsys.config.sections import Training
@@ -8,12 +8,10 @@ from recsys.flows.execution import Job
 from recsys.ingest.features import features_id
 from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import interactions_id
-from recsys.learn.user_sample import LEAST, STEPS, Sampled
+from recsys.learn.user_sample import Sample, Sampled, possible
 from recsys.model.manifest import ModelManifest
 from recsys.runtime.run import Run
 from recsys.store.manifest import MANIFEST
-
-Sample = tuple[float, int]  # the share, and how many pairs each item keeps
 
 
 def model_id_of(
@@ -60,8 +58,16 @@ def training_from(settings: Training, base: ModelManifest | None) -> Training:
     """Return the settings of a training; one that goes on takes the share of the one before."""
     if base is None:
         return settings
-    share = "refuse" if base.sample is None else base.sample.share
+    sample = base_sample(base)
+    share = "refuse" if sample is None or sample[0] == 1 else sample[0]
     return settings.model_copy(update={"sample_users": share})
+
+
+def base_sample(base: ModelManifest | None) -> Sample | None:
+    """Return which sample a training takes again that goes on; None: it begins anew."""
+    if base is None:
+        return None
+    return (1.0, 0) if base.sample is None else (base.sample.share, base.sample.item_minimum)
 
 
 def made_before(job: Job, settings: Training, name: Callable[[Sample | None], str]) -> str | None:
@@ -75,16 +81,8 @@ def made_before(job: Job, settings: Training, name: Callable[[Sample | None], st
         settings: of the training.
         name: names the model of a sample.
     """
-    for sample in _possible(settings):
+    for sample in (None, *possible(settings.sample_users)):
         model_id = name(sample)
         if job.store.exists(f"{job.store.uri('models', model_id)}/{MANIFEST}"):
             return model_id
     return None
-
-
-def _possible(settings: Training) -> Iterator[Sample | None]:
-    yield None
-    wanted = settings.sample_users
-    if wanted != "refuse":
-        for share in STEPS if isinstance(wanted, str) else (wanted,):
-            yield from ((share, LEAST), (share, 0))

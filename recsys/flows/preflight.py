@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from recsys.columns import ITEM, USER, IdTypes
-from recsys.config.sections import ItemList, UserIds
+from recsys.config.sections import ItemList, Training, UserIds
 from recsys.errors import ConfigError
 from recsys.evaluate.held_out import read_segments
 from recsys.flows import base_model, limits, space, titles
@@ -58,15 +58,22 @@ def worker(job: Job, found: Checks) -> None:
         told += [f"{name} {version}" for name, version in job.run.workers.items()]
 
 
-def training(job: Job, found: Checks, base: ModelManifest | None = None) -> IdTypes | None:
+def training(
+    job: Job,
+    found: Checks,
+    base: ModelManifest | None = None,
+    settings: Training | None = None,
+) -> IdTypes | None:
     """Look at the input and at LightFM; return the types of the ids, None where not known yet.
 
     Args:
         job: the run.
         found: collects what is wrong.
         base: the model that the training goes on from; None: it begins anew.
+        settings: of the training, where they are not those of the configuration.
     """
-    limits.training(job, found)
+    settings = training_from(settings or job.config.training, base)
+    limits.training(job, found, settings)
     with found.looking("training.threads") as told:
         lightfm.check_threads(threads(job))
         told.append(f"{threads(job)}")
@@ -74,7 +81,6 @@ def training(job: Job, found: Checks, base: ModelManifest | None = None) -> IdTy
     with found.looking("input") as told:
         found_states = features.states(job.spark, job.config)
         name = partial(model_id_of, job.config, job.run, found_states, base)
-        settings = training_from(job.config.training, base)
         types = _input_types(job, made=lambda: made_before(job, settings, name) is not None)
         told += _of_types(types)
     if base is not None:
@@ -100,7 +106,9 @@ def refreshing(job: Job, base: ModelManifest | None, found: Checks) -> IdTypes |
         return None
     types = None
     with found.looking("input") as told:
-        name = partial(refreshed_id, job, base)
+        described = described_by(job.config, base)
+        states = features.states(job.spark, described)
+        name = partial(refreshed_id, described, job.run, base, states)
         types = _input_types(
             job, made=lambda: made_before(job, job.config.training, name) is not None
         )

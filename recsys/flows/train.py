@@ -12,8 +12,14 @@ from recsys.flows.base_model import check_types, not_used, pair_rules
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
-from recsys.flows.model_ids import made_before, model_id_of, sample_of, training_from
-from recsys.flows.samples import collect_described, positives, sample_report
+from recsys.flows.model_ids import (
+    base_sample,
+    made_before,
+    model_id_of,
+    sample_of,
+    training_from,
+)
+from recsys.flows.samples import collect_described, holders, sample_report
 from recsys.ingest.features import PreparedFeatures, prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.fold_in import FoldIn
@@ -72,7 +78,7 @@ def train(job: Job) -> Model:
     stop_point("prepared")
     begun = None
     if base is None:
-        interactions, made = learn(job, prepared.pairs, described)
+        interactions, made = learn(job, prepared.pairs, described, judging=True)
     else:
         interactions, made, begun = _go_on(job, base, prepared.pairs, described, settings)
     stop_point("trained")
@@ -88,7 +94,7 @@ def train(job: Job) -> Model:
             user_features=made.users,
             item_features=made.items,
             kept=_kept(interactions, made),
-            positives=positives(job, prepared.pairs, interactions),
+            positives=holders(job, prepared.pairs, interactions, liked=True),
         )
         step.rows = learned.rows
         manifest = write_model(
@@ -113,11 +119,14 @@ def train(job: Job) -> Model:
 
 
 def learn(
-    job: Job, pairs: DataFrame, described: PreparedFeatures | None
+    job: Job, pairs: DataFrame, described: PreparedFeatures | None, *, judging: bool = False
 ) -> tuple[Interactions, DescribedFit]:
-    """Collect labelled pairs and features, and train on them for as many epochs as is best."""
+    """Collect labelled pairs and features, and train on them for as many epochs as is best.
+
+    `judging`: whether some users whom a sample leaves out are to be judged.
+    """
     settings = job.config.training
-    interactions, known = collect_described(job, pairs, described, settings)
+    interactions, known = collect_described(job, pairs, described, settings, judging=judging)
     with job.run.step("train") as step:
         step.rows = interactions.labels.nnz
         made = fit_described(
@@ -156,7 +165,9 @@ def _go_on(
     """Collect labelled pairs, match them with an earlier training, and let it go on."""
     for line in not_used(job.config, base):
         log.warning("%s", line)
-    interactions, known = collect_described(job, pairs, described, settings)
+    interactions, known = collect_described(
+        job, pairs, described, settings, base=base_sample(base), judging=True
+    )
     with job.run.step("match"):
         kept = read_state(job.store, job.store.uri("models", base.model_id), base)
         start = begin(kept, interactions, settings)

@@ -20,7 +20,6 @@ from recsys.columns import (
     ITEM,
     ITEM_INDEX,
     LABEL,
-    POSITION,
     RATING,
     TIMESTAMP,
     USER,
@@ -34,7 +33,15 @@ from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.pair_stream import collect_columns
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.sizes import NO_FEATURES, FeatureSizes, Sizes, check_collectable
-from recsys.learn.user_sample import N_BYTES, N_NEGATIVES, N_PAIRS, Sampled
+from recsys.learn.user_sample import (
+    N_BYTES,
+    N_NEGATIVES,
+    N_PAIRS,
+    Everyone,
+    Sample,
+    Sampled,
+    possible,
+)
 from recsys.store.tables import Scratch
 
 log = logging.getLogger(__name__)
@@ -81,6 +88,9 @@ def collect(
     *,
     max_share: float,
     features: FeatureSizes = NO_FEATURES,
+    user_features: DataFrame | None = None,
+    base: Sample | None = None,
+    judging: bool = False,
 ) -> Interactions:
     """Collect labelled pairs with Arrow into sparse matrices.
 
@@ -96,6 +106,10 @@ def collect(
         run_date: up to whose end (UTC) ages count.
         max_share: the share of the driver's memory that may be used.
         features: how many there are beside the pairs.
+        user_features: `id`, a row for each feature of a user; None where there are none.
+        base: the sample of the model that the training goes on from, which is taken again; a share
+            of 1 for all users. None: as the settings say.
+        judging: whether to collect the pairs of some users who are left out, too.
 
     Raises:
         InputError: nothing is left to learn from.
@@ -104,77 +118,78 @@ def collect(
     """
     used = pairs.where(F.col(LABEL) != 0)
     weights = settings.sample_weights
+    advice = settings.sample_users != "auto" and base is None
+    check = partial(_check, spark, settings=settings, max_share=max_share, advice=advice)
+    stopping = settings.early_stopping or EarlyStopping()
     with _per_id(used) as (users, items):
-        ids, n_pairs, sample = _ids(
-            used,
-            users,
-            items,
-            settings,
-            partial(_check, spark, settings=settings, max_share=max_share, features=features),
-        )
+        sizes = replace(_measure(users, items), features=features)
+        everyone = Everyone(used, users, items, sizes, user_features)
+        samples = possible(settings.sample_users) if base is None else _again(base)
+        if base is None and settings.sample_users == "auto" and _all_fit(check, sizes):
+            samples = ()
+        ids, n_pairs, sample = _ids(everyone, samples, stopping.max_users * judging, check)
     columns = [USER_INDEX, ITEM_INDEX, LABEL]
     if weights.by_rating:
         columns.append(RATING)
     if weights.half_life_days is not None:
-        used = used.withColumn(AGE, _age(run_date))
+        used = used.withColumn(AGE, age(run_date))
         columns.append(AGE)
     found = without_weightless(_matrices(scratch, used, ids, columns, n_pairs), weights)
-    if sample is None:
+    if sample is None or sample.judged_ids is None:
         return found
     judged_ids = sample.judged_ids, found.item_ids
     judged = _matrices(scratch, used, judged_ids, [USER_INDEX, ITEM_INDEX, LABEL]).labels
     return replace(found, sample=replace(sample, judged=judged))
 
 
+def _again(base: Sample) -> tuple[Sample, ...]:
+    return () if base[0] == 1 else (base,)
+
+
+def _all_fit(check: user_sample.Check, sizes: Sizes) -> bool:
+    try:
+        check(sizes)
+    except MemoryLimitError as error:
+        log.warning("training.sample_users: not all users fit: %s", error)
+        return False
+    return True
+
+
 def _ids(
-    used: DataFrame,
-    users: DataFrame,
-    items: DataFrame,
-    settings: Training,
-    check: user_sample.Check,
+    everyone: Everyone, samples: tuple[Sample, ...], n_judged: int, check: user_sample.Check
 ) -> tuple[tuple[pa.Array, pa.Array], int, Sampled | None]:
     """Return the ids of the users and items that are trained on, and how many pairs they have."""
-    everyone, wanted = _measure(users, items), settings.sample_users
-    try:
-        if not isinstance(wanted, float) or wanted == 1:
-            check(everyone)
-            return (index_ids(users, USER), index_ids(items, ITEM)), everyone.pairs, None
-    except MemoryLimitError as error:
-        if wanted != "auto":
-            raise
-        log.warning("training.sample_users: not all users fit: %s", error)
-    share = wanted if isinstance(wanted, float) else None
-    with user_sample.chosen(used, users, items, everyone, share, check) as found:
-        mine = used.join(found.users, on=USER, how="left_semi")
+    sizes = everyone.sizes
+    if not samples:
+        check(sizes)
+        ids = index_ids(everyone.users, USER), index_ids(everyone.items, ITEM)
+        return ids, sizes.pairs, None
+    with user_sample.chosen(everyone, samples, n_judged, check) as found:
+        mine = everyone.used.join(found.users, on=USER, how="left_semi")
         ids = index_ids(found.users, USER), index_ids(mine.select(ITEM).distinct(), ITEM)
-        n_judged = (settings.early_stopping or EarlyStopping()).max_users
-        # Those who would be the next of the sample: the same share of each stratum.
-        until = found.share + n_judged / everyone.users
-        judged = index_ids(found.others.where(F.col(POSITION) < until), USER)
+        judged = index_ids(found.judged, USER) if n_judged else None
     log.warning(
         "training.sample_users: %g of the users are trained on, %s of %s (%s of them added for "
         "rare items), with %s of %s pairs; the others are folded in where lists are made",
         found.share,
         f"{found.sizes.users:,}",
-        f"{everyone.users:,}",
+        f"{sizes.users:,}",
         f"{found.added:,}",
         f"{found.sizes.pairs:,}",
-        f"{everyone.pairs:,}",
+        f"{sizes.pairs:,}",
     )
     taken = replace(found.sizes, items=len(ids[1]))
-    sample = Sampled(found.share, found.least, found.added, taken, everyone, judged)
+    sample = Sampled(found.share, found.least, found.added, taken, sizes, judged)
     return ids, taken.pairs, sample
 
 
 def _check(
-    spark: SparkSession,
-    sizes: Sizes,
-    *,
-    settings: Training,
-    max_share: float,
-    features: FeatureSizes,
+    spark: SparkSession, sizes: Sizes, *, settings: Training, max_share: float, advice: bool
 ) -> None:
-    """Refuse too little and too much; see `collect`."""
+    """Refuse too little and too much; see `collect`.
+
+    `advice`: whether to say that a sample of the users is another way, which the caller can take.
+    """
     weights = settings.sample_weights
     if sizes.pairs == 0:
         zeros = "; with training.sample_weights.rating, ratings of 0 are left out, too"
@@ -188,10 +203,8 @@ def _check(
         settings.widest,
         max_share,
         n_drawn=sizes.pairs * drawn_per_positive(settings, sizes.negatives),
-        features=features,
-        or_else=""
-        if settings.sample_users == "auto"
-        else ", or train on fewer users (training.sample_users)",
+        features=sizes.features,
+        or_else=", or train on fewer users (training.sample_users)" if advice else "",
     )
 
 
@@ -281,7 +294,7 @@ def _order(
     return order
 
 
-def _age(run_date: dt.date) -> Column:
+def age(run_date: dt.date) -> Column:
     """Return how many days a pair is older than the end of a day (UTC), 0 if it is younger.
 
     In numbers alone: Python has no datetime for all of Spark's timestamps.

@@ -1,47 +1,20 @@
-"""Bring numbers from Spark straight into NumPy arrays, so that they are never there twice."""
+"""Bring numbers from Spark into NumPy arrays, part by part, so that pairs are never held twice."""
 
-from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import serializers
-from pyspark.errors import PySparkRuntimeError
-from pyspark.errors.exceptions.captured import unwrap_spark_exception
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.serializers import ArrowStreamSerializer
 from pyspark.storagelevel import StorageLevel
-from pyspark.util import _load_from_socket
 
 from recsys.errors import OutputError
 from recsys.runtime.memory import result_limit
 
-_spark: Any = serializers  # which has no types
-
 BYTES_PER_PAIR = 17  # what Spark counts: two ints, a byte and two floats
-
-
-class _Unordered(ArrowStreamSerializer):
-    """Reads batches as they come, and then throws away in which order they would be.
-
-    `DataFrame.toArrow` keeps all of them to bring them into that order.
-    """
-
-    def load_stream(self, stream: IO[bytes]) -> Iterator[pa.RecordBatch]:
-        yield from super().load_stream(stream)
-        n = _spark.read_int(stream)
-        if n == -1:  # the job has failed
-            raise PySparkRuntimeError(
-                errorClass="ERROR_OCCURRED_WHILE_CALLING",
-                messageParameters={
-                    "func_name": "recsys.learn.pair_stream",
-                    "error_msg": _spark.UTF8Deserializer().loads(stream),
-                },
-            )
-        for _ in range(n):
-            _spark.read_int(stream)
+# `toArrow` holds a part as Arrow until it is copied into the arrays. So what is there twice is one
+# part, about 140 MB, however many pairs there are.
+_ROWS_OF_A_PART = 8_000_000
 
 
 def collect_columns(
@@ -49,14 +22,15 @@ def collect_columns(
 ) -> dict[str, NDArray[Any]]:
     """Collect columns of numbers into arrays, rows in any order.
 
-    Where all rows would be more than half of spark.driver.maxResultSize, they are collected in
-    several parts, from a copy on the executors' disks.
+    A part has at most about _ROWS_OF_A_PART rows and half of spark.driver.maxResultSize. Where
+    there are several, they come from a copy on the executors' disks.
 
     Args:
         frame: has the columns, without nulls.
         types: the type of each array, by the name of its column.
         n_rows: how many rows there are.
-        spread_by: a column of integers that says which part a row is in.
+        spread_by: a column of integers that says which part a row is in; the same for the same
+            rows, whatever their order.
 
     Returns:
         `(n_rows,)` of each type, by name.
@@ -65,17 +39,16 @@ def collect_columns(
         OutputError: there are not as many rows.
     """
     arrays = {name: np.empty(n_rows, kind) for name, kind in types.items()}
-    limit, _ = result_limit(frame.sparkSession)
-    n_parts = -(-n_rows * BYTES_PER_PAIR // (limit // 2)) if limit else 1
-    found, start = frame.select(*types), 0
+    n_parts, found, start = _n_parts(frame, n_rows), frame, 0
     if n_parts > 1:
-        found = found.persist(StorageLevel.DISK_ONLY)
+        found = frame.select(*dict.fromkeys([*types, spread_by])).persist(StorageLevel.DISK_ONLY)
     try:
-        for number in range(max(1, n_parts)):
+        for number in range(n_parts):
             part = (
-                found.where(F.pmod(spread_by, F.lit(n_parts)) == number) if n_parts > 1 else found
+                found if n_parts == 1 else found.where(F.pmod(spread_by, F.lit(n_parts)) == number)
             )
-            for batch in _batches(part):
+            # Without a name: the part is gone when the loop ends, before the next one comes.
+            for batch in part.select(*types).toArrow().to_batches():
                 stop = start + batch.num_rows
                 if stop > n_rows:
                     raise _changed(n_rows, f"more than {n_rows:,}")
@@ -90,19 +63,14 @@ def collect_columns(
     return arrays
 
 
+def _n_parts(frame: DataFrame, n_rows: int) -> int:
+    limit, _ = result_limit(frame.sparkSession)
+    by_limit = -(-n_rows * BYTES_PER_PAIR // (limit // 2)) if limit else 1
+    return max(1, by_limit, -(-n_rows // _ROWS_OF_A_PART))
+
+
 def _changed(n_rows: int, found: str) -> OutputError:
     return OutputError(
         f"expected {n_rows:,} pairs to learn from, as were counted, found {found}; the "
         "interactions have changed meanwhile, so run again with another run id"
     )
-
-
-def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
-    """Yield the rows as Arrow batches, each as soon as it comes; see `DataFrame.toArrow`."""
-    port, secret, server = frame._jdf.collectAsArrowToPython()
-    try:
-        with _load_from_socket((port, secret), _Unordered()) as batches:
-            yield from batches
-    finally:
-        with unwrap_spark_exception():
-            server.getResult()

@@ -1,6 +1,6 @@
 """How much there is to learn from, and whether it fits into the driver's memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
 
@@ -43,6 +43,15 @@ class FeatureSizes:
     columns: int = 0
     ids: int = 0
 
+    def without(self, rows: int, ids: int) -> "FeatureSizes":
+        """Return the same without the features of some users.
+
+        Args:
+            rows: how many features those have.
+            ids: how many of those have some.
+        """
+        return replace(self, rows=self.rows - rows, ids=self.ids - ids)
+
 
 NO_FEATURES = FeatureSizes()
 
@@ -56,6 +65,8 @@ class Sizes:
         negatives: how many of them are negative.
         users, items: how many different ones they have.
         user_bytes, item_bytes: what their ids take where they are collected.
+        features: of users and items; of a sample without those of users whom it leaves out.
+        judged_pairs: of users whom a sample leaves out, and whose pairs are collected to judge it.
     """
 
     pairs: int
@@ -64,6 +75,8 @@ class Sizes:
     items: int
     user_bytes: int = 0
     item_bytes: int = 0
+    features: FeatureSizes = NO_FEATURES
+    judged_pairs: int = 0
 
 
 def driver_bytes(
@@ -72,7 +85,8 @@ def driver_bytes(
     """Return the bytes that training takes on the driver, by what takes them."""
     n, width = sizes.users + sizes.items, no_components + 1
     return {
-        "matrix": sizes.pairs * _BYTES_PER_PAIR + n_drawn * _BYTES_PER_DRAWN_PAIR,
+        "matrix": (sizes.pairs + sizes.judged_pairs) * _BYTES_PER_PAIR
+        + n_drawn * _BYTES_PER_DRAWN_PAIR,
         "ids": (sizes.user_bytes + sizes.item_bytes) * _COPIES_OF_IDS,
         "model and averaged states": (n + features.columns) * width * _BYTES_PER_PARAMETER,
         # Users and items are made of the parameters after each epoch, and the best are kept.

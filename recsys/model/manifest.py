@@ -141,8 +141,11 @@ class LeftOutReport(Part):
     high: float
     """Upper end of its 95 % interval."""
     cost: float | None
-    """By how much it is below that of the users of the sample in the search for the best epoch;
-    null without early stopping. It is a comparison of different users."""
+    """By how much users who are left out are served worse than those of the sample. Both are
+    measured with the model of the best epoch in the search for it, before it is put together with
+    others, on pairs that were held out in the same way: those when folded in, these by their
+    vectors. It is a comparison of different users; `ndcg` is of the model that is published. Null
+    without such a search, and with `training.max_minutes`."""
 
 
 class SampleReport(Part):

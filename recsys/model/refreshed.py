@@ -70,11 +70,6 @@ class Refreshed:
     waiting_items: int
     waiting_pairs: int
 
-    def with_positives(self, positives: NDArray[np.int32]) -> "Refreshed":
-        """Return the same with how many users like each item, `(n_items,)`, of all users."""
-        items = replace(self.learned.items, positives=positives)
-        return replace(self, learned=replace(self.learned, items=items))
-
     @classmethod
     def of(
         cls,

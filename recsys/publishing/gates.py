@@ -214,7 +214,8 @@ def _trained_on(model: TrainedModel) -> tuple[int, ...]:
     """Return counts that differ when a model was trained on other interactions."""
     counts = model.counts
     pairs = (counts.positive_pairs, counts.negative_pairs)
-    return (*pairs, counts.users_in_training, counts.items_in_training)
+    sample = () if model.sample is None else (model.sample.users, model.sample.pairs)
+    return (*pairs, counts.users_in_training, counts.items_in_training, *sample)
 
 
 def _popularity(model: TrainedModel, settings: Gates) -> Verdict:

@@ -1,6 +1,7 @@
 """Users whom a sample left out of a model, from the interactions beside it; without Spark."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.columns import ITEM, RATING, USER
+from recsys.errors import ModelError
 from recsys.ingest.local_pairs import read_local_pairs
 from recsys.kernel.fold_in import FoldIn, fold_in
 from recsys.kernel.worker import Lists
@@ -47,6 +50,23 @@ class LeftOut:
             return None
         return cls(folder, manifest, items, lists.model.fold_in)
 
+    @cached_property
+    def pairs(self) -> pa.Table:
+        """What all users have done: `user_id`, `item_id` and `rating`, read when first needed.
+
+        Raises:
+            ModelError: the interactions are not beside the model, or damaged.
+        """
+        name = self.manifest.interactions_id
+        place = self.folder.parent.parent / "interactions" / name
+        if not place.is_dir():
+            raise ModelError(
+                f"model {self.folder.name} was trained on a sample of the users, and what the "
+                f"others have done is in interactions {name}; expected them in {place}, found "
+                "none; copy them with the model, as in its root, or use recommend_likes"
+            )
+        return read_local_pairs(place).select([USER, ITEM, RATING])
+
     def histories(self, ids: pa.Array, had: SomeUsers) -> Histories:
         """Return what users have done.
 
@@ -57,10 +77,11 @@ class LeftOut:
         Raises:
             ModelError: the interactions are not beside the model, or damaged.
         """
-        place = self.folder.parents[1] / "interactions" / self.manifest.interactions_id
         model = WholeModel(self.folder, self.manifest, self.items, self.fold_in, had)
         wanted = ~had.trained
-        pairs = read_local_pairs(place, ids.filter(pa.array(wanted)))
+        users = self.pairs.column(USER)
+        whose = ids.filter(pa.array(wanted)).cast(users.type)
+        pairs = self.pairs.filter(pc.is_in(users, value_set=whose))
         return find_histories(model, ids, pairs, wanted, self.manifest.pair_rules)
 
     def user(self, users: Vectors, given: object) -> Representation | None:
