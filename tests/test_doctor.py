@@ -36,6 +36,8 @@ COMMANDS: dict[str, list[str]] = {
     "refused run": [*RUN, "--set", "monitoring.metrics_file=gone/recsys.prom"],
     "sampled run": [*RUN, "--run-id", "sampled", *SMALL],
     "sampled doctor": ["doctor", "--json", *SMALL],
+    "doctor of a tuning": ["doctor", "--json", "--for", "tune", *SMALL],
+    "doctor of a share of 1": ["doctor", "--json", *SMALL, "--set", "training.sample_users=1"],
     "sampled plan": ["plan", *SMALL],
     "too many": ["train", *SMALL, "--set", "training.sample_users=refuse"],
 }
@@ -164,6 +166,11 @@ def test_a_driver_without_room_for_all_users_trains_on_some_says_so_and_plans_wi
     assert found["state"] == "ok"
     assert f"auto: about 0.5 of the users, and {sample['added_users']} for rare" in found["found"]
     assert f"that run trained on {sample['users']} of 30 users" in came["sampled plan"]["stdout"]
+    # A tuning refuses where `auto` would take a sample, and a share of 1 is everyone.
+    for name in ("doctor of a tuning", "doctor of a share of 1"):
+        found = checks(came[name])["driver memory"]
+        assert found["state"] == "warning"
+        assert "sample_users" not in found["found"]
     assert came["too many"]["status"] == 5
     assert "train on fewer users (training.sample_users)" in came["too many"]["stderr"]
 

@@ -261,19 +261,20 @@ def test_pairs_come_in_parts_where_the_result_limit_is_small(
     spark: SparkSession, take: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = take("auto")
+    parts: list[int] = []
+    read = type(spark.range(1)).toArrow
+
+    def counted(frame: DataFrame) -> Any:
+        table = read(frame)
+        if "label" in frame.columns:
+            parts.append(len(table))
+        return table
+
     for name, given, rows_of_a_part in (
         ("result_limit", lambda _: (4000, "4000"), 2000 / 17),
         ("_ROWS_OF_A_PART", 100, 100),
     ):
-        parts: list[int] = []
-        read = type(spark.range(1)).toArrow
-
-        def counted(frame: DataFrame) -> Any:
-            table = read(frame)
-            if "label" in frame.columns:
-                parts.append(len(table))
-            return table
-
+        parts.clear()
         monkeypatch.setattr(type(spark.range(1)), "toArrow", counted)
         monkeypatch.setattr(pair_stream, name, given)
         found = take("auto")
@@ -301,7 +302,7 @@ def aged(spark: SparkSession) -> DataFrame:
     return frame.withColumn("timestamp", since).drop("seconds")
 
 
-@pytest.mark.parametrize("rating", ["none", "linear", "log", "capped"])
+@pytest.mark.parametrize("rating", ["log", "capped"])
 def test_pairs_without_weight_count_neither_for_the_sample_nor_for_those_left_out(
     take: Take, spark: SparkSession, scratch: Scratch, rating: str
 ) -> None:
@@ -335,5 +336,5 @@ def test_who_likes_nothing_that_counts_keeps_features_and_who_was_left_out_does_
     taken = set(found.user_ids.to_pylist())
     likes_nothing = {f"u{n:02}" for n in range(60) if n % 3 == 0 or n % 10 == 0}
     assert kept == taken | likes_nothing | {"u60"}
-    assert 0 < len(likes_nothing - taken)
+    assert likes_nothing - taken
     assert len(kept) < 61

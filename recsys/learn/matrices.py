@@ -136,7 +136,7 @@ def collect(
         columns.append(AGE)
     found = without_weightless(_matrices(scratch, used, ids, columns, n_pairs), weights)
     if sample is None or sample.judged_ids is None:
-        return found
+        return replace(found, sample=sample)
     judged_ids = sample.judged_ids, found.item_ids
     judged = _matrices(scratch, used, judged_ids, [USER_INDEX, ITEM_INDEX, LABEL]).labels
     return replace(found, sample=replace(sample, judged=judged))

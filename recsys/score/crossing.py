@@ -110,7 +110,9 @@ def _alike(one: Any, other: Any) -> bool:
 def _by_likes(before: Situation, after: Situation) -> Bool:
     """Whose lists may depend on what they like: who is, or may be when crossed, folded in."""
     ways = {before.rules.fold_in, after.rules.fold_in}
-    found = np.full(len(before.users), "all" in ways)
+    if "all" in ways:
+        return np.ones(len(before.users), np.bool_)
+    found = np.zeros(len(before.users), np.bool_)
     for model in (before.model, after.model):
         # A model of a sample folds in whom it left out, whatever `scoring.fold_in` says.
         if "new" in ways or model.manifest.sample is not None:
