@@ -211,7 +211,8 @@ def test_with_fold_in_none_and_with_newer_interactions_those_left_out_are_folded
         run = again("score", run_id=f"s{n}", model_id=model, scoring=scoring)
         assert table(run, "status").set_index("user_id")["status"].to_dict() == before.to_dict()
     # What they are asked to explain is what was published.
-    root = ["--set", f"root={model_folder(run).parents[1]}"]
+    place = Path(run["outputs"]["recommendations"]["uri"].removeprefix("file:"))
+    root = ["--set", f"root={place.parents[4]}"]
     lists = table(run, "recommendations").sort_values(["user_id", "rank"])
     theirs = lists[lists["source"] == "fold_in"].iloc[0]
     for run_id in ("r1", "s0", "s1"):
