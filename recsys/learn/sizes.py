@@ -11,6 +11,10 @@ from recsys.runtime.memory import check_fits, check_result, heap_bytes
 # and a copy while it is found (16), the matrices (12 and 4), LightFM's shuffled order and its
 # lookup of positives (4 and 12), and as much again for what is freed late.
 _BYTES_PER_PAIR = 140
+# Pairs of users whom a sample leaves out wait for the end of the training as a matrix (12). When
+# they are collected, what training takes beside the matrices is not there yet; nor is it any more
+# when they are used.
+_BYTES_PER_JUDGED_PAIR = 24
 # For each drawn negative: user, item, label and weight (16), LightFM's shuffled order (4), and a
 # byte for the comparison of matrices; 23 to 28 were measured.
 _BYTES_PER_DRAWN_PAIR = 28
@@ -85,7 +89,8 @@ def driver_bytes(
     """Return the bytes that training takes on the driver, by what takes them."""
     n, width = sizes.users + sizes.items, no_components + 1
     return {
-        "matrix": (sizes.pairs + sizes.judged_pairs) * _BYTES_PER_PAIR
+        "matrix": sizes.pairs * _BYTES_PER_PAIR
+        + sizes.judged_pairs * _BYTES_PER_JUDGED_PAIR
         + n_drawn * _BYTES_PER_DRAWN_PAIR,
         "ids": (sizes.user_bytes + sizes.item_bytes) * _COPIES_OF_IDS,
         "model and averaged states": (n + features.columns) * width * _BYTES_PER_PARAMETER,
