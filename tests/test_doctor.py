@@ -18,6 +18,7 @@ from tests.test_command_line import write_config
 # Room for two thirds of the 630 pairs; the JVM has 700 MiB.
 _SHARE = 70_000 / (memory.limit_bytes() - 690 * 2**20)
 SMALL = ["--set", "root=sampled", "--set", f"memory.max_share={_SHARE:.9f}"]
+SEARCH = ["--set", "training.early_stopping.patience=1"]
 # In this order, in one process: a JVM that has started serves all of them.
 RUN = ["run", "--run-date", "2026-11-24", "--log-format", "json"]
 METRICS = ["--set", "monitoring.metrics_file=metrics/recsys.prom"]
@@ -36,7 +37,7 @@ COMMANDS: dict[str, list[str]] = {
     "refused run": [*RUN, "--set", "monitoring.metrics_file=gone/recsys.prom"],
     "sampled run": [*RUN, "--run-id", "sampled", *SMALL],
     "sampled doctor": ["doctor", "--json", *SMALL],
-    "doctor of a tuning": ["doctor", "--json", "--for", "tune", *SMALL],
+    "doctor of a tuning": ["doctor", "--json", "--for", "tune", *SMALL, *SEARCH],
     "doctor of a share of 1": ["doctor", "--json", *SMALL, "--set", "training.sample_users=1"],
     "sampled plan": ["plan", *SMALL],
     "too many": ["train", *SMALL, "--set", "training.sample_users=refuse"],

@@ -107,7 +107,9 @@ def _trained_on(kept: Kept, model: WholeModel) -> Path:
 def _together(newer: pa.Table, older: pa.Table) -> pa.Table:
     """Return two tables of pairs as one, as `recsys.score.cohorts.together` does."""
     only_older = older.join(newer.select([USER, ITEM]), [USER, ITEM], join_type="left anti")
-    return pa.concat_tables([newer, only_older.select(newer.column_names)])
+    # The join no longer knows which columns have no nulls.
+    both = [newer, only_older.select(newer.column_names)]
+    return pa.concat_tables(both, promote_options="default")
 
 
 def interactions_folder(kept: Kept) -> Path:
