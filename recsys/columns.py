@@ -215,8 +215,8 @@ NEIGHBOUR_TABLES = {
     "feature_items": FEATURE_ITEMS_SCHEMA,
 }
 TEST_USERS_SCHEMA = (
-    "user_id {user}, source string, known boolean, also_seen array<int>, relevant array<int>, "
-    "outside int, history int, segment string, part int"
+    "user_id {user}, source string, known boolean, also_seen array<int>, liked array<int>, "
+    "relevant array<int>, outside int, history int, segment string, part int"
 )
 USER_METRICS_SCHEMA = (
     "user_id {user}, model string, k int, history int, segment string, relevant int, "

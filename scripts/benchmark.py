@@ -1,6 +1,8 @@
 """What it costs, in one run.
 
-    python scripts/benchmark.py diff|epochs|evaluate|features|kernel|local|read|size|spark|stopping
+    python scripts/benchmark.py NAME
+
+NAME is diff, epochs, evaluate, features, kernel, local, read, sampling, size, spark or stopping.
 
 Machines are noisy, so everything that is compared runs in turns in one run: keep the ratios, not
 the microseconds. Peers that are not installed are skipped, with a reason; `pip install
@@ -22,6 +24,7 @@ from benchmark_features import features_command
 from benchmark_kernel import kernel_command
 from benchmark_local import local_command
 from benchmark_read import read_command
+from benchmark_sampling import sampling_command
 from benchmark_size import size_command
 from benchmark_spark import spark_command
 from benchmark_stopping import stopping_command
@@ -39,6 +42,7 @@ main.add_command(features_command)
 main.add_command(kernel_command)
 main.add_command(local_command)
 main.add_command(read_command)
+main.add_command(sampling_command)
 main.add_command(size_command)
 main.add_command(spark_command)
 main.add_command(stopping_command)

@@ -13,7 +13,7 @@ from benchmark_spark import TYPES, Stage, make_model, scratch, timed
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recsys.columns import HISTORY, ITEM, LABEL, TEST_USERS_SCHEMA, USER
+from recsys.columns import HISTORY, ITEM, KNOWN, LABEL, TEST_USERS_SCHEMA, USER
 from recsys.config.sections import Evaluation
 from recsys.evaluate import held_out
 from recsys.kernel import metrics
@@ -56,7 +56,8 @@ def evaluate_command(
         def measuring(n_users: int, auc: bool) -> Any:
             place, tasks = store.uri("exam", str(n_users)), stage.tasks(n_users)
             schema = TYPES.fill(TEST_USERS_SCHEMA)
-            histories = model.users.select(USER, F.lit(seen).alias(HISTORY))
+            lengths = F.lit(seen).alias(HISTORY), F.lit(True).alias(KNOWN)
+            histories = model.users.select(USER, *lengths)
             tested = parts.where(F.col(USER) < n_users)
             exam = held_out.users_to_test(spark, tested, model, histories, None)
             store.write_table(ranking.number_parts(exam, tasks), place, schema)

@@ -110,7 +110,11 @@ def test_run_without_spark_submit_then_bad_inputs_with_their_exit_status(config:
     ("settings", "status", "message"),
     [
         (["row_checks.rating_max=1"], 4, "rating_out_of_range"),
-        (["memory.max_share=0.000001"], 5, "interactions of 30 users and 40 items"),
+        (
+            ["memory.max_share=0.000001", "training.sample_users=refuse"],
+            5,
+            "interactions of 30 users and 40 items",
+        ),
         (["training.learning_rate=1e30", "training.loss=bpr"], 6, "the bpr model diverged"),
         (["root=nowhere://x/y"], 8, "root nowhere://x/y cannot be reached"),
     ],

@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -205,6 +206,7 @@ def situation(
     positives: dict[str, int] | None = None,
     vectors: dict[str, list[float]] | None = None,
     cold: str = "",
+    sampled: bool = False,
 ) -> Situation:
     """Return a situation where a trained user's score of an item is what `scores` says.
 
@@ -223,7 +225,7 @@ def situation(
 
     model = WholeModel(
         Path(f"model-{next(_names)}"),
-        cast(ModelManifest, None),
+        cast(ModelManifest, SimpleNamespace(sample=object() if sampled else None)),
         Vectors(
             pa.array(items),
             embeddings,
@@ -339,6 +341,12 @@ def test_what_a_folded_in_user_likes_is_a_cause_of_its_own() -> None:
     rules = replace(RULES, k=2, exclude_seen=False)
     before = situation(flat, liked={"a": "p"}, rules=rules, **given)
     after = situation(flat, liked={"a": "r"}, rules=rules, **given)
+    assert set(causes(before, after)) == {"a-p", "a-q", "a+r", "a+s"}
+    assert set(causes(before, after).values()) == {"likes"}
+    # Whom a sample has left out is folded in with `scoring.fold_in: none`, too.
+    rules = replace(rules, fold_in="none")
+    before = situation(flat, liked={"a": "p"}, rules=rules, sampled=True, **given)
+    after = situation(flat, liked={"a": "r"}, rules=rules, sampled=True, **given)
     assert set(causes(before, after)) == {"a-p", "a-q", "a+r", "a+s"}
     assert set(causes(before, after).values()) == {"likes"}
 

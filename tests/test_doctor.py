@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from recsys.runtime import memory
 from tests.conftest import ROOT, small_ratings
 from tests.test_command_line import write_config
 
+# Room for two thirds of the 630 pairs; the JVM has 700 MiB.
+_SHARE = 70_000 / (memory.limit_bytes() - 690 * 2**20)
+SMALL = ["--set", "root=sampled", "--set", f"memory.max_share={_SHARE:.9f}"]
+SEARCH = ["--set", "training.early_stopping.patience=1"]
 # In this order, in one process: a JVM that has started serves all of them.
 RUN = ["run", "--run-date", "2026-11-24", "--log-format", "json"]
 METRICS = ["--set", "monitoring.metrics_file=metrics/recsys.prom"]
@@ -30,6 +35,12 @@ COMMANDS: dict[str, list[str]] = {
     "plan as text": ["plan"],
     "failed run": [*RUN, "--run-id", "second", *METRICS, "--set", "row_checks.rating_max=1"],
     "refused run": [*RUN, "--set", "monitoring.metrics_file=gone/recsys.prom"],
+    "sampled run": [*RUN, "--run-id", "sampled", *SMALL],
+    "sampled doctor": ["doctor", "--json", *SMALL],
+    "doctor of a tuning": ["doctor", "--json", "--for", "tune", *SMALL, *SEARCH],
+    "doctor of a share of 1": ["doctor", "--json", *SMALL, "--set", "training.sample_users=1"],
+    "sampled plan": ["plan", *SMALL],
+    "too many": ["train", *SMALL, "--set", "training.sample_users=refuse"],
 }
 
 
@@ -81,9 +92,7 @@ def test_the_doctor_of_an_empty_root_says_what_is_known_only_later(came: dict[st
     assert found["driver memory"]["state"] == "unknown"
     about = "the input has about 900 rows; more is known after preparing"
     assert found["driver memory"]["found"] == about
-    result = found["spark.driver.maxResultSize"]
-    assert result["found"].endswith("of 900 pairs to collect, by the rows of the input")
-    assert result["state"] == "ok"
+    assert found["spark.driver.maxResultSize"]["state"] == "unknown"
     assert "memory.max_share 0.8" in found["driver memory"]["limit"]
     assert found["input"]["found"] == "user ids string, item ids string"
     assert "pyarrow" in found["Python workers"]["found"]
@@ -99,9 +108,8 @@ def test_the_doctor_compares_the_earlier_run_with_the_limits_and_exits_by_the_fi
     assert ran["files"] == came["run"]["files"]
     found = checks(ran)
     result = found["spark.driver.maxResultSize"]
-    assert (result["limit"], result["state"], result["exit_status"]) == ("10k", "warning", 5)
-    assert "pairs to collect" in result["found"]
-    assert result["change"].startswith("raise spark.driver.maxResultSize")
+    assert (result["limit"], result["state"]) == ("10k", "ok")
+    assert result["found"] == "about 640 B of ids to collect at once"
     assert "by run first: matrix" in found["driver memory"]["found"]
     assert "40 items x 5" in found["broadcast of items"]["found"]
     assert found["items.allow"]["state"] == "refused"
@@ -144,6 +152,28 @@ def test_a_plan_of_an_empty_root_says_rows_and_that_it_does_not_know_minutes(
     assert "minutes are not known" in ran["stdout"]
     assert ran["files"] == ["c.yaml", "ratings.csv"]
     assert came["plan of nothing"]["status"] == 2
+
+
+def test_a_driver_without_room_for_all_users_trains_on_some_says_so_and_plans_with_them(
+    came: dict[str, Any], folder: Path
+) -> None:
+    ran = came["sampled run"]
+    assert ran["status"] == 0, ran["stderr"]
+    assert "training.sample_users: 0.5 of the users are trained on" in ran["stderr"]
+    sample = json.loads((folder / "sampled/runs/sampled/manifest.json").read_text())["sample"]
+    assert (sample["share"], sample["of_users"]) == (0.5, 30)
+    assert 15 <= sample["users"] == 15 + sample["added_users"]
+    found = checks(came["sampled doctor"])["driver memory"]
+    assert found["state"] == "ok"
+    assert f"auto: about 0.5 of the users, and {sample['added_users']} for rare" in found["found"]
+    assert f"that run trained on {sample['users']} of 30 users" in came["sampled plan"]["stdout"]
+    # A tuning refuses where `auto` would take a sample, and a share of 1 is everyone.
+    for name in ("doctor of a tuning", "doctor of a share of 1"):
+        found = checks(came[name])["driver memory"]
+        assert found["state"] == "warning"
+        assert "sample_users" not in found["found"]
+    assert came["too many"]["status"] == 5
+    assert "train on fewer users (training.sample_users)" in came["too many"]["stderr"]
 
 
 def log_lines(ran: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from recsys.columns import (
     IdTypes,
 )
 from recsys.config.sections import CandidateList, Gates, ItemList, Items
-from recsys.model.manifest import TrainedModel
+from recsys.model.manifest import SampleReport, TrainedModel
 from recsys.publishing.gates import judge_change, judge_lists
 from recsys.publishing.manifest import Verdict
 from recsys.publishing.subject import ColdItems, Previous, Subject
@@ -710,6 +710,20 @@ def test_lists_that_stay_though_the_interactions_have_changed_are_frozen(
     found = verdict(judge_change(healthy, unchanged, FEW), "frozen")
     assert (found.state, found.found) == ("not applied", 1.0)
     assert found.reason == "the model was trained on as many pairs as that of run r1"
+    # Of another sample of the users they should not.
+    sample = SampleReport(
+        share=0.5, item_minimum=5, users=50, of_users=100, added_users=0, pairs=50, of_pairs=100,
+        items=40, of_items=40,
+    )  # fmt: skip
+    other = healthy.model.model_copy(update={"sample": sample})
+    check_fails(
+        judge_change(replace(healthy, model=other), unchanged, FEW),
+        "frozen",
+        "found 1, allowed at most 0.999 (gates.max_overlap)",
+    )
+    again = replace(unchanged, model=unchanged.model.model_copy(update={"sample": sample}))
+    found = verdict(judge_change(replace(healthy, model=other), again, FEW), "frozen")
+    assert found.state == "not applied"
 
 
 def test_the_overlap_of_lists_of_other_lengths_is_a_share_of_the_shorter(
@@ -764,6 +778,11 @@ def test_a_model_is_not_much_worse_than_the_published_one(
     )
 
 
+def sampled(made: TrainedModel, share: float) -> TrainedModel:
+    training = made.training.model_copy(update={"sample_share": share})
+    return made.model_copy(update={"training": training})
+
+
 @pytest.mark.parametrize(
     ("then", "reason"),
     [
@@ -779,6 +798,10 @@ def test_a_model_is_not_much_worse_than_the_published_one(
         (
             model(0.5, "m1", rules={"rating_threshold": 3.0}),
             "the model of run r1 was measured otherwise (filters.rating_threshold was 3.0)",
+        ),
+        (
+            sampled(model(0.5, "m1"), 0.5),
+            "the model of run r1 was trained on 0.5 of its users, and this one on 1",
         ),
         (UNMEASURED, "the model of run r1 was trained without early stopping"),
         (model(0.0, "m1"), "the model of run r1 found nothing of what was held out"),

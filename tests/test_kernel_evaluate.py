@@ -102,3 +102,16 @@ def test_an_error_names_the_user() -> None:
     broken = people(bias=[0.0, 0.0, np.nan])
     with pytest.raises(KernelError, match=r"model measured: .*\(user b\)"):
         list(evaluate(iter([broken]), CATALOGUE, TRAITS, [1], False))
+
+
+def test_a_user_who_is_folded_in_is_measured_by_the_list_of_what_they_like() -> None:
+    ways = {"source": ["model", "fold_in", "model"], "liked": [None, [3], None]}
+    folded = people(**ways, seen=[[2], [2, 3], [2]], relevant=[[0], [0], [4, 3]], outside=[0, 0, 0])
+    found = pd.concat(evaluate(iter([folded]), CATALOGUE, TRAITS, [2], True))
+    mine = found[found["model"] == "model"].set_index("user_id")
+    assert {user: list(items) for user, items in mine["items"].items()} == {
+        "a": [4, 3],
+        "new": [4, 1],
+        "b": [0, 1],
+    }
+    assert mine["full_reciprocal_rank"]["new"] == 1 / 3

@@ -235,11 +235,6 @@ def test_drawn_negatives_count_in_the_memory_check_and_its_message(
         check_collectable(spark, sizes(1000, 10, 10), 4, 0.8, n_drawn=2**31)
 
 
-def test_more_than_max_result_size_is_refused_before_spark_fails(spark: SparkSession) -> None:
-    with pytest.raises(MemoryLimitError, match=r"spark\.driver\.maxResultSize is 1g; raise it"):
-        check_collectable(spark, sizes(70_000_000, 10, 10), 4, 0.8)
-
-
 def test_the_smaller_of_machine_and_control_group_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,7 +218,13 @@ def test_ids_beyond_the_result_limit_exit_with_5_and_the_remedy(tmp_path: Path) 
             "columns": {"user": "user", "item": "item", "rating": None, "timestamp": None},
         },
         "deduplication": {"policy": "count"},
-        "training": {"threads": 1, "epochs": 1, "no_components": 2, "early_stopping": None},
+        "training": {
+            "threads": 1,
+            "epochs": 1,
+            "no_components": 2,
+            "early_stopping": None,
+            "sample_users": "refuse",
+        },
         "spark": spark,
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
@@ -228,5 +234,6 @@ def test_ids_beyond_the_result_limit_exit_with_5_and_the_remedy(tmp_path: Path) 
     assert ran.returncode == 5, ran.stderr
     assert complaint(ran) == (
         "recsys: error: 20,000 user ids are about 3 MiB to collect, but spark.driver.maxResultSize "
-        "is 2m; raise it, or raise the minimum numbers of interactions in filters"
+        "is 2m; raise it, or raise the minimum numbers of interactions in filters, or train on "
+        "fewer users (training.sample_users)"
     )

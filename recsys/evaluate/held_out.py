@@ -9,11 +9,11 @@ model's catalogue counts as missed. Popularity is that of the train fold.
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -28,6 +28,7 @@ from recsys.columns import (
     ITEM_INDEX,
     KNOWN,
     LABEL,
+    LIKED,
     OUTSIDE,
     PART,
     RELEVANT,
@@ -41,32 +42,43 @@ from recsys.columns import (
 from recsys.config.sections import Evaluation, UserSegments
 from recsys.errors import InputError
 from recsys.evaluate.manifest import EvaluationCounts, SplitCounts
-from recsys.evaluate.splits import TEST
+from recsys.evaluate.splits import TEST, TRAIN
 from recsys.ingest.ids import IdColumn, id_column
 from recsys.ingest.naming import find_column
+from recsys.ingest.pairing import liked
 from recsys.ingest.source import read_source
 from recsys.kernel import metrics
 from recsys.kernel.evaluate import Traits, evaluate
-from recsys.kernel.worker import MODEL, POPULAR
+from recsys.kernel.worker import FOLD_IN, MODEL, POPULAR
 from recsys.learn.matrices import Interactions
 from recsys.model.tables import Model
 from recsys.score import ranking
 from recsys.store.tables import Scratch
 
 
-def lengths_of_histories(scratch: Scratch, interactions: Interactions, user_type: str) -> DataFrame:
-    """Return how many pairs of each user a model has learned from: `user_id` and `history`.
+def lengths_of_histories(
+    scratch: Scratch, interactions: Interactions, train: DataFrame
+) -> DataFrame:
+    """Return how many pairs of each user there are to learn from: `user_id`, `history` and `known`.
 
-    Labels do not say so: pairs without sample weight have one, and are left out all the same.
+    Labels do not say so: pairs without sample weight have one, and are left out all the same. For
+    users who are not in a sample they do.
 
     Args:
         scratch: brings the numbers to the executors.
         interactions: what was learned from.
-        user_type: Spark's name of the type of the user ids.
+        train: the pairs of the train fold.
     """
     lengths = np.bincount(interactions.labels.row, minlength=len(interactions.user_ids))
     columns = {USER: interactions.user_ids, HISTORY: lengths.astype(np.int32)}
-    return scratch.frame(pa.table(columns), f"{USER} {user_type}, {HISTORY} int")
+    user_type = train.schema[USER].dataType.simpleString()
+    mine = scratch.frame(pa.table(columns), f"{USER} {user_type}, {HISTORY} int")
+    mine = mine.withColumn(KNOWN, F.lit(True))
+    if interactions.sample is None:
+        return mine
+    length, known = F.count(F.lit(1)).cast("int").alias(HISTORY), F.lit(False).alias(KNOWN)
+    every = train.where(F.col(LABEL) != 0).groupBy(USER).agg(length).withColumn(KNOWN, known)
+    return mine.unionByName(every.join(mine, on=USER, how="left_anti"))
 
 
 def users_to_test(
@@ -87,15 +99,18 @@ def users_to_test(
 
     Returns:
         TEST_USERS_SCHEMA without `part`, one row for each user with something relevant.
-        `also_seen`: what is left out, for users whom the model does not know; `outside`: how many
-        relevant items are not in the catalogue; `history`: how many pairs of the user the model
-        was trained on.
+        `also_seen`: what is left out, for users whom the model does not know; `liked`: what users
+        whom a sample left out are folded in from; `outside`: how many
+        relevant items are not in the catalogue; `history`: how many pairs of the user
+        there were to train on.
 
     Raises:
         InputError, ConfigError: the table of segments cannot be read or lacks a column.
     """
     place, fold, label = F.col(ITEM_INDEX), F.col(FOLD), F.col(LABEL)
     relevant = (fold == TEST) & (label == 1)
+    rules = model.manifest.pair_rules
+    like = liked(rules.rating_threshold, weighed_by_rating=rules.weighed_by_rating)
 
     def gathered(which: Column) -> Column:
         return F.sort_array(F.collect_list(F.when(which, place))).cast("array<int>")
@@ -107,20 +122,27 @@ def users_to_test(
             gathered(relevant).alias(RELEVANT),
             F.count_if(relevant & place.isNull()).cast("int").alias(OUTSIDE),
             gathered(fold != TEST).alias(ALSO_SEEN),
+            gathered((fold == TRAIN) & like).alias(LIKED),
         )
         .where((F.size(RELEVANT) > 0) | (F.col(OUTSIDE) > 0))
         .join(histories, on=USER, how="left")
-        .withColumn(HISTORY, F.coalesce(HISTORY, F.lit(0)))
+        .withColumns(
+            {
+                HISTORY: F.coalesce(HISTORY, F.lit(0)),
+                KNOWN: F.coalesce(KNOWN, F.lit(False)),
+            }
+        )
     )
     if segments is None:
         users = users.withColumn(SEGMENT, F.lit(None).cast("string"))
     else:
         users = users.join(read_segments(spark, segments, model.id_types.user), on=USER, how="left")
-    known = F.col(HISTORY) > 0
+    known = F.col(KNOWN)
+    # As `recsys.score.cohorts.route` decides it.
+    folded = F.lit(model.manifest.sample is not None) & (F.size(LIKED) > 0)
     return users.withColumns(
         {
-            SOURCE: F.when(known, MODEL).otherwise(POPULAR),
-            KNOWN: known,
+            SOURCE: F.when(known, MODEL).when(folded, FOLD_IN).otherwise(POPULAR),
             ALSO_SEEN: F.when(~known, F.col(ALSO_SEEN)),
         }
     ).select(*[name for name in names(TEST_USERS_SCHEMA) if name != PART])
@@ -157,7 +179,8 @@ def counts(users: DataFrame, split: SplitCounts) -> EvaluationCounts:
     """
     row = users.agg(
         F.count(F.lit(1)).alias("users_evaluated"),
-        F.count_if(~F.col(KNOWN)).alias("users_by_popularity_alone"),
+        F.count_if(F.col(SOURCE) == POPULAR).alias("users_by_popularity_alone"),
+        F.count_if(F.col(SOURCE) == FOLD_IN).alias("users_folded_in"),
         F.coalesce(F.sum(F.size(RELEVANT) + F.col(OUTSIDE)), F.lit(0)).alias("relevant_pairs"),
         F.coalesce(F.sum(OUTSIDE), F.lit(0)).alias("relevant_pairs_outside_catalogue"),
     ).collect()[0]
@@ -174,13 +197,14 @@ def counts(users: DataFrame, split: SplitCounts) -> EvaluationCounts:
     )
 
 
-def item_traits(model: Model, labels: Any) -> Traits:
-    """Describe the items by who has them in training.
+def item_traits(holders: NDArray[np.integer], n_users: int) -> Traits:
+    """Describe the items by who has them in the train fold.
 
-    labels: `(n_users, n_items)` COO, what the model learned from.
+    Args:
+        holders: `(n_items,)`, how many users have each.
+        n_users: how many users there are.
     """
-    holders = np.bincount(labels.col, minlength=labels.shape[1])
-    return Traits(metrics.self_information(holders, labels.shape[0]), metrics.most_popular(holders))
+    return Traits(metrics.self_information(holders, n_users), metrics.most_popular(holders))
 
 
 def evaluated(
@@ -213,7 +237,7 @@ def evaluated(
         whole_catalogue=settings.auc,
     )
     schema = model.id_types.fill(EVALUATED_SCHEMA)
-    columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, RELEVANT, OUTSIDE, HISTORY, SEGMENT)
+    columns = (USER, SOURCE, EMBEDDING, BIAS, SEEN, LIKED, RELEVANT, OUTSIDE, HISTORY, SEGMENT)
     return (
         ranking.with_vectors(users, model.users)
         .repartitionById(tasks, PART)

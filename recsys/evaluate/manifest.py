@@ -57,7 +57,10 @@ class EvaluationCounts(SplitCounts):
     users_evaluated: int
     """Users with a relevant pair in test."""
     users_by_popularity_alone: int
-    """Those of them whom the model does not know."""
+    """Those of them who get popular items: the model does not know them, and they are not folded
+    in."""
+    users_folded_in: int = 0
+    """Those of them who were left out of a sample (`training.sample_users`), and are folded in."""
     users_not_evaluated: int
     """Users without a relevant pair in test."""
     relevant_pairs: int

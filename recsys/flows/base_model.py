@@ -85,6 +85,7 @@ def for_warm_start(config: Config, base: ModelManifest, types: IdTypes | None) -
             "that has ended the training"
         )
     yield from for_refresh(config, base, types)
+    yield from _sample(config.training.sample_users, base)
     now, then = config.public()["training"], base.configuration.get("training", {})
     chosen = [keys for (key, value), keys in _SAME_BY_CHOICE.items() if now[key] == value]
     for key in (*_SAME[1:], *(key for keys in chosen for key in keys)):
@@ -117,6 +118,13 @@ def check_types(base: ModelManifest | None, types: IdTypes) -> None:
     """
     if base is not None and types != base.id_types:
         raise ConfigError(_other("the types of the ids", types, base.id_types, base))
+
+
+def _sample(wanted: str | float, base: ModelManifest) -> Iterator[str]:
+    """Want the share of the users that the model was trained on, or `auto`, which takes it."""
+    share = 1.0 if base.sample is None else base.sample.share
+    if wanted not in ("auto", share) and not (wanted == "refuse" and share == 1):
+        yield _other("training.sample_users", wanted, f"{share:g} of the users", base)
 
 
 def _features(config: Config, base: ModelManifest) -> Iterator[str]:

@@ -16,7 +16,7 @@ from recsys.flows.refresh import refresh
 from recsys.flows.score import score
 from recsys.flows.similar import find_neighbours
 from recsys.flows.train import train, trained
-from recsys.flows.tune import TUNINGS, Where, check_study, tune
+from recsys.flows.tune import TUNINGS, Where, check_study, trial_settings, tune
 from recsys.learn import search_space, studies
 from recsys.model.listing import check_known
 from recsys.model.manifest import ModelManifest
@@ -45,7 +45,8 @@ def _scored(job: Job, model: Model) -> Outcome:
     """Score with a model that this run has made."""
     learned, scored = trained(job, model), score(job, model)
     outputs = {**learned.outputs, **scored.outputs}
-    return scored.model_copy(update={"counts": learned.counts, "outputs": outputs})
+    found = {"counts": learned.counts, "sample": learned.sample, "outputs": outputs}
+    return scored.model_copy(update=found)
 
 
 def _for_run(config: Config) -> Iterator[str]:
@@ -134,7 +135,8 @@ def tune_command(storage: str | None, study: str) -> Command:
     where = Where(storage, study)
 
     def look(job: Job, found: Checks) -> None:
-        preflight.training(job, found)
+        settings = trial_settings(job.config.training, job.config.tuning)
+        preflight.training(job, found, settings=settings)
         preflight.places(job, found, *map(job.store.uri, (*_OF_PREPARATION, TUNINGS)))
         with found.looking("trials"):
             check_study(job, where)

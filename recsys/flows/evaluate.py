@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -22,6 +23,7 @@ from recsys.evaluate.manifest import ALL, EvaluationCounts, Metric, SplitCounts
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
+from recsys.flows.samples import holders, sample_report
 from recsys.flows.train import (
     early_stopping_report,
     input_tables,
@@ -32,7 +34,10 @@ from recsys.flows.train import (
 from recsys.ingest.features import prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
-from recsys.kernel.fold_in import plain_mean
+from recsys.kernel.fold_in import FoldIn, plain_mean
+from recsys.learn.assembly import fold_in_of, likes_of
+from recsys.learn.described_fit import DescribedFit
+from recsys.learn.matrices import Interactions
 from recsys.model.learned import Learned
 from recsys.model.tables import Model, write_model, written_model
 from recsys.runtime.signals import interruptible
@@ -62,6 +67,7 @@ def evaluate(job: Job) -> Outcome:
         outputs = _publish(job, prepared, rows, found)
     return Outcome(
         counts=prepared.manifest.counts,
+        sample=trained.training.sample,
         evaluation=counts,
         training=trained.training,
         metrics=[metric for metric in found if metric.segment == ALL],
@@ -98,14 +104,13 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
     train = parts.where(F.col(FOLD) == splits.TRAIN).drop(FOLD)
     interactions, made = learn(job, train, described)
     fitted, described_by = made.fitted, features_report(config, described, made)
+    sample = sample_report(interactions.sample)
     with run.step("write model") as step:
         # Workers keep items by this name.
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
-        # Every user who is evaluated was trained, so the map is not used, but it has to fit.
-        fold_in = replace(
-            plain_mean(made.made.first.item_embeddings.shape[1]), second=made.made.second
-        )
+        fold_in = _fold_in(interactions, made, config.training.seed)
+        popular = holders(job, train, interactions, liked=True)
         # Without those who have nothing but features: a split holds pairs out, not items.
         learned = Learned.of(
             interactions,
@@ -115,6 +120,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             user_features=made.users,
             item_features=made.items,
             cold=False,
+            positives=popular,
         )
         step.rows = learned.rows
         place = f"{job.staging}/{name}"
@@ -125,22 +131,42 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             learned,
             parts.where(F.col(FOLD) != splits.TEST),
             origin(job, name, prepared, interactions, made).model_copy(
-                update={"features": described_by}
+                update={"features": described_by, "sample": sample}
             ),
             rows_per_file=config.scoring.users_per_file,
         )
     model = written_model(job.store, place, learned, manifest)
     return _Trained(
         model,
-        held_out.lengths_of_histories(job.scratch, interactions, model.id_types.user),
-        held_out.item_traits(model, interactions.labels),
+        held_out.lengths_of_histories(job.scratch, interactions, train),
+        _traits(job, interactions, train),
         EvaluatedTraining(
             epochs=fitted.epochs,
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
             features=None if described_by is None else described_by.trials,
+            sample=sample,
         ),
     )
+
+
+def _fold_in(interactions: Interactions, made: DescribedFit, seed: int) -> FoldIn:
+    """Return the map for users whom a sample has left out."""
+    if interactions.sample is not None:
+        return fold_in_of(made.made, likes_of(interactions.labels), seed)[0]
+    # Every user who is evaluated was trained, so the map is not used, but it has to fit.
+    width = made.made.first.item_embeddings.shape[1]
+    return replace(plain_mean(width), second=made.made.second)
+
+
+def _traits(job: Job, interactions: Interactions, train: DataFrame) -> Traits:
+    labels, sample = interactions.labels, interactions.sample
+    every = holders(job, train, interactions, liked=False)
+    if sample is None or every is None:
+        return held_out.item_traits(
+            np.bincount(labels.col, minlength=labels.shape[1]), len(interactions.user_ids)
+        )
+    return held_out.item_traits(every, sample.everyone.users)
 
 
 def _evaluate(

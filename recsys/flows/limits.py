@@ -9,6 +9,7 @@ are known (`recsys.learn.sizes`, `recsys.flows.space`).
 
 import logging
 
+from recsys.config.sections import Training
 from recsys.errors import MemoryLimitError
 from recsys.flows.checks import Check, Checks, State
 from recsys.flows.earlier import newest_run
@@ -17,7 +18,8 @@ from recsys.flows.manifest import RunManifest
 from recsys.ingest.input_size import input_rows
 from recsys.kernel.nominate import bytes_of
 from recsys.learn.negatives import drawn_per_positive
-from recsys.learn.sizes import RESULT_BYTES_PER_PAIR, Sizes, driver_bytes
+from recsys.learn.sizes import Sizes, driver_bytes
+from recsys.learn.user_sample import possible
 from recsys.model.manifest import ModelManifest
 from recsys.runtime import memory
 from recsys.runtime.sizes import size
@@ -30,13 +32,19 @@ _COLLECTED = MemoryLimitError.exit_code
 _RECORDS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
-def training(job: Job, found: Checks) -> None:
-    """Compare what training takes on the driver with what there is."""
+def training(job: Job, found: Checks, settings: Training) -> None:
+    """Compare what training takes on the driver with what there is.
+
+    Args:
+        job: the run.
+        found: takes the checks.
+        settings: of the training: those of the configuration, or what the command makes of them.
+    """
     run = newest_run(job.store.files, config=job.config)
     sizes = None if run is None else _sizes(run)
     rows = _rows(job) if sizes is None else None
-    _driver(job, found, sizes, run, rows)
-    _result(job, found, sizes, rows)
+    _driver(job, found, settings, sizes, run, rows)
+    _result(job, found, settings, sizes)
     _space(job, found, run)
 
 
@@ -52,8 +60,8 @@ def scoring(job: Job, found: Checks, model: ModelManifest | None) -> None:
     n_items = n_users = n_pairs = None
     width = job.config.training.widest
     if model is not None:
-        n_items, n_users, width = model.n_items, model.n_users, model.no_components
-        n_pairs = model.counts.pairs
+        n_items, width = model.n_items, model.no_components
+        n_users, n_pairs = model.counts.users, model.counts.pairs
     elif run is not None and (sizes := _sizes(run)) is not None:
         n_items, n_users, n_pairs = sizes.items, sizes.users, sizes.pairs
     _broadcast(job, found, n_items, width, exact=model is not None)
@@ -81,9 +89,14 @@ def _sizes(run: RunManifest) -> Sizes | None:
 
 
 def _driver(
-    job: Job, found: Checks, sizes: Sizes | None, run: RunManifest | None, rows: int | None
+    job: Job,
+    found: Checks,
+    settings: Training,
+    sizes: Sizes | None,
+    run: RunManifest | None,
+    rows: int | None,
 ) -> None:
-    settings, share = job.config.training, job.config.memory.max_share
+    share = job.config.memory.max_share
     heap = memory.heap_bytes(job.spark)
     allowed = memory.allowed_bytes(heap, share)
     limit = (
@@ -94,8 +107,7 @@ def _driver(
         of_input = "" if rows is None else f"the input has about {rows:,} rows; more is "
         found.add(Check("driver memory", of_input + _LATER, limit, "unknown"))
         return
-    drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
-    parts = driver_bytes(sizes, settings.widest, drawn)
+    parts = _parts(settings, sizes)
     needed = sum(parts.values())
     told = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
     about = f"about {size(needed)} by run {run.run_id}: {told}"
@@ -103,21 +115,55 @@ def _driver(
         "take a larger machine, lower spark.driver.memory, training.no_components or "
         "training.second_view_rank, or raise the minimum numbers of interactions in filters"
     )
+    wanted = settings.sample_users
+    shares = list(dict.fromkeys(share for share, _ in possible(wanted)))
+    if shares and (wanted != "auto" or needed > allowed):
+        of_share = {
+            share: sum(_parts(settings, _sample(sizes, share, run)).values()) for share in shares
+        }
+        share = next((one for one in shares if of_share[one] <= allowed), shares[-1])
+        needed = of_share[share]
+        about += f"; training.sample_users {wanted}: {_told(share, run)}, about {size(needed)}"
     found.add(_estimated("driver memory", about, limit, change, fits=needed <= allowed))
 
 
-def _result(job: Job, found: Checks, sizes: Sizes | None, rows: int | None) -> None:
+def _parts(settings: Training, sizes: Sizes) -> dict[str, int]:
+    drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
+    return driver_bytes(sizes, settings.widest, drawn)
+
+
+def _sample(everyone: Sizes, share: float, run: RunManifest) -> Sizes:
+    """Return about how much a sample of the users has, with those whom rare items add.
+
+    How many those are is known of the earlier run's own sample; without one they do not count.
+    """
+    users, pairs, before = share * everyone.users, share * everyone.pairs, run.sample
+    if before is not None:
+        users += before.added_users
+        pairs += max(0, before.pairs - before.share * before.of_pairs)
+    pairs = min(pairs, everyone.pairs)
+    negatives = everyone.negatives * pairs / max(1, everyone.pairs)
+    n = min(users, everyone.users)
+    items = everyone.items, int(16 * n), everyone.item_bytes
+    return Sizes(int(pairs), int(negatives), int(n), *items)
+
+
+def _told(share: float, run: RunManifest) -> str:
+    if run.sample is None:
+        return f"{share:g} of the users at most, less where rare items add some"
+    return f"about {share:g} of the users, and {run.sample.added_users:,} for rare items"
+
+
+def _result(job: Job, found: Checks, settings: Training, sizes: Sizes | None) -> None:
     limit, text = memory.result_limit(job.spark)
     name, shown = "spark.driver.maxResultSize", text if limit else "none"
-    if sizes is None and rows is None:
+    if sizes is None:
         found.add(Check(name, _LATER, shown, "unknown"))
         return
-    # As many pairs as rows, if no row repeats a pair and none is rejected or filtered.
-    pairs = (rows or 0) if sizes is None else sizes.pairs
-    needed = pairs * RESULT_BYTES_PER_PAIR
-    about = f"about {size(needed)} of {pairs:,} pairs to collect"
-    if sizes is None:
-        about = f"at most {about}, by the rows of the input"
+    # Pairs come in parts. Of a sample the ids of its own users alone are collected.
+    sampled = bool(possible(settings.sample_users))
+    needed = sizes.item_bytes if sampled else max(sizes.user_bytes, sizes.item_bytes)
+    about = f"about {size(needed)} of ids to collect at once"
     change = f"raise {name}, or raise the minimum numbers of interactions in filters"
     found.add(_estimated(name, about, shown, change, fits=not limit or needed <= limit))
 

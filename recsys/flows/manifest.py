@@ -7,7 +7,12 @@ from recsys.evaluate.manifest import EvaluationCounts, Metric
 from recsys.ingest.feature_manifest import FeaturesManifest
 from recsys.ingest.manifest import InteractionsManifest, PreparationCounts
 from recsys.model.features_report import FeatureTrials
-from recsys.model.manifest import EarlyStoppingReport, ModelManifest, NegativesReport
+from recsys.model.manifest import (
+    EarlyStoppingReport,
+    ModelManifest,
+    NegativesReport,
+)
+from recsys.model.sample_report import SampleReport
 from recsys.publishing.manifest import Verdict, VersionManifest
 from recsys.score.manifest import CandidateCounts, SimilarCounts, SimilarFeaturesCounts
 from recsys.store.manifest import File, Manifest, Part
@@ -52,6 +57,8 @@ class EvaluatedTraining(Part):
     """For the logistic loss: what was learned from as negatives; null for other losses."""
     features: FeatureTrials | None
     """How it was measured which features LightFM learns with; null where it was not."""
+    sample: SampleReport | None = None
+    """Which users it was trained on; null where all were."""
 
 
 class TuningReport(Part):
@@ -93,6 +100,8 @@ class Outcome(Part):
     """The cohort that is scored; null for commands without lists."""
     counts: PreparationCounts | None = None
     """Rows and pairs that were prepared."""
+    sample: SampleReport | None = None
+    """Which users were trained on; null where all were."""
     by_status: dict[str, int] | None = None
     """Number of requested ids by status."""
     candidates: CandidateCounts | None = None

@@ -17,6 +17,7 @@ from recsys.flows.earlier import newest_run
 from recsys.flows.manifest import RunManifest
 from recsys.ingest.input_size import input_bytes, input_rows
 from recsys.ingest.manifest import InteractionsManifest
+from recsys.model.sample_report import SampleReport
 from recsys.store.files import Files
 from recsys.store.manifest import MANIFEST, File, ManifestError, Part
 from recsys.store.posix import open_local
@@ -59,6 +60,9 @@ class Plan(Part):
     """Size of the input's files; null where they are not on this machine."""
     scale: float
     """By how much the input is larger than that of the earlier run; 1 where that is not known."""
+    sample: SampleReport | None
+    """Which users the earlier run trained on, with those added for rare items; null where all were,
+    or there is none. A smaller or larger driver may take another share."""
     steps: list[Step]
     """The steps in their order."""
     minutes: float | None
@@ -87,6 +91,7 @@ def make_plan(config: Config, files: Files, command: str) -> Plan:
         by_run=None if run is None else run.run_id,
         input_bytes=n_bytes,
         scale=round(scale, 4),
+        sample=None if run is None else run.sample,
         steps=steps,
         minutes=round(sum(known) / 60, 2) if known else None,
     )
@@ -171,4 +176,9 @@ def _print(plan: Plan) -> None:
         print(f"no complete run of {plan.command} in {plan.root}: minutes are not known")
     else:
         scaled = f"{plan.scale:.2f} times its input"
+        if (one := plan.sample) is not None:
+            print(
+                f"that run trained on {one.users:,} of {one.of_users:,} users (share "
+                f"{one.share:g}, {one.added_users:,} of them added for rare items)"
+            )
         print(f"about {plan.minutes} minutes, by run {plan.by_run} and {scaled}")

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from recsys.columns import ITEM, USER, IdTypes
-from recsys.config.sections import ItemList, UserIds
+from recsys.config.sections import ItemList, Training, UserIds
 from recsys.errors import ConfigError
 from recsys.evaluate.held_out import read_segments
 from recsys.flows import base_model, limits, space, titles
 from recsys.flows import similar as neighbours
 from recsys.flows.checks import Checks
 from recsys.flows.execution import Job
+from recsys.flows.model_ids import made_before, model_id_of, training_from
 from recsys.flows.refresh import described_by, refreshed_id
 from recsys.flows.score import schemas
-from recsys.flows.train import model_id_of, threads
+from recsys.flows.train import threads
 from recsys.ingest import features, judging, source
 from recsys.ingest.ids import IdColumn, read_ids
 from recsys.ingest.preparation import interactions_id, open_prepared
@@ -57,22 +58,30 @@ def worker(job: Job, found: Checks) -> None:
         told += [f"{name} {version}" for name, version in job.run.workers.items()]
 
 
-def training(job: Job, found: Checks, base: ModelManifest | None = None) -> IdTypes | None:
+def training(
+    job: Job,
+    found: Checks,
+    base: ModelManifest | None = None,
+    settings: Training | None = None,
+) -> IdTypes | None:
     """Look at the input and at LightFM; return the types of the ids, None where not known yet.
 
     Args:
         job: the run.
         found: collects what is wrong.
         base: the model that the training goes on from; None: it begins anew.
+        settings: of the training, where they are not those of the configuration.
     """
-    limits.training(job, found)
+    settings = training_from(settings or job.config.training, base)
+    limits.training(job, found, settings)
     with found.looking("training.threads") as told:
         lightfm.check_threads(threads(job))
         told.append(f"{threads(job)}")
     types = None
     with found.looking("input") as told:
         found_states = features.states(job.spark, job.config)
-        types = _input_types(job, model_id_of(job.config, job.run, found_states, base))
+        name = partial(model_id_of, job.config, job.run, found_states, base)
+        types = _input_types(job, made=lambda: made_before(job, settings, name) is not None)
         told += _of_types(types)
     if base is not None:
         refusals = map(_refusal, base_model.for_warm_start(job.config, base, types))
@@ -97,7 +106,12 @@ def refreshing(job: Job, base: ModelManifest | None, found: Checks) -> IdTypes |
         return None
     types = None
     with found.looking("input") as told:
-        types = _input_types(job, refreshed_id(job, base))
+        described = described_by(job.config, base)
+        states = features.states(job.spark, described)
+        name = partial(refreshed_id, described, job.run, base, states)
+        types = _input_types(
+            job, made=lambda: made_before(job, job.config.training, name) is not None
+        )
         told += _of_types(types)
     refusals = map(_refusal, base_model.for_refresh(job.config, base, types))
     _all([("--model", refuse) for refuse in refusals], found)
@@ -195,16 +209,16 @@ def evaluation(job: Job, id_types: IdTypes | None, found: Checks) -> None:
             read_segments(job.spark, segments, (id_types or _TEXT).user)
 
 
-def _input_types(job: Job, model_id: str) -> IdTypes | None:
+def _input_types(job: Job, made: Callable[[], bool]) -> IdTypes | None:
     """Return the types of the ids, from what an earlier attempt has prepared or from the input.
 
-    None where they are not known yet, or where the model that is to be made is there already.
+    None where they are not known yet, or where the model is `made` that is to be made.
     """
     config, store = job.config, job.store
     place = store.uri("interactions", interactions_id(config, job.run))
     if store.exists(f"{place}/{MANIFEST}"):
         return open_prepared(store, place).manifest.id_types
-    if store.exists(f"{store.uri('models', model_id)}/{MANIFEST}"):
+    if made():
         return None  # which only has to be loaded
     check_timestamp_format(job.spark, config.input.timestamp_format)
     if config.input.format == "json":

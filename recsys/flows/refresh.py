@@ -1,7 +1,10 @@
 """Refresh a model: its items as they are, and everyone folded in from all pairs of today."""
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys.columns import LABEL, TRAINED, USER, USER_INDEX
@@ -9,6 +12,9 @@ from recsys.config.configuration import Config, digest
 from recsys.config.sections import SampleWeights
 from recsys.flows import base_model
 from recsys.flows.execution import Job
+from recsys.flows.model_ids import made_before, named, sample_of
+from recsys.flows.refreshed_counts import with_everyone
+from recsys.flows.samples import sample_report
 from recsys.ingest.features import (
     ITEMS,
     KINDS,
@@ -20,10 +26,13 @@ from recsys.ingest.features import (
     states,
 )
 from recsys.ingest.ids import index_frame
+from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
-from recsys.learn.described import collect_described, sizes
+from recsys.learn.all_pairs import of_items, without_left_out
+from recsys.learn.described import collect_described, sizes, user_rows
 from recsys.learn.features import Described
 from recsys.learn.matrices import Interactions, collect
+from recsys.learn.user_sample import Sample
 from recsys.model.features_report import FeaturesReport
 from recsys.model.manifest import ModelManifest, ModelOrigin, RefreshReport
 from recsys.model.refreshed import BaseModel, Refreshed
@@ -35,10 +44,9 @@ from recsys.model.tables import (
     write_model,
     written_model,
 )
-from recsys.runtime.run import versions
+from recsys.runtime.run import Run, versions
 from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
-from recsys.store.manifest import MANIFEST
 
 log = logging.getLogger(__name__)
 
@@ -48,22 +56,26 @@ def refresh(job: Job) -> Model:
     run, store = job.run, job.store
     base_uri = store.uri("models", job.model_id or "")
     manifest = read_manifest(store, base_uri)
-    model_id = refreshed_id(job, manifest)
-    place = store.uri("models", model_id)
-    if store.exists(f"{place}/{MANIFEST}"):
-        log.info("model %s is there already: taking it up", model_id)
-        return load_model(store, place)
+    config = described_by(job.config, manifest)
+    # Once: tables that change meanwhile must not give the model the name of what it is not.
+    found_states = states(job.spark, config)
+    name = partial(refreshed_id, config, run, manifest, found_states)
+    if (before := made_before(job, job.config.training, name)) is not None:
+        log.info("model %s is there already: taking it up", before)
+        return load_model(store, store.uri("models", before))
     with run.step("prepare") as step:
         prepared = prepare(job.spark, store, job.config, run, job.staging)
         step.rows = prepared.manifest.counts.rows_read
         base_model.check_types(manifest, prepared.manifest.id_types)
-        described = _prepare_features(job, manifest)
+        described = _prepare_features(job, config, manifest, found_states)
     stop_point("prepared")
     with run.step("load model"):
         base = load_model(store, base_uri)
     with run.step("collect") as step:
         liked = _collect(job, prepared, base, described)
         step.rows = liked.labels.nnz
+        # Users who are left out are folded in where lists are made.
+        described = without_left_out(described, job.scratch, _liked(prepared), liked, (USERS,))
         found = {kind: _described(job, described, kind) for kind in KINDS}
         known = BaseModel(
             base.items,
@@ -76,16 +88,22 @@ def refresh(job: Job) -> Model:
     with run.step("fold-in") as step:
         made = interruptible(lambda: Refreshed.of(known, liked, found[ITEMS], found[USERS]))
         step.rows = made.users
+        if liked.sample is not None:
+            made = with_everyone(made, job.scratch, _liked(prepared))
+    model_id = name(sample_of(liked.sample))
+    place = store.uri("models", model_id)
     with run.step("write model") as step:
         step.rows = made.learned.rows
-        report = _report(job, base, liked, made)
+        report = _report(job, base, prepared, liked, made)
         written = write_model(
             store,
             job.scratch,
             f"{job.staging}/model",
             made.learned,
             prepared.pairs,
-            _origin(job, model_id, prepared, base, described, made, report),
+            _origin(job, model_id, prepared, base, described, made, report).model_copy(
+                update={"sample": sample_report(liked.sample)}
+            ),
             rows_per_file=job.config.scoring.users_per_file,
         )
         stop_point("model written")
@@ -94,17 +112,33 @@ def refresh(job: Job) -> Model:
     return written_model(store, place, made.learned, written)
 
 
-def refreshed_id(job: Job, base: ModelManifest) -> str:
+def _liked(prepared: Prepared) -> DataFrame:
+    return prepared.pairs.where(F.col(LABEL) == 1)
+
+
+def refreshed_id(
+    config: Config,
+    run: Run,
+    base: ModelManifest,
+    found: Mapping[str, InputState],
+    sample: Sample | None = None,
+) -> str:
     """Name what a run makes of a model: the same for a retry, another for other data or settings.
 
     It depends on all that the manifest of the model says, with the checksums of its tables: a model
     that was trained again under the same id makes another one.
+
+    Args:
+        config: what `described_by` returned.
+        run: which makes it.
+        base: the model that is refreshed.
+        found: what `features.states` returned.
+        sample: which users are folded in; None: all.
     """
-    config, run = described_by(job.config, base), job.run
     made_of = [interactions_id(config, run), "refresh", base.model_id, digest(base.plain())]
     if config.features.configured:
-        made_of.append(features_id(config, run, states(job.spark, config)))
-    return f"{run.run_id}-{digest(made_of)[:8]}"
+        made_of.append(features_id(config, run, found))
+    return named(run, made_of, sample)
 
 
 def described_by(config: Config, base: ModelManifest) -> Config:
@@ -129,8 +163,9 @@ def described_by(config: Config, base: ModelManifest) -> Config:
     return config.model_copy(update={"features": config.features.model_copy(update=kept)})
 
 
-def _prepare_features(job: Job, base: ModelManifest) -> PreparedFeatures | None:
-    config = described_by(job.config, base)
+def _prepare_features(
+    job: Job, config: Config, base: ModelManifest, found: Mapping[str, InputState]
+) -> PreparedFeatures | None:
     for kind in KINDS:
         if sources_of(job.config, kind) and base.described(kind) is None:
             log.warning(
@@ -139,7 +174,6 @@ def _prepare_features(job: Job, base: ModelManifest) -> PreparedFeatures | None:
                 kind,
                 base.model_id,
             )
-    found = states(job.spark, config)
     return prepare_features(
         job.spark, job.store, config, job.run, base.id_types, job.staging, found
     )
@@ -167,20 +201,27 @@ def _collect(
     return collect(
         job.spark,
         job.scratch,
-        prepared.pairs.where(F.col(LABEL) == 1),
+        _liked(prepared),
         settings,
         job.run.run_date,
         max_share=job.config.memory.max_share,
         features=sizes(described),
+        user_features=user_rows(described),
     )
 
 
-def _report(job: Job, base: Model, liked: Interactions, made: Refreshed) -> RefreshReport:
+def _report(
+    job: Job, base: Model, prepared: Prepared, liked: Interactions, made: Refreshed
+) -> RefreshReport:
     """Say what was found, and log it."""
-    users = made.learned.users
-    folded = users.ids.filter(users.trained)
-    ids = index_frame(job.scratch, folded, base.id_types.user, USER, USER_INDEX)
-    before = base.users.where(TRAINED).select(USER)
+    users, before = made.learned.users, base.users.where(TRAINED).select(USER)
+    if liked.sample is None:
+        folded = users.ids.filter(users.trained)
+        ids = index_frame(job.scratch, folded, base.id_types.user, USER, USER_INDEX)
+    else:  # the others are folded in where lists are made
+        ids = (
+            of_items(job.scratch, _liked(prepared), made.learned.items.ids).select(USER).distinct()
+        )
     report = RefreshReport(
         model_id=base.model_id,
         pairs=made.pairs,
@@ -203,7 +244,7 @@ def _report(job: Job, base: Model, liked: Interactions, made: Refreshed) -> Refr
             "training",
             f"{report.waiting_items:,}",
             f"{report.waiting_pairs:,}",
-            f"{liked.labels.nnz:,}",
+            f"{report.pairs + report.waiting_pairs:,}",
             base.model_id,
         )
     return report

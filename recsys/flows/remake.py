@@ -87,12 +87,29 @@ def situation(
         wanted = wanted | likes_of
     pairs = None
     if wanted.any():
-        pairs = read_local_pairs(interactions_folder(kept), users.filter(pa.array(wanted)))
+        whose = users.filter(pa.array(wanted))
+        pairs = read_local_pairs(interactions_folder(kept), whose)
+        if model.manifest.sample is not None and config.scoring.interactions is not None:
+            left_out = users.filter(pa.array(wanted & ~model.users.trained))
+            pairs = _together(pairs, read_local_pairs(_trained_on(kept, model), left_out))
     given = inputs.likes(config, model.manifest.id_types)
     histories = find_histories(model, users, pairs, wanted, model.manifest.pair_rules, given)
     return Situation(
         users, model, rules, inputs.filters(config, model.manifest.id_types), histories
     )
+
+
+def _trained_on(kept: Kept, model: WholeModel) -> Path:
+    name = model.manifest.interactions_id
+    return require_local(kept.files.uri("interactions", name), "root")
+
+
+def _together(newer: pa.Table, older: pa.Table) -> pa.Table:
+    """Return two tables of pairs as one, as `recsys.score.cohorts.together` does."""
+    only_older = older.join(newer.select([USER, ITEM]), [USER, ITEM], join_type="left anti")
+    # The join no longer knows which columns have no nulls.
+    both = [newer, only_older.select(newer.column_names)]
+    return pa.concat_tables(both, promote_options="default")
 
 
 def interactions_folder(kept: Kept) -> Path:

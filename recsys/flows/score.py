@@ -23,6 +23,8 @@ from recsys.columns import (
     SOURCE,
     STATUS_SCHEMA,
     TITLES_SCHEMA,
+    TRAINED,
+    USER,
     IdTypes,
     names,
 )
@@ -193,7 +195,8 @@ def _stage(job: Job, model: Model, unit: Unit, index: VersionIndex) -> Staged:
 def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     """Write down who is asked for and how each is served, so that all that follows agrees on it."""
     config, types = job.config, model.id_types
-    pairs = history(job, model)[0]
+    pairs, *older = history(job, model)
+    sampled = model.manifest.sample is not None
     rows = None
     if config.items.candidates is not None:
         rows = stage_candidates(
@@ -207,6 +210,10 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     if found is not None:
         log.info("candidates: %s", ", ".join(f"{n:,} {name}" for name, n in found))
     asked = cohorts.requests(job.spark, config.cohort, types, pairs, rows)
+    if sampled and older:  # the model has nothing of what those have done whom it does not know
+        learned_from = model.users.where(TRAINED).select(USER)
+        left_out = older[0].join(learned_from, on=USER, how="left_anti")
+        pairs = cohorts.together(pairs, left_out)
     with reading(config.cohort.users):
         asked.write.parquet(requests_uri)
     requests = job.store.read_table(requests_uri, types.fill(REQUESTS_SCHEMA))
@@ -222,6 +229,7 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
         rules=model.manifest.pair_rules,
         candidates=None if rows is None else candidate_lists(rows),
         newer=config.scoring.interactions is not None,
+        sampled=sampled,
     )
     uri, schema = f"{job.staging}/routed", types.fill(ROUTED_SCHEMA)
     job.store.write_table(ranking.number_parts(routed, tasks), uri, schema)

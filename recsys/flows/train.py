@@ -1,34 +1,37 @@
 """Prepare the ratings and train a model."""
 
 import logging
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame
 
-from recsys.config.configuration import Config, digest
+from recsys.config.configuration import Config
 from recsys.config.sections import Training
 from recsys.flows.base_model import check_types, not_used, pair_rules
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable
-from recsys.ingest.features import (
-    PreparedFeatures,
-    features_id,
-    prepare_features,
-    states,
+from recsys.flows.model_ids import (
+    base_sample,
+    made_before,
+    model_id_of,
+    sample_of,
+    training_from,
 )
-from recsys.ingest.manifest import InputState
-from recsys.ingest.preparation import Prepared, interactions_id, prepare
+from recsys.flows.samples import collect_described, holders, sample_report
+from recsys.ingest.features import PreparedFeatures, prepare_features, states
+from recsys.ingest.preparation import Prepared, prepare
+from recsys.kernel.fold_in import FoldIn
 from recsys.learn.assembly import Recipe, fold_in_of, likes_of
-from recsys.learn.described import abouts, sizes
 from recsys.learn.described_fit import KINDS, DescribedFit, go_on_described
 from recsys.learn.feature_choice import fit_described
-from recsys.learn.features import Abouts
 from recsys.learn.fitting import Fitted
-from recsys.learn.matrices import Interactions, collect
+from recsys.learn.left_out import judge
+from recsys.learn.matrices import Interactions
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.training import has_openmp
+from recsys.learn.user_sample import Sampled
 from recsys.learn.warm_start import Kept, WarmStart, begin, recipe
 from recsys.model.assembly_report import AssemblyReport
 from recsys.model.learned import Learned
@@ -41,13 +44,13 @@ from recsys.model.manifest import (
     TrainingReport,
     WarmStartReport,
 )
+from recsys.model.sample_report import SampleReport
 from recsys.model.state import read_state
 from recsys.model.tables import Model, load_model, read_manifest, write_model, written_model
 from recsys.runtime import memory
-from recsys.runtime.run import Run, versions
+from recsys.runtime.run import versions
 from recsys.runtime.session import driver_cores
 from recsys.runtime.stop_points import stop_point
-from recsys.store.manifest import MANIFEST
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +63,11 @@ def train(job: Job) -> Model:
     config, run, store = job.config, job.run, job.store
     found = states(job.spark, config)
     base = base_of(job)
-    model_id = model_id_of(config, run, found, base)
-    place = store.uri("models", model_id)
-    if store.exists(f"{place}/{MANIFEST}"):
-        log.info("model %s is there already: taking it up", model_id)
-        return load_model(store, place)
+    name = partial(model_id_of, config, run, found, base)
+    settings = training_from(config.training, base)
+    if (before := made_before(job, settings, name)) is not None:
+        log.info("model %s is there already: taking it up", before)
+        return load_model(store, store.uri("models", before))
 
     with run.step("prepare") as step:
         prepared = prepare(job.spark, store, config, run, job.staging)
@@ -75,14 +78,13 @@ def train(job: Job) -> Model:
     stop_point("prepared")
     begun = None
     if base is None:
-        interactions, made = learn(job, prepared.pairs, described)
+        interactions, made = learn(job, prepared.pairs, described, judging=True)
     else:
-        interactions, made, begun = _go_on(job, base, prepared.pairs, described)
+        interactions, made, begun = _go_on(job, base, prepared.pairs, described, settings)
     stop_point("trained")
-    with run.step("fold-in") as step:
-        likes = likes_of(interactions.labels)
-        step.rows = likes.shape[0]
-        fold_in, report = fold_in_of(made.made, likes, config.training.seed)
+    fold_in, reports = _fold_in(job, interactions, made, settings)
+    model_id = name(sample_of(interactions.sample))
+    place = store.uri("models", model_id)
     with run.step("write model") as step:
         learned = Learned.of(
             interactions,
@@ -92,6 +94,7 @@ def train(job: Job) -> Model:
             user_features=made.users,
             item_features=made.items,
             kept=_kept(interactions, made),
+            positives=holders(job, prepared.pairs, interactions, liked=True),
         )
         step.rows = learned.rows
         manifest = write_model(
@@ -102,7 +105,7 @@ def train(job: Job) -> Model:
             prepared.pairs,
             origin(job, model_id, prepared, interactions, made).model_copy(
                 update={
-                    "fold_in": FoldInReport(**report),
+                    **reports,
                     "features": features_report(config, described, made),
                     "warm_start": begun,
                 }
@@ -116,11 +119,14 @@ def train(job: Job) -> Model:
 
 
 def learn(
-    job: Job, pairs: DataFrame, described: PreparedFeatures | None
+    job: Job, pairs: DataFrame, described: PreparedFeatures | None, *, judging: bool = False
 ) -> tuple[Interactions, DescribedFit]:
-    """Collect labelled pairs and features, and train on them for as many epochs as is best."""
+    """Collect labelled pairs and features, and train on them for as many epochs as is best.
+
+    `judging`: whether some users whom a sample leaves out are to be judged.
+    """
     settings = job.config.training
-    interactions, known = _collect(job, pairs, described)
+    interactions, known = collect_described(job, pairs, described, settings, judging=judging)
     with job.run.step("train") as step:
         step.rows = interactions.labels.nnz
         made = fit_described(
@@ -142,23 +148,6 @@ def _spare(job: Job) -> int:
     return memory.allowed_bytes(heap, job.config.memory.max_share) // 4
 
 
-def _collect(
-    job: Job, pairs: DataFrame, described: PreparedFeatures | None
-) -> tuple[Interactions, Abouts]:
-    with job.run.step("collect") as step:
-        interactions = collect(
-            job.spark,
-            job.scratch,
-            pairs,
-            job.config.training,
-            job.run.run_date,
-            max_share=job.config.memory.max_share,
-            features=sizes(described),
-        )
-        step.rows = interactions.labels.nnz
-        return interactions, abouts(job.spark, described, interactions, job.config)
-
-
 def base_of(job: Job) -> ModelManifest | None:
     """Return the manifest of the model that a training goes on from; None: it begins anew."""
     if job.model_id is None:
@@ -167,13 +156,18 @@ def base_of(job: Job) -> ModelManifest | None:
 
 
 def _go_on(
-    job: Job, base: ModelManifest, pairs: DataFrame, described: PreparedFeatures | None
+    job: Job,
+    base: ModelManifest,
+    pairs: DataFrame,
+    described: PreparedFeatures | None,
+    settings: Training,
 ) -> tuple[Interactions, DescribedFit, WarmStartReport]:
     """Collect labelled pairs, match them with an earlier training, and let it go on."""
-    settings = job.config.training
     for line in not_used(job.config, base):
         log.warning("%s", line)
-    interactions, known = _collect(job, pairs, described)
+    interactions, known = collect_described(
+        job, pairs, described, settings, base=base_sample(base), judging=True
+    )
     with job.run.step("match"):
         kept = read_state(job.store, job.store.uri("models", base.model_id), base)
         start = begin(kept, interactions, settings)
@@ -236,35 +230,41 @@ def _kept(interactions: Interactions, made: DescribedFit) -> Kept | None:
     return Kept(interactions.user_ids, interactions.item_ids, made.fitted.state)
 
 
+def _fold_in(
+    job: Job, interactions: Interactions, made: DescribedFit, settings: Training
+) -> tuple[FoldIn, dict[str, Any]]:
+    """Fit the map for users who are not in the training; return what the manifest says of them."""
+    with job.run.step("fold-in") as step:
+        likes = likes_of(interactions.labels)
+        step.rows = likes.shape[0]
+        fold_in, report = fold_in_of(made.made, likes, settings.seed)
+        sample = _sample(interactions.sample, made, fold_in, settings)
+    return fold_in, {"fold_in": FoldInReport(**report), "sample": sample}
+
+
+def _sample(
+    found: Sampled | None, made: DescribedFit, fold_in: FoldIn, settings: Training
+) -> SampleReport | None:
+    """Say which users were trained on, and what it costs the others; None where all were."""
+    if found is None or found.judged is None:
+        return None
+    left_out = judge(found.judged, made.fitted, made.made, fold_in, settings)
+    if left_out is not None:
+        log.info(
+            "users who are left out: %s %.4f (from %.4f to %.4f) over %s of them, when folded in%s",
+            left_out.metric,
+            left_out.ndcg,
+            left_out.low,
+            left_out.high,
+            f"{left_out.users:,}",
+            "" if left_out.cost is None else f"; {left_out.cost:+.4f} below those trained on",
+        )
+    return sample_report(found, left_out)
+
+
 def threads(job: Job) -> int:
     """Return on how many CPU threads to train."""
     return job.config.training.threads or min(memory.cpus(), driver_cores(job.spark))
-
-
-def model_id_of(
-    config: Config,
-    run: Run,
-    found: Mapping[str, InputState],
-    base: ModelManifest | None = None,
-) -> str:
-    """Name the model of a run: the same for a retry, another for other settings or features.
-
-    Args:
-        config: what is trained and how.
-        run: which trains it.
-        found: what `features.states` returned.
-        base: the model that the training goes on from; None: it begins anew.
-    """
-    made_of = [interactions_id(config, run), config.fingerprint("training")]
-    if config.training.sample_weights.half_life_days is not None:
-        made_of.append(run.run_date.isoformat())  # ages count from there
-    if config.features.configured:
-        made_of += [features_id(config, run, found)]
-        settings = config.public()["features"]
-        made_of += [digest({name: settings[name] for name in settings if name != "cold_items"})]
-    if base is not None:  # with the checksums of its tables
-        made_of += ["from", digest(base.plain())]
-    return f"{run.run_id}-{digest(made_of)[:8]}"
 
 
 def early_stopping_report(config: Config, report: dict[str, Any]) -> EarlyStoppingReport | None:
@@ -307,6 +307,7 @@ def origin(
             **fitted.penalties._asdict(),
             early_stopping=early_stopping_report(config, fitted.report),
             negatives=negatives_report(fitted),
+            sample_share=1.0 if interactions.sample is None else interactions.sample.share,
             weightless_pairs=interactions.weightless_pairs,
             mean_user_bias=float(biases.mean(dtype="float64")),
             assembly=AssemblyReport(**made.made.as_record()),
@@ -334,4 +335,4 @@ def trained(job: Job, model: Model) -> Outcome:
     counts = manifest.counts
     tables = input_tables(job, manifest.interactions_id, counts.pairs, counts.rows_rejected)
     tables["model"] = OutputTable(uri=model.uri, rows=manifest.n_users)
-    return Outcome(model_id=model.model_id, counts=counts, outputs=tables)
+    return Outcome(model_id=model.model_id, counts=counts, sample=manifest.sample, outputs=tables)

@@ -21,12 +21,14 @@ from recsys.config.writing import render
 from recsys.errors import ConfigError
 from recsys.flows.execution import Job
 from recsys.flows.manifest import Outcome, OutputTable, TuningReport
+from recsys.flows.samples import sample_report
 from recsys.flows.train import input_tables, threads
 from recsys.ingest import pairing
 from recsys.ingest.features import PreparedFeatures, prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.learn import search_space, studies, tuning
-from recsys.learn.described import abouts, sizes
+from recsys.learn.all_pairs import with_weight, without_left_out
+from recsys.learn.described import abouts, sizes, user_rows
 from recsys.learn.feature_choice import learned_groups
 from recsys.learn.features import Abouts
 from recsys.learn.matrices import Interactions, collect
@@ -95,6 +97,7 @@ def tune(job: Job, where: Where) -> Outcome:
         with run.step("collect") as step:
             ranges = _comparable(config.tuning, prepared.pairs, config)
             interactions, known = _collect(job, prepared.pairs, described, ranges)
+            sample = sample_report(interactions.sample)
             step.rows = interactions.labels.nnz
             about = {**_fixed(config), "input": _identity(interactions, known)}
             studies.agree(study, about, storage)
@@ -107,7 +110,8 @@ def tune(job: Job, where: Where) -> Outcome:
             )
     stop_point("tuned")
     with run.step("publish"):
-        return _publish(job, prepared, made, storage, where.study)
+        done = _publish(job, prepared, made, storage, where.study)
+    return done.model_copy(update={"sample": sample})
 
 
 def _fixed(config: Config) -> dict[str, Any]:
@@ -136,14 +140,8 @@ def _collect(
     job: Job, pairs: DataFrame, described: PreparedFeatures | None, settings: Tuning
 ) -> tuple[Interactions, Abouts]:
     """Collect what the trials need: ratings if they may weigh, and memory for long embeddings."""
-    config, ranges = job.config, settings.ranges
-    largest: Training = config.training
-    names = search_space.tuned_names(largest, ranges)
-    if ranges.no_components is not None:
-        longest = max(largest.no_components, *ranges.no_components)
-        largest = largest.model_copy(update={"no_components": longest})
-    if "rating" in names and not largest.sample_weights.by_rating:
-        largest = search_space.applied(largest, {"rating": "log"})
+    config = job.config
+    largest = trial_settings(config.training, settings)
     interactions = collect(
         job.spark,
         job.scratch,
@@ -152,8 +150,31 @@ def _collect(
         job.run.run_date,
         max_share=config.memory.max_share,
         features=sizes(described),
+        user_features=user_rows(described),
     )
+    if interactions.sample is not None:
+        used = with_weight(pairs, interactions, largest.sample_weights, job.run.run_date)
+        described = without_left_out(described, job.scratch, used, interactions)
     return interactions, abouts(job.spark, described, interactions, config)
+
+
+def trial_settings(training: Training, settings: Tuning) -> Training:
+    """Return the settings of the trial that takes most memory and needs most columns.
+
+    Args:
+        training: as configured.
+        settings: say what is tuned.
+    """
+    largest, ranges = training, settings.ranges
+    names = search_space.tuned_names(largest, ranges)
+    if ranges.no_components is not None:
+        longest = max(largest.no_components, *ranges.no_components)
+        largest = largest.model_copy(update={"no_components": longest})
+    if "rating" in names and not largest.sample_weights.by_rating:
+        largest = search_space.applied(largest, {"rating": "log"})
+    if largest.sample_users == "auto":  # trials of another machine would not be comparable
+        largest = largest.model_copy(update={"sample_users": "refuse"})
+    return largest
 
 
 def _identity(interactions: Interactions, known: Abouts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recsys.kernel import metrics
 from recsys.kernel.fullrank import full_ranks
 from recsys.kernel.worker import (
+    FOLD_IN,
     MODEL,
     Choice,
     Lists,
@@ -54,13 +55,13 @@ def evaluate(
 ) -> Iterator[pd.DataFrame]:
     """Rank the catalogue for test users with the model and by popularity, and evaluate both.
 
-    Users whom the model does not know get popular items in both rankings.
+    Users whom the model does not know and who are not folded in get popular items in both rankings.
 
     Args:
-        batches: `user_id`; `source`: `model`, or anything else for users whom the model does not
-            know; `embedding`; `bias`; `seen`: item rows, which are left out; `relevant`: item rows;
-            `outside`: how many more relevant items there are that are not in the catalogue;
-            `history` and `segment`, which are passed through.
+        batches: `user_id`; `source`: `model`, `fold_in`, or anything else for popular items;
+            `embedding` and `bias`; for users to be folded in `liked` (item rows); `seen`: item
+            rows, which are left out; `relevant`: item rows; `outside`: how many more relevant
+            items are not in the catalogue; `history` and `segment`, which are passed through.
         shared: the broadcast model.
         traits: the broadcast traits of its items.
         ks: where to cut the lists.
@@ -79,11 +80,9 @@ def evaluate(
         seen, relevant = Ragged.of(users["seen"]), Ragged.of(users["relevant"])
         outside = users["outside"].to_numpy(np.int64)
         n_relevant = (np.diff(relevant.indptr) + outside).astype(np.int32)
-        known = (users["source"] == MODEL).to_numpy()
         popular = _popular(lists, users, seen, max(ks))
-        tops = {MODEL: _with_model(lists, users, known, seen, popular, max(ks))}
-        tops[POPULARITY] = popular
-        full = _full(lists, users, known, relevant, seen, outside) if whole_catalogue else {}
+        tops = {MODEL: _with_model(lists, users, seen, popular, max(ks)), POPULARITY: popular}
+        full = _full(lists, users, relevant, seen, outside) if whole_catalogue else {}
         for model, top in tops.items():
             answers = (top.indptr, top.values)
             right = metrics.accuracy(*answers, relevant.indptr, relevant.values, ks, outside)
@@ -109,33 +108,36 @@ def _popular(lists: Lists, users: pd.DataFrame, seen: Ragged, k: int) -> Ragged:
     return Ragged(ranked.indptr, ranked.items)
 
 
-def _with_model(
-    lists: Lists,
-    users: pd.DataFrame,
-    known: NDArray[np.bool_],
-    seen: Ragged,
-    popular: Ragged,
-    k: int,
-) -> Ragged:
-    """Make the lists of known users with the model; other users get popular items."""
-    if not known.any():
-        return popular
-    some = users[known]
-    with naming(some, lists.model):
-        ranked = lists.by_model(some, Choice(k, seen if known.all() else _of(seen, known)))
-    found = Ragged(ranked.indptr, ranked.items)
-    if known.all():
-        return found
-    own = iter(found)
-    return Ragged.of(
-        next(own) if is_known else popular[i] for i, is_known in enumerate(known.tolist())
-    )
+def _with_model(lists: Lists, users: pd.DataFrame, seen: Ragged, popular: Ragged, k: int) -> Ragged:
+    """Make the lists of users in the way that `source` says; of all others popular items."""
+    found = list(popular)
+    for way, ranker in ((MODEL, lists.by_model), (FOLD_IN, lists.by_fold_in)):
+        chosen, some = _served(users, way)
+        if not len(some):
+            continue
+        with naming(some, lists.model):
+            ranked = ranker(some, Choice(k, seen if chosen.all() else _of(seen, chosen)))
+        own = Ragged(ranked.indptr, ranked.items)
+        if chosen.all():
+            return own
+        for row, items in zip(np.flatnonzero(chosen), own, strict=True):
+            found[row] = items
+    return Ragged.of(found)
+
+
+def _served(users: pd.DataFrame, way: str) -> tuple[NDArray[np.bool_], pd.DataFrame]:
+    """Return who gets lists in one way; what folded-in users like all weighs the same."""
+    chosen = np.asarray(users["source"] == way)
+    some = users[chosen]
+    if way == FOLD_IN and len(some):
+        weights = [np.ones(len(liked)) for liked in some["liked"]]
+        some = some.assign(weights=pd.Series(weights, some.index, object))
+    return chosen, some
 
 
 def _full(
     lists: Lists,
     users: pd.DataFrame,
-    known: NDArray[np.bool_],
     relevant: Ragged,
     seen: Ragged,
     outside: NDArray[np.int64],
@@ -145,15 +147,23 @@ def _full(
     n_seen = np.fromiter((len(np.unique(part)) for part in seen), np.int64, len(users))
     n_others = len(model.ids) - n_seen - np.diff(relevant.indptr)
     ranks = popular.copy()
-    if known.any():
-        some = users[known]
-        mine, out = _of(relevant, known), _of(seen, known)
+    for way in (MODEL, FOLD_IN):
+        chosen, some = _served(users, way)
+        if not len(some):
+            continue
+        mine, out = _of(relevant, chosen), _of(seen, chosen)
         with naming(some, model):
-            ranks[np.repeat(known, np.diff(relevant.indptr))] = full_ranks(
+            if way == MODEL:
+                vectors = np.stack(some["embedding"].to_list()).astype(np.float32, copy=False)
+                scale, biases = 1.0, some["bias"].to_numpy(np.float32)
+            else:
+                vectors, scale = lists.folded(some), model.fold_in.bias_scale
+                biases = np.zeros(len(some), np.float32)
+            ranks[np.repeat(chosen, np.diff(relevant.indptr))] = full_ranks(
                 model.embeddings,
-                model.biases,
-                np.stack(some["embedding"].to_list()).astype(np.float32, copy=False),
-                some["bias"].to_numpy(np.float32),
+                (model.biases * np.float32(scale)).astype(np.float32),
+                vectors,
+                biases,
                 *(mine.indptr, mine.values),
                 *(out.indptr, out.values),
             )

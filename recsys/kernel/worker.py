@@ -151,6 +151,12 @@ class Lists:
 
         An `embedding` is what the features of the user make; most have none.
         """
+        vectors = self.folded(users)
+        biases = np.zeros(len(users), np.float32)  # a folded-in user has no bias
+        return self._ranked(self.model.fold_in.bias_scale, vectors, biases, choice)
+
+    def folded(self, users: pd.DataFrame) -> NDArray[np.float32]:
+        """Return vectors, `(n, d)`, of users who are folded in; see `by_fold_in`."""
         fitted, liked = self.model.fold_in, Ragged.of(users["liked"])
         weights = np.concatenate([np.asarray(entry, np.float32) for entry in users["weights"]])
         vectors = fold_in(fitted, self.model.embeddings, liked.indptr, liked.values, weights)
@@ -160,8 +166,7 @@ class Lists:
             own[described] = np.stack(users["embedding"][described].to_list())
             both = with_features(vectors, own, liked.indptr, weights)
             vectors = np.where(described[:, None], both, vectors)
-        biases = np.zeros(len(users), np.float32)  # a folded-in user has no bias
-        return self._ranked(fitted.bias_scale, vectors, biases, choice)
+        return vectors
 
     def _ranked(
         self,

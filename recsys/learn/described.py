@@ -1,5 +1,7 @@
 """Prepared features, brought to the driver."""
 
+import logging
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +13,7 @@ from recsys.columns import FOUND, GROUP, ID, N_IDS, VALUE, WEIGHT
 from recsys.config.configuration import Config
 from recsys.config.sections import FeatureSource
 from recsys.errors import InputError
+from recsys.ingest.feature_manifest import DescribedReport
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures, sources_of
 from recsys.ingest.ids import id_bytes
 from recsys.learn.features import About, Abouts, Described, Feature
@@ -18,6 +21,8 @@ from recsys.learn.matrices import Interactions
 from recsys.learn.sizes import NO_FEATURES, FeatureSizes
 from recsys.runtime.memory import check_result
 from recsys.store.manifest import WrittenTable
+
+log = logging.getLogger(__name__)
 
 # What Spark counts against spark.driver.maxResultSize beside the texts: a double, and where two
 # texts end.
@@ -38,6 +43,9 @@ def abouts(
         interactions: what is trained on.
         config: which of them have embeddings of their own, and how much groups count.
 
+    Returns:
+        Of users, or of items, None where a sample has none of those who are described.
+
     Raises:
         InputError: none is of a user or an item of the training.
         MemoryLimitError: they are more than Spark may collect.
@@ -52,13 +60,22 @@ def abouts(
         described = collect_described(spark, prepared.rows[kind], prepared.values[kind], kind)
         weights = group_weights(sources_of(config, kind))
         about = About(described, ids, weights, identity, settings.normalise)
-        if not about.counts().any():
-            raise InputError(
-                f"features.{kind}: none of the {len(described.ids):,} {kind} that have features "
-                f"(such as {described.ids[0]}) is in the training (such as {ids[0]}), expected the "
-                "same ids; check the column of the ids"
+        if about.counts().any():
+            return about
+        every: DescribedReport = getattr(prepared.manifest, kind)
+        if interactions.sample is not None and len(described.ids) < every.ids:
+            # Others are in the pairs of users whom a sample leaves out, so the ids are right.
+            log.warning(
+                "features.%s: none of the sample (training.sample_users) has features, so features "
+                "say nothing",
+                kind,
             )
-        return about
+            return None
+        raise InputError(
+            f"features.{kind}: none of the {len(described.ids):,} {kind} that have features "
+            f"(such as {described.ids[0]}) is in the training (such as {ids[0]}), expected the "
+            "same ids; check the column of the ids"
+        )
 
     return Abouts(
         users=found(USERS, interactions.user_ids, settings.user_identity),
@@ -127,3 +144,8 @@ def sizes(prepared: PreparedFeatures | None) -> FeatureSizes:
         columns=rows(tables.item_values, tables.user_values),
         ids=sum(one.ids for one in (manifest.items, manifest.users) if one is not None),
     )
+
+
+def user_rows(prepared: PreparedFeatures | None) -> DataFrame | None:
+    """Return a row for each feature of a user; None where there are none."""
+    return None if prepared is None else prepared.rows.get(USERS)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +25,35 @@ from recsys.columns import (
     USER,
     USER_INDEX,
 )
-from recsys.config.sections import SampleWeights, Training
-from recsys.errors import InputError
+from recsys.config.sections import EarlyStopping, SampleWeights, Training
+from recsys.errors import InputError, MemoryLimitError
 from recsys.ingest.ids import id_bytes, index_frame, index_ids
+from recsys.learn import user_sample
 from recsys.learn.negatives import drawn_per_positive
+from recsys.learn.pair_stream import collect_columns
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.sizes import NO_FEATURES, FeatureSizes, Sizes, check_collectable
+from recsys.learn.user_sample import (
+    N_BYTES,
+    N_NEGATIVES,
+    N_PAIRS,
+    Everyone,
+    Sample,
+    Sampled,
+    possible,
+)
 from recsys.store.tables import Scratch
 
 log = logging.getLogger(__name__)
 
 _SECONDS_PER_DAY = 86_400
+_TYPES: dict[str, type[np.generic]] = {
+    USER_INDEX: np.int32,
+    ITEM_INDEX: np.int32,
+    LABEL: np.int8,
+    RATING: np.float32,
+    AGE: np.float32,
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,7 @@ class Interactions:
         ratings: the ratings of the same pairs in the same order, float32, or None.
         ages: days before the end of the run date, in the same order, float32, or None.
         weightless_pairs: how many other pairs were left out, since they have no sample weight.
+        sample: which users were taken; None: all.
     """
 
     user_ids: pa.Array
@@ -56,6 +76,7 @@ class Interactions:
     ratings: NDArray[np.float32] | None
     ages: NDArray[np.float32] | None = None
     weightless_pairs: int = 0
+    sample: Sampled | None = None
 
 
 def collect(
@@ -67,20 +88,28 @@ def collect(
     *,
     max_share: float,
     features: FeatureSizes = NO_FEATURES,
+    user_features: DataFrame | None = None,
+    base: Sample | None = None,
+    judging: bool = False,
 ) -> Interactions:
     """Collect labelled pairs with Arrow into sparse matrices.
 
     Pairs whose sample weight is 0 are left out, and with them users and items that have no other
-    pair. (Their vectors would stay as they were drawn.)
+    pair. (Their vectors would stay as they were drawn.) Where `training.sample_users` says so, the
+    pairs are those of a sample of the users.
 
     Args:
         spark: the session.
         scratch: brings the ids' indices to the executors.
         pairs: INTERACTIONS_SCHEMA; rows with label 0 are left out.
-        settings: say how pairs are weighed, and how much memory training takes.
+        settings: say how pairs are weighed, whose are taken, and how much memory training takes.
         run_date: up to whose end (UTC) ages count.
         max_share: the share of the driver's memory that may be used.
         features: how many there are beside the pairs.
+        user_features: `id`, a row for each feature of a user; None where there are none.
+        base: the sample of the model that the training goes on from, which is taken again; a share
+            of 1 for all users. None: as the settings say.
+        judging: whether to collect the pairs of some users who are left out, too.
 
     Raises:
         InputError: nothing is left to learn from.
@@ -89,27 +118,78 @@ def collect(
     """
     used = pairs.where(F.col(LABEL) != 0)
     weights = settings.sample_weights
+    advice = settings.sample_users != "auto" and base is None
+    check = partial(_check, spark, settings=settings, max_share=max_share, advice=advice)
+    stopping = settings.early_stopping or EarlyStopping()
     with _per_id(used) as (users, items):
-        sizes = _measure(users, items)
-        _check(spark, sizes, settings, max_share, features)
-        ids = index_ids(users, USER), index_ids(items, ITEM)
+        sizes = replace(_measure(users, items), features=features)
+        everyone = Everyone(used, users, items, sizes, user_features)
+        samples = possible(settings.sample_users) if base is None else _again(base)
+        if base is None and settings.sample_users == "auto" and _all_fit(check, sizes):
+            samples = ()
+        ids, n_pairs, sample = _ids(everyone, samples, stopping.max_users * judging, check)
     columns = [USER_INDEX, ITEM_INDEX, LABEL]
     if weights.by_rating:
         columns.append(RATING)
     if weights.half_life_days is not None:
-        used = used.withColumn(AGE, _age(run_date))
+        used = used.withColumn(AGE, age(run_date))
         columns.append(AGE)
-    return without_weightless(_matrices(scratch, used, ids, columns), weights)
+    found = without_weightless(_matrices(scratch, used, ids, columns, n_pairs), weights)
+    if sample is None or sample.judged_ids is None:
+        return replace(found, sample=sample)
+    judged_ids = sample.judged_ids, found.item_ids
+    judged = _matrices(scratch, used, judged_ids, [USER_INDEX, ITEM_INDEX, LABEL]).labels
+    return replace(found, sample=replace(sample, judged=judged))
+
+
+def _again(base: Sample) -> tuple[Sample, ...]:
+    return () if base[0] == 1 else (base,)
+
+
+def _all_fit(check: user_sample.Check, sizes: Sizes) -> bool:
+    try:
+        check(sizes)
+    except MemoryLimitError as error:
+        log.warning("training.sample_users: not all users fit: %s", error)
+        return False
+    return True
+
+
+def _ids(
+    everyone: Everyone, samples: tuple[Sample, ...], n_judged: int, check: user_sample.Check
+) -> tuple[tuple[pa.Array, pa.Array], int, Sampled | None]:
+    """Return the ids of the users and items that are trained on, and how many pairs they have."""
+    sizes = everyone.sizes
+    if not samples:
+        check(sizes)
+        ids = index_ids(everyone.users, USER), index_ids(everyone.items, ITEM)
+        return ids, sizes.pairs, None
+    with user_sample.chosen(everyone, samples, n_judged, check) as found:
+        mine = everyone.used.join(found.users, on=USER, how="left_semi")
+        ids = index_ids(found.users, USER), index_ids(mine.select(ITEM).distinct(), ITEM)
+        judged = index_ids(found.judged, USER) if n_judged else None
+    log.warning(
+        "training.sample_users: %g of the users are trained on, %s of %s (%s of them added for "
+        "rare items), with %s of %s pairs; the others are folded in where lists are made",
+        found.share,
+        f"{found.sizes.users:,}",
+        f"{sizes.users:,}",
+        f"{found.added:,}",
+        f"{found.sizes.pairs:,}",
+        f"{sizes.pairs:,}",
+    )
+    taken = replace(found.sizes, items=len(ids[1]))
+    sample = Sampled(found.share, found.least, found.added, taken, sizes, judged)
+    return ids, taken.pairs, sample
 
 
 def _check(
-    spark: SparkSession,
-    sizes: Sizes,
-    settings: Training,
-    max_share: float,
-    features: FeatureSizes,
+    spark: SparkSession, sizes: Sizes, *, settings: Training, max_share: float, advice: bool
 ) -> None:
-    """Refuse too little and too much; see `collect`."""
+    """Refuse too little and too much; see `collect`.
+
+    `advice`: whether to say that a sample of the users is another way, which the caller can take.
+    """
     weights = settings.sample_weights
     if sizes.pairs == 0:
         zeros = "; with training.sample_weights.rating, ratings of 0 are left out, too"
@@ -117,8 +197,15 @@ def _check(
             "no interactions are left to learn from; loosen filters.rating_threshold and the date "
             f"window, or check input.columns{zeros if weights.by_rating else ''}"
         )
-    n_drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
-    check_collectable(spark, sizes, settings.widest, max_share, n_drawn=n_drawn, features=features)
+    check_collectable(
+        spark,
+        sizes,
+        settings.widest,
+        max_share,
+        n_drawn=sizes.pairs * drawn_per_positive(settings, sizes.negatives),
+        features=sizes.features,
+        or_else=", or train on fewer users (training.sample_users)" if advice else "",
+    )
 
 
 @contextmanager
@@ -128,10 +215,13 @@ def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
     Two aggregates, each by one column: a single one with two distinct counts would multiply the
     rows, and could not say how long the ids are.
     """
-    users = used.groupBy(USER).agg(
-        F.count(F.lit(1)).alias("n_pairs"), F.count_if(F.col(LABEL) < 0).alias("n_negatives")
+    n_pairs = F.count(F.lit(1)).alias(N_PAIRS)
+    users = (
+        used.groupBy(USER)
+        .agg(n_pairs, F.count_if(F.col(LABEL) < 0).alias(N_NEGATIVES))
+        .withColumn(N_BYTES, id_bytes(USER, _id_type(used, USER)))
     )
-    kept = users.persist(), used.select(ITEM).distinct().persist()
+    kept = users.persist(), used.groupBy(ITEM).agg(n_pairs).persist()
     try:
         yield kept
     finally:
@@ -142,16 +232,13 @@ def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
 
 def _measure(per_user: DataFrame, per_item: DataFrame) -> Sizes:
     """Measure by one row for each user and for each item."""
-    n_users, user_bytes, n_pairs, n_negatives = per_user.agg(
-        *_count_ids(per_user, USER), *[_total(F.col(name)) for name in ("n_pairs", "n_negatives")]
-    ).collect()[0]
-    n_items, item_bytes = per_item.agg(*_count_ids(per_item, ITEM)).collect()[0]
+    totals = [_total(F.col(name)) for name in (N_BYTES, N_PAIRS, N_NEGATIVES)]
+    n_users, user_bytes, n_pairs, n_negatives = per_user.agg(F.count(F.lit(1)), *totals).collect()[
+        0
+    ]
+    item_bytes = _total(id_bytes(ITEM, _id_type(per_item, ITEM)))
+    n_items, item_bytes = per_item.agg(F.count(F.lit(1)), item_bytes).collect()[0]
     return Sizes(n_pairs, n_negatives, n_users, n_items, user_bytes, item_bytes)
-
-
-def _count_ids(distinct: DataFrame, name: str) -> tuple[Column, Column]:
-    """Return how many ids there are, and how many bytes they take together."""
-    return F.count(F.lit(1)), _total(id_bytes(name, _id_type(distinct, name)))
 
 
 def _total(column: Column) -> Column:
@@ -163,33 +250,33 @@ def _id_type(frame: DataFrame, name: str) -> str:
 
 
 def _matrices(
-    scratch: Scratch, used: DataFrame, ids: tuple[pa.Array, pa.Array], columns: list[str]
+    scratch: Scratch,
+    used: DataFrame,
+    ids: tuple[pa.Array, pa.Array],
+    columns: list[str],
+    n_pairs: int | None = None,
 ) -> Interactions:
-    """Collect pairs."""
+    """Collect the pairs of these users and items; how many there are is counted if not known."""
     types = [_id_type(used, name) for name in (USER, ITEM)]
     user_ids, item_ids = ids
-    table = (
+    indexed = (
         used.join(index_frame(scratch, user_ids, types[0], USER, USER_INDEX), on=USER, how="inner")
         .join(index_frame(scratch, item_ids, types[1], ITEM, ITEM_INDEX), on=ITEM, how="inner")
         # The matrices have floats anyway.
         .withColumn(RATING, F.col(RATING).cast("float"))
-        .select(*columns)
-        .toArrow()
     )
-    rows = table.column(USER_INDEX).to_numpy()
-    cols = table.column(ITEM_INDEX).to_numpy()
+    found = collect_columns(
+        indexed,
+        {name: _TYPES[name] for name in columns},
+        indexed.count() if n_pairs is None else n_pairs,
+        spread_by=USER_INDEX,
+    )
     shape = len(user_ids), len(item_ids)
-    order = _order(rows, cols, shape)
-    labels = sp.coo_matrix(
-        (
-            table.column(LABEL).to_numpy()[order].astype(np.float32),
-            (rows[order], cols[order]),
-        ),
-        shape=shape,
-    )
-    ratings, ages = (
-        table.column(name).to_numpy()[order] if name in columns else None for name in (RATING, AGE)
-    )
+    order = _order(found[USER_INDEX], found[ITEM_INDEX], shape)
+    # One column at a time, so that only one is there twice.
+    rows, cols, values = (found.pop(name)[order] for name in (USER_INDEX, ITEM_INDEX, LABEL))
+    labels = sp.coo_matrix((values.astype(np.float32), (rows, cols)), shape=shape)
+    ratings, ages = (found.pop(name)[order] if name in columns else None for name in (RATING, AGE))
     return Interactions(user_ids, item_ids, labels, ratings, ages)
 
 
@@ -207,7 +294,7 @@ def _order(
     return order
 
 
-def _age(run_date: dt.date) -> Column:
+def age(run_date: dt.date) -> Column:
     """Return how many days a pair is older than the end of a day (UTC), 0 if it is younger.
 
     In numbers alone: Python has no datetime for all of Spark's timestamps.

@@ -125,6 +125,33 @@ def sample_weights(
     """
     if policy.without_effect:
         return None
+    weights = unscaled(policy, labels, ratings, ages)
+    mean = float(weights.mean()) if len(weights) else 1.0
+    if mean == 0:
+        raise InputError(
+            f"training.sample_weights: none of the {len(weights):,} pairs to learn from has a "
+            "weight above 0, expected at least one; set rating to none, or half_life_days to null"
+        )
+    if not 0 < mean < np.inf:
+        raise TrainingError(
+            f"training.sample_weights: the mean of the weights is {mean:g}, expected a finite "
+            "number; set rating to none, or lower row_checks.rating_max"
+        )
+    return (weights / mean).astype(np.float32)
+
+
+def unscaled(
+    policy: SampleWeights,
+    labels: sp.coo_matrix,
+    ratings: NDArray[np.float32] | None = None,
+    ages: NDArray[np.float32] | None = None,
+) -> NDArray[np.float64]:
+    """Return the product of the parts of each pair's weight, `(n_pairs,)`; see `sample_weights`.
+
+    Raises:
+        TrainingError: the ratings or ages that the policy needs are missing, or a positive's rating
+            is below 0.
+    """
     users = labels.row
     weights: _Float = np.ones(len(users))
     if policy.rating != "none":
@@ -144,18 +171,7 @@ def sample_weights(
         weights = weights * np.exp2((days.min(initial=np.inf) - days) / policy.half_life_days)
     counts = np.bincount(users)
     weights = weights * counts[users].astype(np.float64) ** -policy.user_exponent
-    mean = float(weights.mean()) if len(weights) else 1.0
-    if mean == 0:
-        raise InputError(
-            f"training.sample_weights: none of the {len(weights):,} pairs to learn from has a "
-            "weight above 0, expected at least one; set rating to none, or half_life_days to null"
-        )
-    if not 0 < mean < np.inf:
-        raise TrainingError(
-            f"training.sample_weights: the mean of the weights is {mean:g}, expected a finite "
-            "number; set rating to none, or lower row_checks.rating_max"
-        )
-    return (weights / mean).astype(np.float32)
+    return weights
 
 
 def _from_ratings(policy: SampleWeights, ratings: _Float, positive: NDArray[np.bool_]) -> _Float:

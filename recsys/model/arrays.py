@@ -279,7 +279,7 @@ def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
         ConfigError: it is no local path.
         ModelError: a file is damaged.
     """
-    if _read_local_manifest(require_local(folder, "model")).described(kind) is None:
+    if read_local_manifest(require_local(folder, "model")).described(kind) is None:
         return None
     manifest, table = load_table(folder, FEATURES[kind], None)
     return features_from_table(table, manifest, kind)
@@ -287,7 +287,7 @@ def load_features(folder: str | Path, kind: str) -> FeatureVectors | None:
 
 def configured_cold_items(folder: str | Path) -> str | int:
     """Return `features.cold_items` of a model's own configuration."""
-    manifest = _read_local_manifest(require_local(folder, "model"))
+    manifest = read_local_manifest(require_local(folder, "model"))
     found: str | int = manifest.configuration.get("features", {}).get("cold_items", "exclude")
     return found
 
@@ -304,13 +304,18 @@ def load_users(folder: str | Path) -> Vectors:
 
 def _checked(folder: Path, kind: str) -> tuple[ModelManifest, list[File]]:
     """Return a model's manifest and the files of one of its tables, after a look at each."""
-    name, manifest = f"model {folder.name}", _read_local_manifest(folder)
+    name, manifest = f"model {folder.name}", read_local_manifest(folder)
     expected = manifest.table(kind).files
     compare_files(name, kind, expected, local_files(folder / kind))
     return manifest, expected
 
 
-def _read_local_manifest(folder: Path) -> ModelManifest:
+def read_local_manifest(folder: Path) -> ModelManifest:
+    """Read the manifest of a model in a local directory.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
     name = f"model {folder.name}"
     try:
         content = (folder / MANIFEST).read_bytes()

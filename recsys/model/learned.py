@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from recsys.columns import IdTypes
 from recsys.kernel.fold_in import FoldIn
@@ -54,6 +55,7 @@ class Learned:
         item_features: LearnedFeatures | None = None,
         kept: Kept | None = None,
         cold: bool = True,
+        positives: NDArray[np.int32] | None = None,
     ) -> Self:
         """Put together what was learned.
 
@@ -66,9 +68,13 @@ class Learned:
             item_features: of its items, likewise.
             kept: what a training needs to go on from this one; None where it is not kept.
             cold: whether to add users and items that have nothing but features.
+            positives: `(n_items,)`, how many users like each item; None: as many as are in the
+                training.
         """
         labels = interactions.labels
-        positives = np.bincount(labels.col[labels.data > 0], minlength=labels.shape[1])
+        if positives is None:
+            liked = labels.col[labels.data > 0]
+            positives = np.bincount(liked, minlength=labels.shape[1]).astype(np.int32)
         users = Vectors(
             interactions.user_ids,
             embeddings.user_embeddings,
@@ -80,7 +86,7 @@ class Learned:
             embeddings.item_embeddings,
             embeddings.item_biases,
             np.ones(labels.shape[1], np.bool_),
-            positives.astype(np.int32),
+            positives,
             None if fold_in.second is None else fold_in.second.history,
         )
         if cold:

@@ -10,6 +10,7 @@ from recsys.errors import ModelError
 from recsys.ingest.manifest import InputState, PreparationCounts
 from recsys.model.assembly_report import AssemblyReport, MapRecord
 from recsys.model.features_report import DescribedCounts, FeaturesReport
+from recsys.model.sample_report import SampleReport
 from recsys.store.manifest import MANIFEST, ManifestError, Part, SealedManifest, WrittenTable
 
 
@@ -68,6 +69,8 @@ class TrainingReport(Part):
     """How the epoch was chosen; null without early stopping."""
     negatives: NegativesReport | None
     """For the logistic loss: what was learned from as negatives; null for other losses."""
+    sample_share: float = 1.0
+    """The share of the users that it was trained on (`training.sample_users`); 1: all."""
     weightless_pairs: int
     """Labelled pairs that were left out because their sample weight is 0."""
     mean_user_bias: float
@@ -208,6 +211,8 @@ class TrainedModel(Part):
     """How rows became pairs with labels."""
     training: TrainingReport
     """How it was trained; of a refresh, how the training was of which it is one."""
+    sample: SampleReport | None = None
+    """Which users are in it; null where all are. All others are folded in where lists are made."""
     refresh_of: str | None = None
     """The model that was trained, where this one is a refresh of it; null for a training."""
 

@@ -39,6 +39,12 @@ class SomeUsers:
     biases: F32
     seen: Ragged
 
+    @classmethod
+    def nobody(cls, n: int, width: int) -> "SomeUsers":
+        """Return n users whom a model does not have."""
+        no, none = np.zeros(n, np.bool_), Ragged(np.zeros(n + 1, np.int64), np.empty(0, np.int32))
+        return cls(no, no, np.zeros((n, width), np.float32), np.zeros(n, np.float32), none)
+
 
 @dataclass(frozen=True)
 class WholeModel:

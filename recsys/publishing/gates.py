@@ -214,7 +214,8 @@ def _trained_on(model: TrainedModel) -> tuple[int, ...]:
     """Return counts that differ when a model was trained on other interactions."""
     counts = model.counts
     pairs = (counts.positive_pairs, counts.negative_pairs)
-    return (*pairs, counts.users_in_training, counts.items_in_training)
+    sample = () if model.sample is None else (model.sample.users, model.sample.pairs)
+    return (*pairs, counts.users_in_training, counts.items_in_training, *sample)
 
 
 def _popularity(model: TrainedModel, settings: Gates) -> Verdict:
@@ -241,6 +242,11 @@ def _published(model: TrainedModel, previous: Previous | None, settings: Gates) 
         return limit.not_applied(f"run {previous.run_id} has the same model")
     if other := _measured_otherwise(model.pair_rules, now, previous.model.pair_rules, then):
         return limit.not_applied(f"{whose} was measured otherwise ({other})")
+    if (share := model.training.sample_share) != previous.model.training.sample_share:
+        return limit.not_applied(
+            f"{whose} was trained on {previous.model.training.sample_share:g} of its users, and "
+            f"this one on {share:g}"
+        )
     if not then.ndcg:
         return limit.not_applied(f"{whose} found nothing of what was held out")
     reason = f"{now.metric} {now.ndcg:.4f}, in run {previous.run_id} {then.ndcg:.4f}"

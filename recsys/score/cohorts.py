@@ -166,6 +166,7 @@ def route(
     rules: PairRules,
     candidates: DataFrame | None = None,
     newer: bool = False,
+    sampled: bool = False,
 ) -> DataFrame:
     """Decide how each user's list is made, and gather what the model does not know of them.
 
@@ -179,6 +180,8 @@ def route(
         rules: of the model: which of the interactions are likes.
         newer: whether `pairs` are not those that the model learned from, so that they count for
             users whom it knows, too.
+        sampled: whether the model was trained on a sample of the users. Others are then folded in
+            with `none`, too: the model stands for them.
         candidates: `user_id` and `candidates` (item indices), where users have some of their own.
 
     Returns:
@@ -196,7 +199,7 @@ def route(
     way = F.when(F.col(TRAINED), MODEL)
     if fold_in == "all":
         way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(F.col(TRAINED), MODEL)
-    elif fold_in == "new":
+    elif fold_in == "new" or sampled:
         way = way.when(F.col(LIKED).isNotNull(), FOLD_IN)
     way = way.when(known_to_model, FEATURES)
     routed = users.join(known, on=USER, how="left").join(done, on=USER, how="left")
@@ -209,6 +212,12 @@ def route(
     items = [F.col(name).cast("array<int>").alias(name) for name in (ALSO_SEEN, LIKED, CANDIDATES)]
     weights = F.col(WEIGHTS).cast("array<double>").alias(WEIGHTS)
     return routed.select(USER, source, known_to_model, *items, weights)
+
+
+def together(newer: DataFrame, older: DataFrame) -> DataFrame:
+    """Return two tables of interactions as one; of a pair that is in both the newer row."""
+    only_older = older.join(newer.select(USER, ITEM), on=[USER, ITEM], how="left_anti")
+    return newer.unionByName(only_older.select(*newer.columns))
 
 
 def _history(

@@ -112,8 +112,12 @@ def _by_likes(before: Situation, after: Situation) -> Bool:
     ways = {before.rules.fold_in, after.rules.fold_in}
     if "all" in ways:
         return np.ones(len(before.users), np.bool_)
-    learned: Bool = before.model.users.trained & after.model.users.trained
-    return ~learned if "new" in ways else np.zeros(len(learned), np.bool_)
+    found = np.zeros(len(before.users), np.bool_)
+    for model in (before.model, after.model):
+        # A model of a sample folds in whom it left out, whatever `scoring.fold_in` says.
+        if "new" in ways or model.manifest.sample is not None:
+            found |= ~model.users.trained
+    return found
 
 
 def _other_seen(before: Situation, after: Situation) -> Bool:

@@ -36,6 +36,7 @@ from recsys.model.arrays import (
 )
 from recsys.score.local_features import LocalFeatures
 from recsys.score.local_ids import LocalIds
+from recsys.score.local_left_out import LeftOut, known_or_folded
 from recsys.score.local_likes import as_ids, weighed
 from recsys.score.local_users import LocalUsers
 from recsys.score.representation import Nearest, Representation, known
@@ -57,10 +58,9 @@ class LocalModel:
     def __init__(
         self, folder: Path, lists: Lists, items: Vectors, titles: Titles | None, reserved: int
     ) -> None:
-        self._folder, self._lists, self._items = folder, lists, items
-        self._reserved = reserved
+        self._folder, self._lists, self._items, self._reserved = folder, lists, items, reserved
         self._users: Vectors | None = None  # the largest table: loaded when first needed
-        self._many = LocalUsers(folder, lists, reserved)
+        self._many = LocalUsers(folder, lists, reserved, LeftOut.of(folder, items, lists))
         self._features = LocalFeatures(folder)
         self._nearest: Nearest | None = None
         self._ids = LocalIds(items.ids)
@@ -159,7 +159,7 @@ class LocalModel:
     ) -> pd.DataFrame:
         """Recommend items to users whom the model has, by their vectors, as a batch job does.
 
-        The first call loads the users, all of them.
+        The first call loads the users, all of them. Whom a sample left out is folded in.
 
         Args:
             users: ids, as numbers or text, each once.
@@ -167,8 +167,8 @@ class LocalModel:
             exclude_seen: leave out the items that each has interacted with.
 
         Returns:
-            `user_id` and the columns of `recommend`, with the `source` `model`, or `features` where
-            user or item has nothing else; users in the order given.
+            `user_id` and the columns of `recommend`, with the `source` `model` or `fold_in`, or
+            `features` where user or item has nothing else; users in the order given.
 
         Raises:
             ConfigError: an id cannot be one of the model's type, or the model does not have it.
@@ -212,7 +212,7 @@ class LocalModel:
     def user(self, user_id: object) -> Representation:
         """Return what the model knows of one of its users.
 
-        The first call loads the users, all of them.
+        The first call loads the users, all of them. Whom a sample left out is folded in.
 
         Args:
             user_id: a number or text.
@@ -223,7 +223,7 @@ class LocalModel:
         """
         if self._users is None:
             self._users = load_users(self._folder)
-        return known(self._users, USERS, user_id)
+        return known_or_folded(self._users, self._many.left_out, user_id)
 
     def feature(self, name: str, kind: str) -> Representation:
         """Return what the model has learned of one feature.

@@ -15,8 +15,9 @@ from recsys.kernel.topk import Ranked
 from recsys.kernel.worker import FEATURES, FOLD_IN, MODEL, POPULAR, Choice, Lists, Ragged, naming
 from recsys.model.arrays import USERS, ids_for_pandas, load_table
 from recsys.model.whole import SomeUsers, some_users
-from recsys.score.histories import grouped
+from recsys.score.histories import Histories, grouped
 from recsys.score.local_ids import LocalIds
+from recsys.score.local_left_out import LeftOut
 from recsys.score.local_likes import check_columns, largest, row_of, weights_of
 
 I64 = NDArray[np.int64]
@@ -28,9 +29,15 @@ _AT_ONCE = 2_000
 class LocalUsers:
     """The users of a model, loaded when first needed: the largest of its tables."""
 
-    def __init__(self, folder: Path, lists: Lists, reserved: int) -> None:
-        """Take the model's directory, what makes lists, and the places for cold items."""
+    def __init__(
+        self, folder: Path, lists: Lists, reserved: int, left_out: LeftOut | None = None
+    ) -> None:
+        """Take the model's directory, what makes lists, and the places for cold items.
+
+        `left_out` finds users who are not in the model's sample; None where all are in it.
+        """
         self._folder, self._lists, self._reserved = folder, lists, reserved
+        self.left_out = left_out
         self._table: pa.Table | None = None
 
     def known(self, users: Iterable[object], k: int, *, exclude_seen: bool) -> pd.DataFrame:
@@ -40,13 +47,45 @@ class LocalUsers:
             self._table = load_table(self._folder, USERS, columns)[1]
         ids = self._ids(users, self._table.column(USER))
         had = some_users(self._table, ids, self._lists.model.embeddings.shape[1])
-        if not had.known.all():
-            missing = ids.filter(pa.array(~had.known)).to_pylist()
+        there, done = had.known, None
+        if self.left_out is not None and not there.all():
+            done = self.left_out.histories(ids, had)
+            there = there | (np.diff(done.liked.indptr) > 0)
+        if not there.all():
+            missing = ids.filter(pa.array(~there)).to_pylist()
             raise ConfigError(
                 f"users: the model does not have {len(missing):,} of {len(ids):,}, such as "
                 f"{', '.join(map(str, missing[:3]))}; recommend_likes makes lists of what they like"
             )
-        return self.of(had, ids_for_pandas(ids), k, exclude_seen=exclude_seen)
+        names = ids_for_pandas(ids)
+        if done is None:
+            return self.of(had, names, k, exclude_seen=exclude_seen)
+        found = [self._folded(np.flatnonzero(~had.known), done, names, k, exclude_seen)]
+        if had.known.any():
+            mine = ids.filter(pa.array(had.known)).to_pylist()
+            found.append(self.known(mine, k, exclude_seen=exclude_seen))
+        place = {name: row for row, name in enumerate(names.tolist())}
+        lists = pd.concat(found, ignore_index=True)
+        order = np.lexsort((lists["rank"], lists[USER].map(place)))
+        return lists.iloc[order].reset_index(drop=True)
+
+    def _folded(
+        self, rows: I64, done: Histories, names: NDArray[Any], k: int, exclude_seen: bool
+    ) -> pd.DataFrame:
+        """Make lists of users by what they have done."""
+
+        def parts() -> Iterator[pd.DataFrame]:
+            for at in np.array_split(rows, -(-len(rows) // _AT_ONCE)):
+                likes, weights = [done.liked[i] for i in at], [done.weights_of(i) for i in at]
+                frame = pd.DataFrame({USER: names[at], "embedding": None})
+                frame["liked"] = pd.Series(likes, dtype=object)
+                frame["weights"] = pd.Series(weights, dtype=object)
+                seen = [done.seen[i] if exclude_seen else () for i in at]
+                with naming(frame, self._lists.model):
+                    made = self._lists.by_fold_in(frame, self._choice(k, seen))
+                yield self._frame(made, names[at], np.full(len(at), FOLD_IN, object))
+
+        return _together(parts())
 
     def of(self, had: SomeUsers, ids: NDArray[Any], k: int, *, exclude_seen: bool) -> pd.DataFrame:
         """Make lists by the vectors that users have; see `LocalModel.recommend_users`."""

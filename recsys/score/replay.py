@@ -127,7 +127,7 @@ class Situation:
         likes = np.diff(self.histories.liked.indptr) > 0
         way = np.full(len(self.users), POPULAR if rules.fallback == "popular" else NONE, object)
         way[had.known] = FEATURES
-        if rules.fold_in == "new":
+        if rules.fold_in == "new" or self.model.manifest.sample is not None:
             way[likes] = FOLD_IN
         way[had.trained] = MODEL
         if rules.fold_in == "all":

@@ -122,10 +122,12 @@ def asked_for(
         unknown=n_ids - len(known),
     )
     if len(known) == 0:
+        sampled = kind == USERS and model.manifest.sample is not None
         raise InputError(
             f"{key}: none of the {counts.requested:,} {kind} asked for is in the model "
             f"({counts.invalid:,} are no ids of its type); check {key}.column and "
             f"{key}.where, and that the list and the model are of the same data"
+            f"{'; it has the users of its sample alone (training.sample_users)' if sampled else ''}"
         )
     return Asked(np.sort(known), counts)
 

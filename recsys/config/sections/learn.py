@@ -21,9 +21,10 @@ class Memory(Section):
     """How much memory the driver may use."""
 
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The job refuses to collect more than this share of the driver's memory. The driver's memory
-    is the limit of the control group or the machine's memory, whichever is smaller, minus the JVM's
-    heap. Lower it if other programs need memory on the same machine."""
+    """The job takes at most this share of the driver's memory: where all users need more, it trains
+    on some of them, or refuses (`training.sample_users`). The driver's memory is the limit of the
+    control group or the machine's memory, whichever is smaller, minus the JVM's heap. Lower it if
+    other programs need memory on the same machine."""
 
 
 class SampleWeights(Section):
@@ -197,6 +198,12 @@ class Training(Section):
     epochs_from: Annotated[int, Field(ge=0)] = 4
     """With `--from`: for how many epochs to go on, on all pairs, without looking for the best
     epoch."""
+    sample_users: Literal["auto", "refuse"] | Annotated[float, Field(gt=0, le=1)] = "auto"
+    """How many of the users to train on. `auto`: all, or the largest share (0.75, 0.5, 0.35, 0.25,
+    0.15, 0.1, 0.05, 0.02 or 0.01) that `memory.max_share` leaves room for. `refuse`: all, and the
+    job ends where they do not fit. A number: this share. Each item that has enough pairs keeps
+    some, unless no sample fits so. Users who are left out are folded in from
+    all of their pairs where lists are made. `recsys tune` takes `auto` as `refuse`."""
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
     seed give the same model, bit for bit. More threads are faster, and the

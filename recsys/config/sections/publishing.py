@@ -64,7 +64,7 @@ class Gates(Section):
     min_to_published: NonNegativeFloat | None = 0.8
     """The smallest ratio of the validation metric of early stopping to that of the published model
     in its own training. Applied only if both were measured in the same way: metric, share held out,
-    deduplication, and filters apart from the date window."""
+    share of the users, deduplication, and filters apart from the date window."""
     min_users: PositiveInt = 100
     """Coverage, the most frequent item, the share of items that have nothing but features, and
     overlap are not judged for fewer users than this."""

@@ -138,7 +138,7 @@ class Scoring(Section):
     fold_in: Literal["new", "all", "none"] = "new"
     """Who gets a vector from the items they like. `new`: users whom the model does not know. `all`:
     known users too, so that what they like since the training counts (see `interactions`).
-    `none`: nobody."""
+    `none`: nobody but those whom a sample left out (`training.sample_users`)."""
     fallback: Literal["popular", "none"] = "popular"
     """What users get who would have no list: `popular` (the items that most users liked) or
     `none`."""

@@ -37,6 +37,10 @@ def stages(records: Records) -> dict[str, list[Stage]]:
     run, model = records.run, records.model
     counts = run.counts or (None if model is None else model.counts)
     groups = {} if counts is None else _prepared(counts)
+    sample = run.sample or (None if model is None else model.sample)
+    if counts is not None and sample is not None:
+        groups["Users"].append(Stage("users of the sample", sample.users, counts.users, part=True))
+        groups["Items"].append(Stage("items of the sample", sample.items, counts.items, part=True))
     if run.evaluation is not None:
         held = run.evaluation
         pairs = [

@@ -1,0 +1,99 @@
+"""Collect what a model is trained on: all pairs, or those of a sample of the users."""
+
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recsys.columns import LABEL
+from recsys.config.sections import Training
+from recsys.flows.execution import Job
+from recsys.ingest.features import PreparedFeatures
+from recsys.learn.all_pairs import counts_of_items, with_weight, without_left_out
+from recsys.learn.described import abouts, sizes, user_rows
+from recsys.learn.features import Abouts
+from recsys.learn.left_out import LeftOut
+from recsys.learn.matrices import Interactions, collect
+from recsys.learn.user_sample import Sample, Sampled
+from recsys.model.sample_report import LeftOutReport, SampleReport
+
+
+def collect_described(
+    job: Job,
+    pairs: DataFrame,
+    described: PreparedFeatures | None,
+    settings: Training,
+    *,
+    base: Sample | None = None,
+    judging: bool = False,
+) -> tuple[Interactions, Abouts]:
+    """Collect labelled pairs, and what is known of their users and items.
+
+    Args:
+        job: the run.
+        pairs: INTERACTIONS_SCHEMA.
+        described: the features; None where there are none.
+        settings: of the training.
+        base: as `matrices.collect` takes it.
+        judging: likewise.
+    """
+    with job.run.step("collect") as step:
+        interactions = collect(
+            job.spark,
+            job.scratch,
+            pairs,
+            settings,
+            job.run.run_date,
+            max_share=job.config.memory.max_share,
+            features=sizes(described),
+            user_features=user_rows(described),
+            base=base,
+            judging=judging,
+        )
+        step.rows = interactions.labels.nnz
+        if interactions.sample is not None:
+            used = with_weight(pairs, interactions, settings.sample_weights, job.run.run_date)
+            described = without_left_out(described, job.scratch, used, interactions)
+        return interactions, abouts(job.spark, described, interactions, job.config)
+
+
+def holders(
+    job: Job, pairs: DataFrame, interactions: Interactions, *, liked: bool
+) -> NDArray[np.int32] | None:
+    """Return how many of all users have each item, `(n_items,)`; None where all are in training.
+
+    Pairs without sample weight do not count, as they do not where all users are in the training.
+
+    Args:
+        job: the run.
+        pairs: INTERACTIONS_SCHEMA.
+        interactions: what was collected of them.
+        liked: whether to count those alone who like the item; else all labelled pairs.
+    """
+    if interactions.sample is None:
+        return None
+    weights = job.config.training.sample_weights
+    used = with_weight(pairs, interactions, weights, job.run.run_date)
+    used = used.where(F.col(LABEL) == 1) if liked else used
+    return counts_of_items(job.scratch, used, interactions.item_ids)
+
+
+def sample_report(found: Sampled | None, left_out: LeftOut | None = None) -> SampleReport | None:
+    """Return which users were taken, typed; None where all were."""
+    if found is None:
+        return None
+    taken, everyone = found.taken, found.everyone
+    return SampleReport(
+        share=found.share,
+        item_minimum=found.least,
+        users=taken.users,
+        of_users=everyone.users,
+        added_users=found.added,
+        pairs=taken.pairs,
+        of_pairs=everyone.pairs,
+        items=taken.items,
+        of_items=everyone.items,
+        left_out=None if left_out is None else LeftOutReport(**asdict(left_out)),
+    )

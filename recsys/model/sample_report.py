@@ -1,0 +1,50 @@
+"""What a manifest says of a training on some of the users."""
+
+from recsys.store.manifest import Part
+
+
+class LeftOutReport(Part):
+    """How well users are served who were left out of a sample: folded in, as lists do it."""
+
+    users: int
+    """Users who were judged: those who would be the next of the sample, with their pairs."""
+    metric: str
+    """What was measured on pairs that were held out of theirs, such as `ndcg@10`."""
+    ndcg: float
+    """The metric."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end of its 95 % interval."""
+    cost: float | None
+    """By how much users who are left out are served worse than those of the sample. Both are
+    measured with the model of the best epoch in the search for it, before it is put together with
+    others, on pairs that were held out in the same way: those when folded in, these by their
+    vectors. It is a comparison of different users; `ndcg` is of the model that is published. Null
+    without such a search, and with `training.max_minutes`."""
+
+
+class SampleReport(Part):
+    """Which users a model was trained on, where not all were."""
+
+    share: float
+    """The share of the users, of each length of history."""
+    item_minimum: int
+    """How many pairs each item keeps that has enough; 0 where that left no sample that fits."""
+    users: int
+    """Users of the sample, with those added."""
+    of_users: int
+    """Users with a labelled pair."""
+    added_users: int
+    """Users who were added because an item had too few pairs."""
+    pairs: int
+    """Labelled pairs of the sample."""
+    of_pairs: int
+    """Labelled pairs of all users."""
+    items: int
+    """Items of the sample."""
+    of_items: int
+    """Items with a labelled pair; those that are not in the sample are not in the model."""
+    left_out: LeftOutReport | None = None
+    """What it costs to be left out; null where that was not measured: for a refresh, without time
+    (`training.max_minutes`), and where nothing could be held out."""
