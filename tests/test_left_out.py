@@ -17,6 +17,7 @@ from recsys.learn.early_stopping import Validator, hold_out
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.fitting import Fitted
 from recsys.learn.left_out import judge
+from recsys.learn.penalty import Penalties
 
 # Twenty users, each of one of two kinds, and twelve items of each kind.
 N_USERS, N_ITEMS = 20, 24
@@ -35,7 +36,8 @@ def likes() -> sp.coo_matrix:
 def made(report: dict[str, Any] | None = None, **more: Any) -> tuple[Fitted, Assembled]:
     users = np.zeros((3, 2), np.float32)
     vectors = Embeddings(users, users[:, 0], KIND, np.zeros(N_ITEMS, np.float32))
-    fitted = Fitted(vectors, vectors, 1, {"ndcg": 0.75} if report is None else report, None)
+    report = {"ndcg": 0.75} if report is None else report
+    fitted = Fitted(vectors, vectors, 1, report, None, Penalties(0.0, 0.0))
     return fitted, Assembled(vectors, vectors, **more)
 
 
