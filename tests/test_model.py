@@ -75,6 +75,8 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
     assert manifest["training"] == {
         "loss": "warp",
         "epochs": 2,
+        "item_alpha": 1e-5,
+        "user_alpha": 1e-5,
         "threads": 1,
         "openmp": True,
         "assembly": {
