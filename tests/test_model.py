@@ -87,6 +87,7 @@ def test_the_manifest_says_where_the_model_comes_from(copy: Path) -> None:
             "compared": {},
         },
         "seed": 42,
+        "sample_share": 1.0,
         "early_stopping": None,
         "negatives": None,
         "weightless_pairs": 0,
