@@ -246,6 +246,10 @@ def test_penalties_by_the_data_are_numbers_in_the_trials_and_stay_if_nothing_is_
     asked = fit(pairs.labels, auto, threads=1, ratings=pairs.ratings).report
     assert list(made.trials[0].curve) == asked["curve"]
     assert made.training == auto
+    # What has no range stays as it is, and is a number in the table nevertheless.
+    ranges = RANGES.model_copy(update={"item_alpha": None})
+    others = tuned(None, auto, Tuning(trials=3, minutes=None, ranges=ranges), pairs=pairs).trials
+    assert all(isinstance(one.values["item_alpha"], float) for one in others)
 
 
 def test_a_capped_rating_is_tried_first_and_others_have_no_cap() -> None:

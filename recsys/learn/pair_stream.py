@@ -1,9 +1,11 @@
 """Bring numbers from Spark into NumPy arrays, part by part, so that pairs are never held twice."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
@@ -57,7 +59,8 @@ def collect_columns(
                 start = stop
     finally:
         if n_parts > 1:
-            found.unpersist()
+            with suppress(Py4JError, OSError):  # where the JVM is gone, the first error says it
+                found.unpersist()
     if start != n_rows:
         raise _changed(n_rows, f"{start:,}")
     return arrays
