@@ -247,7 +247,7 @@ def _sample(
 ) -> SampleReport | None:
     """Say which users were trained on, and what it costs the others; None where all were."""
     if found is None or found.judged is None:
-        return None
+        return sample_report(found)
     left_out = judge(found.judged, made.fitted, made.made, fold_in, settings)
     if left_out is not None:
         log.info(
