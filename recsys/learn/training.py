@@ -23,7 +23,7 @@ from recsys.errors import TrainingError
 from recsys.learn import negatives, spectral
 from recsys.learn.embeddings import Average, Embeddings
 from recsys.learn.features import IDENTITIES, Sides
-from recsys.learn.penalty import Penalties, penalties
+from recsys.learn.penalty import Penalties, penalties, settled
 from recsys.learn.state import Parameters, State, position
 from recsys.runtime.logs import on_terminal
 from recsys.runtime.signals import interruptible
@@ -125,6 +125,7 @@ def train_on(
     """
     check_threads(threads)
     penalty = penalties(settings, labels)
+    settings = settled(settings, labels)  # messages name the numbers
     per_positive = negatives.drawn_per_positive(settings, negatives.count(labels))
     examples = negatives.examples(labels, weights, per_positive, settings.seed)
 
@@ -311,6 +312,6 @@ def _advice(found: str, settings: Training) -> str:
     )
     return (
         f"the {settings.loss} model diverged: {found}; try {advice}, or larger "
-        f"training.item_alpha and training.user_alpha (now {settings.item_alpha} and "
-        f"{settings.user_alpha})"
+        f"training.item_alpha and training.user_alpha (now {settings.item_alpha:.3g} and "
+        f"{settings.user_alpha:.3g})"
     )
