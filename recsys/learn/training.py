@@ -23,7 +23,7 @@ from recsys.errors import TrainingError
 from recsys.learn import negatives, spectral
 from recsys.learn.embeddings import Average, Embeddings
 from recsys.learn.features import IDENTITIES, Sides
-from recsys.learn.penalty import Penalties, penalties, settled
+from recsys.learn.penalty import Penalties, penalties
 from recsys.learn.state import Parameters, State, position
 from recsys.runtime.logs import on_terminal
 from recsys.runtime.signals import interruptible
@@ -125,7 +125,7 @@ def train_on(
     """
     check_threads(threads)
     penalty = penalties(settings, labels)
-    settings = settled(settings, labels)  # messages name the numbers
+    settings = settings.model_copy(update=penalty._asdict())  # messages name the numbers
     per_positive = negatives.drawn_per_positive(settings, negatives.count(labels))
     examples = negatives.examples(labels, weights, per_positive, settings.seed)
 

@@ -177,7 +177,7 @@ class _Trials:
         drawn = {n: suggested(trial, ranges, n) for n in (known if first else self._names)}
         # The first one trains as configured, even with values outside of their ranges.
         settings = self._settings if first else applied(self._settings, drawn)
-        values = values_of(settled(settings, self._pairs.labels))
+        values = values_of(self._settled) | ({} if first else drawn)
         watch = Watch(trial, whole=first, seconds_left=self._seconds_left(before))
         started = dt.datetime.now(dt.UTC).isoformat()
         watch.write(first=first, values=values, started_at=started)
