@@ -63,3 +63,20 @@ def test_lightfm_trains_with_the_number_that_is_reported() -> None:
     np.testing.assert_array_equal(found.embeddings.item_embeddings, same.item_embeddings)
     other = train(labels, none, threads=1)
     assert np.abs(other.item_embeddings).max() > np.abs(same.item_embeddings).max()
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_a_number_is_for_all_pairs_and_a_search_on_some_users_uses_what_is_right_for_them(
+    refit: bool,
+) -> None:
+    labels = pairs_of(400, 8, 97)
+    stopping = {"share": 0.2, "patience": 2, "max_pairs": 1000, "refit": refit}
+    few = {"no_components": 4, "epochs": 4, "early_stopping": stopping}
+    auto = Training.model_validate(few)
+    given = settled(auto, labels)
+    curves = [
+        fit(labels, one, threads=1, ratings=labels.data).report["curve"] for one in (auto, given)
+    ]
+    # Without a second training the search is the training, and trains with the number as it is.
+    assert np.allclose(*curves, atol=1e-6) == refit
+    assert given.item_alpha != penalties(auto, pairs_of(100, 8, 97)).item_alpha

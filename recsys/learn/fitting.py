@@ -33,7 +33,7 @@ from recsys.learn.early_stopping import (
 )
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import IDENTITIES, Sides
-from recsys.learn.penalty import Penalties, penalties
+from recsys.learn.penalty import Penalties, of_part, penalties
 from recsys.learn.sample_weights import Labelled
 from recsys.learn.search_log import log_search
 from recsys.learn.state import State
@@ -201,7 +201,7 @@ def finish(
         found.epoch,
         {**report, "refit_epochs": None},
         negatives.report(pairs.labels, settings),
-        penalties(settings, found.labels),
+        penalties(_of_search(settings, stopping, found.labels, pairs.labels), found.labels),
         found,
     )
 
@@ -278,6 +278,14 @@ def _train(
     )
 
 
+def _of_search(
+    settings: Training, stopping: EarlyStopping, part: sp.coo_matrix, labels: sp.coo_matrix
+) -> Training:
+    """Return the settings of a search, which trains on a part of the pairs."""
+    # Without a second training the search's model is the model, and trains as configured.
+    return of_part(settings, part, labels) if stopping.refit else settings
+
+
 def search(
     pairs: Labelled,
     settings: Training,
@@ -312,7 +320,7 @@ def search(
         TrainingError: nothing can be held out, or as `training.train`.
     """
     seed = settings.seed if part_seed is None else part_seed
-    everything = len(pairs.labels.data)
+    whole = pairs.labels
     if stopping.refit:  # else this training's model is the model, and everybody is to be in it
         pairs = pairs.of_some_users(stopping.max_pairs, seed)
     held_out = hold_out(pairs.labels, stopping, seed)
@@ -324,12 +332,13 @@ def search(
         raise nothing_held_out()
     validator = Validator(pairs.labels, judged, stopping, seed)
     part = pairs.only(kept)
+    settings = _of_search(settings, stopping, part.labels, whole)
     pace = pace or Pace(Budget(), settings.epochs, 0.0)
     watching = Search(
         validator, stopping, settings.epochs, features.represent, part.labels, pace, watch
     )
-    watching.growth = everything / len(part.labels.data)
-    watching.sampled = len(pairs.labels.data) < everything
+    watching.growth = len(whole.data) / len(part.labels.data)
+    watching.sampled = len(pairs.labels.data) < len(whole.data)
     pace.again *= watching.growth
     if settings.start == "spectral":
         watching.start = settings.start

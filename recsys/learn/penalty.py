@@ -43,6 +43,26 @@ def penalties(settings: Training, labels: sp.coo_matrix) -> Penalties:
     return Penalties(chosen if items == "auto" else items, chosen if users == "auto" else users)
 
 
+def of_part(settings: Training, part: sp.coo_matrix, labels: sp.coo_matrix) -> Training:
+    """Return the settings to train on a part of the pairs with.
+
+    A penalty that is a number is meant for all pairs. An epoch of fewer of them shrinks embeddings
+    less, so the number changes as `auto` does from all pairs to the part.
+
+    Args:
+        settings: with penalties for all pairs.
+        part: `(n_users, n_items)` COO, what is trained on.
+        labels: likewise, all that there are.
+    """
+    if settings.loss not in _OF_WARP:
+        return settings
+    ratio = _by_pairs(part) / _by_pairs(labels)
+    given = {name: getattr(settings, name) for name in Penalties._fields}
+    return settings.model_copy(
+        update={name: one * ratio for name, one in given.items() if one != "auto"}
+    )
+
+
 def settled(settings: Training, labels: sp.coo_matrix) -> Training:
     """Return the settings with penalties that are numbers."""
     return settings.model_copy(update=penalties(settings, labels)._asdict())

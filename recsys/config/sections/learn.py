@@ -154,7 +154,8 @@ class Training(Section):
     """The L2 penalty on item embeddings. LightFM applies it at each step, so its effect grows with
     the number of pairs. `auto`: with `warp` and `warp-kos` what suits the numbers of pairs, users
     and items; with other losses 1e-5. The model's record has the number. Raise it if the model
-    overfits."""
+    overfits. A number is meant for all pairs: a search on a part of them, before a second training,
+    uses one for as strong an effect."""
     user_alpha: NonNegativeFloat | Literal["auto"] = "auto"
     """Likewise on user embeddings."""
     max_sampled: PositiveInt = 50
