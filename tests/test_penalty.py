@@ -21,13 +21,16 @@ def pairs_of(n_users: int, n_each: int, n_items: int) -> sp.coo_matrix:
 
 
 def test_the_strength_of_an_epoch_grows_with_the_pairs_of_a_user_and_an_item() -> None:
-    # 81 pairs a user and 64 an item, then a sixteenth of the users, with as many pairs an item.
-    many = penalties(Training(), pairs_of(1024, 81, 1296)).item_alpha
-    assert many == pytest.approx(12 * 3 * 2 / (1024 * 81))
-    few = penalties(Training(), pairs_of(64, 81, 81)).user_alpha
+    # 16 pairs a user and 64 an item, then a sixteenth of the users, with as many pairs an item.
+    many = penalties(Training(), pairs_of(1024, 16, 256)).item_alpha
+    assert many == pytest.approx(12 * 2 * 2 / (1024 * 16))
+    few = penalties(Training(), pairs_of(64, 16, 16)).user_alpha
     assert few == pytest.approx(16 * many)
     # One pair a user, and one an item: nothing but the number of pairs is left.
     assert penalties(Training(), pairs_of(50, 1, 50)).item_alpha == pytest.approx(12 / 50)
+    # 100 pairs a user and 400 an item would be 103.
+    most = penalties(Training(), pairs_of(400, 100, 100)).item_alpha
+    assert most == pytest.approx(70 / 40_000)
 
 
 def test_dislikes_and_users_without_likes_do_not_count() -> None:
