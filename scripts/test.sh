@@ -10,6 +10,7 @@
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 bash scripts/browser.sh
+bash scripts/class_archive.sh
 
 ruff check .
 ruff format --check .
