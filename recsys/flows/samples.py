@@ -95,5 +95,6 @@ def sample_report(found: Sampled | None, left_out: LeftOut | None = None) -> Sam
         of_pairs=everyone.pairs,
         items=taken.items,
         of_items=everyone.items,
+        reason=found.reason,
         left_out=None if left_out is None else LeftOutReport(**asdict(left_out)),
     )

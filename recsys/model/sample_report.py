@@ -48,6 +48,10 @@ class SampleReport(Part):
     """Items of the sample."""
     of_items: int
     """Items with a labelled pair; those that are not in the sample are not in the model."""
+    reason: str | None = None
+    """Why `auto` did not take all users: which limit was met (`memory.max_share`,
+    `spark.driver.maxResultSize`, or what LightFM can number), the numbers, and what to change. Null
+    where a share was asked for."""
     left_out: LeftOutReport | None = None
     """What it costs to be left out; null where that was not measured: for a refresh, without time
     (`training.max_minutes`), and where nothing could be held out."""
