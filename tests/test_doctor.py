@@ -6,12 +6,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from recsys.config.sections import Training
+from recsys.flows import limits
+from recsys.flows.checks import Check, Checks
+from recsys.learn.sizes import Sizes, driver_bytes
 from recsys.runtime import memory
+from recsys.runtime.sizes import size
 from tests.conftest import ROOT, small_ratings
 from tests.test_command_line import write_config
 
@@ -174,6 +180,55 @@ def test_a_driver_without_room_for_all_users_trains_on_some_says_so_and_plans_wi
         assert "sample_users" not in found["found"]
     assert came["too many"]["status"] == 5
     assert "train on fewer users (training.sample_users)" in came["too many"]["stderr"]
+
+
+EVERYONE = Sizes(1_600_000, 0, 10_000, 500, 160_000, 8_000)
+
+
+def looked_at(limit: int, monkeypatch: pytest.MonkeyPatch, **given: Any) -> dict[str, Check]:
+    """Give what the doctor says of a driver that has less memory than everyone needs."""
+    settings = Training.model_validate({"no_components": 8, "loss": "warp", **given})
+    job: Any = SimpleNamespace(
+        spark=None, config=SimpleNamespace(memory=SimpleNamespace(max_share=0.5))
+    )
+    for name, value in (("heap_bytes", 0), ("limit_bytes", 0), ("allowed_bytes", limit)):
+        monkeypatch.setattr(memory, name, lambda *_, value=value: value)
+    monkeypatch.setattr(memory, "result_limit", lambda _: (100_000, "100k"))
+    run: Any = SimpleNamespace(run_id="r", sample=None)
+    found = Checks()
+    limits._driver(job, found, settings, EVERYONE, run, None)
+    limits._result(job, found, settings, EVERYONE)
+    return {check.name: check for check in found.made}
+
+
+def test_the_doctor_counts_the_pairs_of_users_who_are_left_out_and_judged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Half of the users, and 2,000 others who have 160 pairs each.
+    parts = Sizes(800_000, 0, 5_000, 500, 80_000, 8_000, judged_pairs=320_000)
+    needed = sum(driver_bytes(parts, 8).values())
+    given = {"early_stopping": {"max_users": 2000}, "second_view": "none", "sample_users": "auto"}
+    found = looked_at(needed, monkeypatch, **given)["driver memory"]
+    assert found.state == "ok"
+    told = "auto: about 0.5 of the users, or fewer where rare items add some, about "
+    assert f"{told}{size(needed)}" in found.found
+    # With a byte less it is a smaller share.
+    assert "auto: about 0.35" in looked_at(needed - 1, monkeypatch, **given)["driver memory"].found
+    # No more are judged than are left out.
+    few = {**given, "sample_users": 0.99, "early_stopping": {"max_users": 2000}}
+    parts = Sizes(1_584_000, 0, 9_900, 500, 158_400, 8_000, judged_pairs=16_000)
+    found = looked_at(needed, monkeypatch, **few)["driver memory"]
+    assert found.found.endswith(f", about {size(sum(driver_bytes(parts, 8).values()))}")
+
+
+def test_the_doctor_says_that_ids_beyond_the_result_limit_make_a_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = looked_at(2**40, monkeypatch, sample_users="auto")["spark.driver.maxResultSize"]
+    assert found.state == "ok"
+    assert "auto: some of the users, since the ids of all of them are about" in found.found
+    found = looked_at(2**40, monkeypatch, sample_users="refuse")["spark.driver.maxResultSize"]
+    assert found.state == "warning"
 
 
 def log_lines(ran: dict[str, Any]) -> list[dict[str, Any]]:

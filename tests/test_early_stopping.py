@@ -143,6 +143,29 @@ def test_epochs_are_not_judged_by_items_whose_other_pairs_weigh_nothing_meanwhil
     assert np.isfinite(fitted.embeddings.item_embeddings).all()
 
 
+def test_epochs_are_not_judged_by_items_that_were_only_disliked_in_training() -> None:
+    # As above, and another user dislikes the first item, whose new pair is held out.
+    n = 41
+    users, items = np.arange(2 * n + 1), np.append(np.repeat(np.arange(n), 2), 0)
+    values = np.append(np.ones(2 * n, np.float32), np.float32(-1))
+    labels = sp.coo_matrix((values, (users, items)))
+    ages = np.append(np.tile([0.0, 150.97], n), 0.0).astype(np.float32)
+    weights = {"rating": "none", "half_life_days": 1.0, "user_exponent": 0.0}
+    stop = {"share": 0.5, "every": 1, "k": 5}
+    given = settings(epochs=2, early_stopping=stop, sample_weights=weights)
+    assert given.early_stopping is not None
+    assert Labelled(labels, None, ages).with_weight(given.sample_weights).all()
+    new_stays = {}
+    for seed in range(40):
+        stays = ~hold_out(labels, given.early_stopping, seed)
+        if not stays[0]:
+            new_stays[seed] = int((ages[stays][:-1] == 0).sum())
+    seed = max(new_stays, key=lambda seed: new_stays[seed])
+    assert n / 2 < new_stays[seed] < n
+    fitted = fit(labels, given.model_copy(update={"seed": seed}), threads=1, ages=ages)
+    assert fitted.report["users"] == new_stays[seed]
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     share=st.floats(0.05, 0.9),

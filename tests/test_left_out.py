@@ -16,7 +16,7 @@ from recsys.learn.budget import Budget
 from recsys.learn.early_stopping import Validator, hold_out
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.fitting import Fitted
-from recsys.learn.left_out import judge
+from recsys.learn.left_out import hold_out_pairs, judge
 from recsys.learn.penalty import Penalties
 
 # Twenty users, each of one of two kinds, and twelve items of each kind.
@@ -59,10 +59,52 @@ def test_users_are_folded_in_from_a_part_of_their_pairs_and_judged_by_the_rest()
 def test_who_has_nothing_left_is_not_judged_and_without_anybody_there_is_no_answer() -> None:
     single = sp.coo_matrix((np.ones(5, np.float32), (range(5), range(5))), shape=(5, N_ITEMS))
     assert judge(single, *made(), plain_mean(2), SETTINGS) is None
-    # Of each item a pair stays, as where the best epoch is looked for: nothing can be held out.
-    cells = np.repeat(range(5), 4), range(20)
-    apart = sp.coo_matrix((np.ones(20, np.float32), cells), shape=(5, N_ITEMS))
-    assert judge(apart, *made(), plain_mean(2), SETTINGS) is None
+    dislikes = sp.coo_matrix((-np.ones(5, np.float32), (range(5), range(5))), shape=(5, N_ITEMS))
+    assert judge(dislikes, *made(), plain_mean(2), SETTINGS) is None
+
+
+def test_pairs_of_an_item_that_one_user_has_are_held_out_as_often_as_any_others() -> None:
+    # Two thousand users with two popular items and two that nobody else has.
+    n = 2000
+    cells = [(u, i) for u in range(n) for i in (0, 1, 2 + 2 * u, 3 + 2 * u)]
+    labels = sp.coo_matrix((np.ones(4 * n, np.float32), np.array(cells).T), shape=(n, 2 + 2 * n))
+    held_out = hold_out_pairs(labels, 0.3, 7)
+    rare = labels.col >= 2
+    assert held_out[rare].mean() == pytest.approx(0.3, abs=0.03)
+    assert held_out[~rare].mean() == pytest.approx(0.3, abs=0.03)
+    assert (hold_out_pairs(labels, 0.3, 7) == held_out).all()
+    assert (hold_out_pairs(labels, 0.3, 8) != held_out).any()
+    # What is disliked is nothing that a list is to have.
+    labels.data[rare] = -1
+    assert (hold_out_pairs(labels, 0.3, 7) == held_out & ~rare).all()
+
+
+def test_users_are_judged_by_items_that_only_they_have_and_keep_something_to_be_folded_in_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[sp.coo_matrix, NDArray[np.bool_]]] = []
+    begin = Validator.__init__
+
+    def watched(self: Validator, labels: Any, held_out: Any, *rest: Any) -> None:
+        seen.append((labels, held_out))
+        begin(self, labels, held_out, *rest)
+
+    monkeypatch.setattr(Validator, "__init__", watched)
+    # Six users, each with four items that nobody else has, and one user with one item.
+    cells = [*((u, 4 * u + i) for u in range(5) for i in range(4)), (5, 20)]
+    apart = sp.coo_matrix((np.ones(21, np.float32), np.array(cells).T), shape=(6, N_ITEMS))
+    half = Training.model_validate({"early_stopping": {"share": 0.5, "k": 12}})
+    judged = set()
+    for seed in range(8):
+        found = judge(apart, *made(), plain_mean(2), half.model_copy(update={"seed": seed}))
+        assert found is not None
+        labels, held_out = seen.pop()
+        lost = np.bincount(labels.row[held_out], minlength=6)
+        assert found.users == np.count_nonzero(lost)
+        assert lost.max() < 4
+        assert lost[5] == 0
+        judged |= set(labels.col[held_out].tolist())
+    assert len(judged) > 15
 
 
 def test_without_time_nothing_is_measured_and_the_budget_says_so(
@@ -100,3 +142,29 @@ def test_the_cost_is_measured_for_both_with_the_model_of_the_search() -> None:
     assert cost(right, plain_mean(2)) == cost(right, turned) == 0.0
     # Users whom the training served badly would be better off left out.
     assert cost(right[::-1].copy(), plain_mean(2)) < -0.5
+
+
+def test_for_the_cost_items_count_that_the_search_has_trained_and_held_pairs_out_of() -> None:
+    stopping = SETTINGS.early_stopping
+    assert stopping is not None
+    # Users of the sample like the first 20 items of their kind; the last 4 the search did not see.
+    known = likes().tocsc()[:, :20].tocoo()
+    mine = sp.coo_matrix((known.data, (known.row, known.col)), likes().shape).tocsr().tocoo()
+    held_out = hold_out(mine, stopping, SETTINGS.seed)
+    # Of two items it has held nothing out: they are for others alone.
+    held_out &= mine.col >= 2
+    validator = Validator(mine, held_out, stopping, SETTINGS.seed)
+    cells = mine.row[~held_out], mine.col[~held_out]
+    kept = sp.coo_matrix((mine.data[~held_out], cells), mine.shape)
+    # Of what the search does not ask for nothing is found, although it is of the right kind.
+    items, nothing = KIND.copy(), np.zeros(N_USERS, np.float32)
+    biases = np.zeros(N_ITEMS, np.float32)
+    items[:2] = 0.0
+    items[20:] = 9 * KIND[20:, ::-1]  # nobody is to be folded in from these
+    biases[[0, 1, 20, 21, 22, 23]] = -99.0
+    model = Embeddings(KIND[np.arange(N_USERS) % 2], nothing, items, biases)
+    search = SimpleNamespace(model=lambda: model, validator=validator, labels=kept)
+    fitted, assembled = made()
+    found = judge(likes(), replace(fitted, found=search), assembled, plain_mean(2), SETTINGS)  # type: ignore
+    assert found is not None
+    assert found.cost == pytest.approx(0.0)

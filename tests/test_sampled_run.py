@@ -26,14 +26,16 @@ from tests.conftest import csv_input, model_folder, run_in, small_ratings, table
 SEARCH = {"share": 0.3, "k": 5, "patience": 2}
 TRAINING = {"early_stopping": SEARCH, "second_view": "none", "epochs": 4, "sample_users": 0.25}
 LOST = ("u003", "u004")
+ALONE = "u951"  # likes items that nobody else has; has features
 
 
 def sections(folder: Path) -> dict[str, Any]:
     users = small_ratings(2400, users=120, seed=3)
     # An item of users whom the sample leaves out, and a user who likes nothing.
     rows = [*users, *([user, "lost", 5, 1] for user in LOST), ["u900", "i001", 1, 1]]
+    rows += [[ALONE, f"mine{n}", 5, 1] for n in range(10)]
     (folder / "users.csv").write_text(
-        "\n".join(["id,kind", *(f"u{n:03},{n % 2}" for n in range(60)), "u999,1"])
+        "\n".join(["id,kind", *(f"u{n:03},{n % 2}" for n in range(60)), f"{ALONE},1", "u999,1"])
     )
     (folder / "items.csv").write_text(
         "\n".join(["id,kind", *(f"i{n:03},{n % 2}" for n in range(40)), "lost,1", "cold,0"])
@@ -84,6 +86,11 @@ def manifest_of(run: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def trained_users(run: dict[str, Any]) -> set[str]:
+    users = load_users(model_folder(run))
+    return set(users.ids.filter(np.asarray(users.trained)).to_pylist())
+
+
 def pairs_of(run: dict[str, Any]) -> pd.DataFrame:
     place = Path(run["outputs"]["interactions"]["uri"].removeprefix("file:"))
     return pd.read_parquet(place / "pairs")
@@ -92,7 +99,7 @@ def pairs_of(run: dict[str, Any]) -> pd.DataFrame:
 def test_every_user_with_a_history_gets_a_list_of_their_own_and_a_status(
     done: dict[str, Any],
 ) -> None:
-    trained = set(load_users(model_folder(done)).ids.to_pylist())
+    trained = trained_users(done)
     pairs = pairs_of(done)
     liked = set(pairs[pairs["label"] == 1]["user_id"])
     status = table(done, "status").set_index("user_id")["status"]
@@ -101,7 +108,7 @@ def test_every_user_with_a_history_gets_a_list_of_their_own_and_a_status(
     assert 30 <= len(in_sample) < 50
     assert set(status[sorted(in_sample)]) == {"scored"}
     assert status["u900"] == "fell_back"
-    left_out = sorted(liked - trained)
+    left_out = sorted(liked - trained - {ALONE})
     assert len(left_out) > 60
     assert set(status[left_out]) == {"folded_in"}
     lists = table(done, "recommendations")
@@ -110,6 +117,12 @@ def test_every_user_with_a_history_gets_a_list_of_their_own_and_a_status(
     assert set(theirs["user_id"]) == set(left_out)
     seen = set(zip(pairs["user_id"], pairs["item_id"], strict=True))
     assert not seen & set(zip(lists["user_id"], lists["item_id"], strict=True))
+    # Who likes nothing of the model is represented by features.
+    assert ALONE in liked
+    assert status[ALONE] == "described"
+    items = load_items(model_folder(done)).ids.to_pylist()
+    assert not any(item.startswith("mine") for item in items)
+    assert set(lists[lists["user_id"] == ALONE]["source"]) == {"features"}
 
 
 def test_the_manifest_says_what_was_sampled_and_what_it_costs(done: dict[str, Any]) -> None:
@@ -120,7 +133,7 @@ def test_the_manifest_says_what_was_sampled_and_what_it_costs(done: dict[str, An
     assert sample["of_users"] == used["user_id"].nunique()
     assert sample["of_items"] == used["item_id"].nunique()
     assert sample["of_pairs"] == len(used)
-    mine = used[used["user_id"].isin(load_users(model_folder(done)).ids.to_pylist())]
+    mine = used[used["user_id"].isin(trained_users(done))]
     assert (sample["users"], sample["pairs"]) == (mine["user_id"].nunique(), len(mine))
     assert sample["items"] == mine["item_id"].nunique() < sample["of_items"]
     out = sample["left_out"]
@@ -139,9 +152,9 @@ def test_popularity_is_that_of_all_users_and_features_represent_those_without_hi
     found = dict(zip(items.ids.to_pylist(), items.positives, strict=True))
     assert found == {item: liked.get(item, 0) for item in found}
     assert items.ids.filter(np.asarray(~items.trained)).to_pylist() == ["cold"]
-    assert users.ids.filter(np.asarray(~users.trained)).to_pylist() == ["u999"]
+    assert users.ids.filter(np.asarray(~users.trained)).to_pylist() == [ALONE, "u999"]
     about = manifest_of(done)["features"]
-    assert (about["items"]["cold"], about["users"]["cold"]) == (1, 1)
+    assert (about["items"]["cold"], about["users"]["cold"]) == (1, 2)
 
 
 def test_a_local_model_folds_in_whom_the_sample_left_out_as_the_lists_do(
@@ -258,8 +271,9 @@ def test_a_retry_takes_up_the_sampled_model_whatever_the_memory_is_by_now(
     auto = {"sample_users": "auto"}
     room_for(600, monkeypatch)
     first = again("train", run_id="t", training=auto)
-    share = manifest_of(first)["sample"]["share"]
-    assert share < 1
+    sample = manifest_of(first)["sample"]
+    assert sample["share"] < 1
+    assert sample["reason"] == f"{sample['of_pairs']} pairs are too many"
     monkeypatch.undo()
     record = model_folder(first).parents[1] / "runs" / "t"
     shutil.rmtree(record)  # as if it had been killed after the model

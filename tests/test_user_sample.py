@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,6 +19,7 @@ from recsys.ingest.features import PreparedFeatures
 from recsys.learn import all_pairs, matrices, pair_stream, user_sample
 from recsys.learn.matrices import Interactions, collect
 from recsys.learn.sizes import FeatureSizes, Sizes, driver_bytes
+from recsys.runtime import memory
 from recsys.store.tables import Scratch, Store
 
 SCHEMA = "user_id string, item_id int, rating double, label tinyint"
@@ -155,6 +157,31 @@ def test_auto_takes_the_largest_share_whose_pairs_fit_with_those_of_added_users(
     assert with_added.sample.added > 0
     room_for(with_added.labels.nnz - 1, monkeypatch)
     assert take("auto").labels.nnz < with_added.labels.nnz
+
+
+def test_the_log_and_the_sample_say_which_limit_all_users_do_not_meet(
+    take: Take, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = take(0.5).sample
+    assert given is not None
+    assert given.reason is None
+    room_for(given.everyone.pairs - 1, monkeypatch)
+    found = take("auto").sample
+    assert found is not None
+    assert found.reason == f"{given.everyone.pairs} pairs are too many"
+    assert f"Not all users fit: {found.reason}" in caplog.text
+    # Ids, too, that are more than Spark gives the driver at once, whatever the memory.
+    monkeypatch.undo()
+    tiny = given.everyone.user_bytes - 1
+    assert given.everyone.item_bytes < tiny * 0.75
+    monkeypatch.setattr(memory, "result_limit", lambda _: (tiny, "tiny"))
+    found = take("auto").sample
+    assert found is not None
+    assert found.share == 0.75
+    limit = "81 user ids are about 0 MiB to collect, but spark.driver.maxResultSize is tiny; raise"
+    assert found.reason is not None
+    assert found.reason.startswith(limit)
+    assert f"Not all users fit: {limit}" in caplog.text
 
 
 def test_where_items_cannot_keep_their_minimum_the_sample_does_without_it(
@@ -338,3 +365,28 @@ def test_who_likes_nothing_that_counts_keeps_features_and_who_was_left_out_does_
     assert kept == taken | likes_nothing | {"u60"}
     assert likes_nothing - taken
     assert len(kept) < 61
+    # Who likes nothing of the model cannot be folded in.
+    for model, own in ([99], {f"u{n:02}" for n in range(61)}), ([4, 99], kept):
+        left = all_pairs.without_left_out(
+            prepared, scratch, used, found, item_ids=pa.array(model, pa.int32())
+        )
+        assert left is not None
+        assert {row.id for row in left.rows["users"].collect()} == own
+
+
+def test_who_likes_only_items_that_a_sample_does_not_have_keeps_features(
+    take: Take, pairs: DataFrame, spark: SparkSession, scratch: Scratch
+) -> None:
+    found = take(0.25)
+    away = set(HISTORIES) - set(found.user_ids.to_pylist())
+    # Two of those who are left out like another item as well, or alone.
+    one, other = sorted(away)[:2]
+    more = spark.createDataFrame([(one, 5000, 1.0, 1), (other, 5000, 1.0, 1)], SCHEMA)
+    used = pairs.where((F.col("user_id") != one) & (F.col("label") != 0)).unionByName(more)
+    ids = [(user, "k", "x", 1.0) for user in HISTORIES]
+    described = spark.createDataFrame(ids, "id string, group string, value string, weight double")
+    prepared = PreparedFeatures(None, {"users": described}, {})  # type: ignore[arg-type]
+    left = all_pairs.without_left_out(prepared, scratch, used, found)
+    assert left is not None
+    kept = {row.id for row in left.rows["users"].collect()}
+    assert kept == (set(HISTORIES) - away) | {one}

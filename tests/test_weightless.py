@@ -128,6 +128,11 @@ def test_a_rating_below_zero_still_says_what_to_do_and_nothing_but_zeros_too(
     below = csv_input(ratings_csv([*LIKES, [6, 2, -1, TODAY]], "below.csv"), **NUMBERS)
     with pytest.raises(TrainingError, match="a positive pair with a rating of -1, expected none"):
         run("train", run_id="below", input=below, training=BY_RATING)
+    # So it is where the user of that pair is not in the sample.
+    some = {**BY_RATING, "sample_users": 0.25, "early_stopping": {"share": 0.4, "k": 2}}
+    for job, more in ("train", {}), ("tune", {"tuning": {"trials": 1}}):
+        with pytest.raises(TrainingError, match="pair with a rating of -1, expected none below 0"):
+            run(job, run_id=f"sampled-{job}", input=below, training=some, **more)
     nothing = csv_input(ratings_csv(ZEROS, "zeros.csv"), **NUMBERS)
     with pytest.raises(InputError, match=r"no interactions are left .* ratings of 0 are left out"):
         run("train", run_id="zeros", input=nothing, training=BY_RATING)

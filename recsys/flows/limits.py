@@ -9,7 +9,7 @@ are known (`recsys.learn.sizes`, `recsys.flows.space`).
 
 import logging
 
-from recsys.config.sections import Training
+from recsys.config.sections import EarlyStopping, Training
 from recsys.errors import MemoryLimitError
 from recsys.flows.checks import Check, Checks, State
 from recsys.flows.earlier import newest_run
@@ -118,8 +118,10 @@ def _driver(
     wanted = settings.sample_users
     shares = list(dict.fromkeys(share for share, _ in possible(wanted)))
     if shares and (wanted != "auto" or needed > allowed):
+        n_judged = (settings.early_stopping or EarlyStopping()).max_users
         of_share = {
-            share: sum(_parts(settings, _sample(sizes, share, run)).values()) for share in shares
+            share: sum(_parts(settings, _sample(sizes, share, run, n_judged)).values())
+            for share in shares
         }
         share = next((one for one in shares if of_share[one] <= allowed), shares[-1])
         needed = of_share[share]
@@ -132,10 +134,11 @@ def _parts(settings: Training, sizes: Sizes) -> dict[str, int]:
     return driver_bytes(sizes, settings.widest, drawn)
 
 
-def _sample(everyone: Sizes, share: float, run: RunManifest) -> Sizes:
+def _sample(everyone: Sizes, share: float, run: RunManifest, n_judged: int) -> Sizes:
     """Return about how much a sample of the users has, with those whom rare items add.
 
-    How many those are is known of the earlier run's own sample; without one they do not count.
+    How many those are is known of the earlier run's own sample; without one they do not count. The
+    pairs of users who are left out and judged count, although trainings of `evaluate` have none.
     """
     users, pairs, before = share * everyone.users, share * everyone.pairs, run.sample
     if before is not None:
@@ -145,12 +148,14 @@ def _sample(everyone: Sizes, share: float, run: RunManifest) -> Sizes:
     negatives = everyone.negatives * pairs / max(1, everyone.pairs)
     n = min(users, everyone.users)
     items = everyone.items, int(16 * n), everyone.item_bytes
-    return Sizes(int(pairs), int(negatives), int(n), *items)
+    # They have as many pairs each as all users have.
+    judged = min(n_judged, everyone.users - n) * everyone.pairs / max(1, everyone.users)
+    return Sizes(int(pairs), int(negatives), int(n), *items, judged_pairs=int(judged))
 
 
 def _told(share: float, run: RunManifest) -> str:
     if run.sample is None:
-        return f"{share:g} of the users at most, less where rare items add some"
+        return f"about {share:g} of the users, or fewer where rare items add some"
     return f"about {share:g} of the users, and {run.sample.added_users:,} for rare items"
 
 
@@ -164,6 +169,11 @@ def _result(job: Job, found: Checks, settings: Training, sizes: Sizes | None) ->
     sampled = bool(possible(settings.sample_users))
     needed = sizes.item_bytes if sampled else max(sizes.user_bytes, sizes.item_bytes)
     about = f"about {size(needed)} of ids to collect at once"
+    if settings.sample_users == "auto" and 0 < limit < sizes.user_bytes:
+        about += (
+            f"; training.sample_users auto: some of the users, since the ids of all of them are "
+            f"about {size(sizes.user_bytes)}"
+        )
     change = f"raise {name}, or raise the minimum numbers of interactions in filters"
     found.add(_estimated(name, about, shown, change, fits=not limit or needed <= limit))
 

@@ -35,7 +35,7 @@ from recsys.learn.matrices import Interactions, collect
 from recsys.learn.user_sample import Sample
 from recsys.model.features_report import FeaturesReport
 from recsys.model.manifest import ModelManifest, ModelOrigin, RefreshReport
-from recsys.model.refreshed import BaseModel, Refreshed
+from recsys.model.refreshed import BaseModel, Refreshed, item_ids
 from recsys.model.tables import (
     Model,
     load_model,
@@ -47,6 +47,7 @@ from recsys.model.tables import (
 from recsys.runtime.run import Run, versions
 from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
+from recsys.store.tables import Store
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +75,15 @@ def refresh(job: Job) -> Model:
     with run.step("collect") as step:
         liked = _collect(job, prepared, base, described)
         step.rows = liked.labels.nnz
+        known = _known(store, base)
+        items = _described(job, described, ITEMS)
         # Users who are left out are folded in where lists are made.
-        described = without_left_out(described, job.scratch, _liked(prepared), liked, (USERS,))
-        found = {kind: _described(job, described, kind) for kind in KINDS}
-        known = BaseModel(
-            base.items,
-            base.fold_in,
-            base.id_types,
-            manifest.training.mean_user_bias,
-            user_features=read_features(store, base, USERS),
-            item_features=read_features(store, base, ITEMS),
-        )
+        there = item_ids(known, items)
+        pairs = _liked(prepared)
+        described = without_left_out(described, job.scratch, pairs, liked, (USERS,), there)
+        users = _described(job, described, USERS)
     with run.step("fold-in") as step:
-        made = interruptible(lambda: Refreshed.of(known, liked, found[ITEMS], found[USERS]))
+        made = interruptible(lambda: Refreshed.of(known, liked, items, users))
         step.rows = made.users
         if liked.sample is not None:
             made = with_everyone(made, job.scratch, _liked(prepared))
@@ -110,6 +107,17 @@ def refresh(job: Job) -> Model:
         store.ensure_alive()
         store.publish(f"{job.staging}/model", place)
     return written_model(store, place, made.learned, written)
+
+
+def _known(store: Store, base: Model) -> BaseModel:
+    return BaseModel(
+        base.items,
+        base.fold_in,
+        base.id_types,
+        base.manifest.training.mean_user_bias,
+        user_features=read_features(store, base, USERS),
+        item_features=read_features(store, base, ITEMS),
+    )
 
 
 def _liked(prepared: Prepared) -> DataFrame:

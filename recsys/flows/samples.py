@@ -11,7 +11,7 @@ from recsys.columns import LABEL
 from recsys.config.sections import Training
 from recsys.flows.execution import Job
 from recsys.ingest.features import PreparedFeatures
-from recsys.learn.all_pairs import counts_of_items, with_weight, without_left_out
+from recsys.learn.all_pairs import check_ratings, counts_of_items, with_weight, without_left_out
 from recsys.learn.described import abouts, sizes, user_rows
 from recsys.learn.features import Abouts
 from recsys.learn.left_out import LeftOut
@@ -53,6 +53,7 @@ def collect_described(
             judging=judging,
         )
         step.rows = interactions.labels.nnz
+        check_ratings(pairs, interactions, settings.sample_weights)
         if interactions.sample is not None:
             used = with_weight(pairs, interactions, settings.sample_weights, job.run.run_date)
             described = without_left_out(described, job.scratch, used, interactions)
@@ -95,5 +96,6 @@ def sample_report(found: Sampled | None, left_out: LeftOut | None = None) -> Sam
         of_pairs=everyone.pairs,
         items=taken.items,
         of_items=everyone.items,
+        reason=found.reason,
         left_out=None if left_out is None else LeftOutReport(**asdict(left_out)),
     )

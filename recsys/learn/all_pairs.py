@@ -14,8 +14,26 @@ from recsys.config.sections import SampleWeights
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures
 from recsys.ingest.ids import index_frame
 from recsys.learn.matrices import Interactions, age
-from recsys.learn.sample_weights import unscaled
+from recsys.learn.sample_weights import check_lowest, unscaled
 from recsys.store.tables import Scratch
+
+
+def check_ratings(pairs: DataFrame, interactions: Interactions, policy: SampleWeights) -> None:
+    """Refuse ratings of users whom a sample left out that are refused where all are trained on.
+
+    Args:
+        pairs: all of them (INTERACTIONS_SCHEMA).
+        interactions: what was collected of them.
+        policy: how pairs are weighed.
+
+    Raises:
+        TrainingError: the rating of a positive pair cannot be a weight.
+    """
+    if interactions.sample is None or policy.rating == "none":
+        return
+    lowest = F.min(F.col(RATING).cast("float"))
+    found = pairs.where(F.col(LABEL) > 0).agg(lowest).collect()[0][0]
+    check_lowest(0.0 if found is None else found)
 
 
 def with_weight(
@@ -91,12 +109,13 @@ def without_left_out(
     used: DataFrame,
     interactions: Interactions,
     kinds: tuple[str, ...] = (USERS, ITEMS),
+    item_ids: pa.Array | None = None,
 ) -> PreparedFeatures | None:
-    """Leave out the features of users who like something, and of items, that a sample left out.
+    """Leave out the features of users who are folded in, and of items, that a sample left out.
 
     They have more than features, so they must not be represented by those alone. And the driver
-    would have to hold the features of everyone. Users who like nothing are not folded in, so
-    features are all that they have.
+    would have to hold the features of everyone. Users who like no item of the model cannot be
+    folded in, so features are all that they have.
 
     Args:
         prepared: the features; None where there are none.
@@ -104,18 +123,24 @@ def without_left_out(
         used: what `with_weight` returned.
         interactions: what was collected of them.
         kinds: whose features to leave out.
+        item_ids: items from which users can be folded in; None: those that were collected.
     """
     if prepared is None or interactions.sample is None:
         return prepared
     rows = dict(prepared.rows)
-    for kind, ids, name, index_name, theirs in (
-        (USERS, interactions.user_ids, USER, USER_INDEX, used.where(F.col(LABEL) == 1)),
-        (ITEMS, interactions.item_ids, ITEM, ITEM_INDEX, used),
+    for kind, ids, name, index_name in (
+        (USERS, interactions.user_ids, USER, USER_INDEX),
+        (ITEMS, interactions.item_ids, ITEM, ITEM_INDEX),
     ):
-        if kind in rows and kind in kinds:
-            id_type = used.schema[name].dataType.simpleString()
-            mine = index_frame(scratch, ids, id_type, name, index_name)
-            others = theirs.select(name).distinct().join(mine, on=name, how="left_anti")
-            others = others.withColumnRenamed(name, ID)
-            rows[kind] = rows[kind].join(others, on=ID, how="left_anti").select(*rows[kind].columns)
+        if kind not in rows or kind not in kinds:
+            continue
+        theirs = used
+        if kind == USERS:
+            items = interactions.item_ids if item_ids is None else item_ids
+            theirs = of_items(scratch, used.where(F.col(LABEL) == 1), items)
+        id_type = used.schema[name].dataType.simpleString()
+        mine = index_frame(scratch, ids, id_type, name, index_name)
+        others = theirs.select(name).distinct().join(mine, on=name, how="left_anti")
+        others = others.withColumnRenamed(name, ID)
+        rows[kind] = rows[kind].join(others, on=ID, how="left_anti").select(*rows[kind].columns)
     return replace(prepared, rows=rows)

@@ -72,6 +72,7 @@ class Validator:
     Attributes:
         users: `(n,)` rows of the users who are judged, ascending.
         k: the length of a list.
+        items: `(n_items,)`, True for the items of held-out pairs, of all users.
         seen: as `top_k` takes it, the items that each of these users was trained with; they are
             left out of the user's list.
     """
@@ -98,6 +99,7 @@ class Validator:
             users = np.sort(users[draw])
         self.users = users
         self.k = settings.k
+        self.items = np.bincount(labels.col[held_out], minlength=labels.shape[1]) > 0
         seen = _rows(labels, ~held_out)[users]
         self.seen = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
         self._wanted = wanted[users]

@@ -300,8 +300,8 @@ def search(
     """Train without the held-out pairs and judge the epochs by them.
 
     Without the held-out pairs the mean of the weights is another one. Very small weights can become
-    0 then, although they are not in the training on all pairs. An item that has no other pairs left
-    is not trained, so nothing is judged by it.
+    0 then, although they are not in the training on all pairs. An item that has no other liked pair
+    left is not trained as one that is liked, so nothing is judged by it.
 
     Args:
         pairs: all that there are.
@@ -326,7 +326,8 @@ def search(
     held_out = hold_out(pairs.labels, stopping, seed)
     kept = ~held_out
     kept[kept] = pairs.only(kept).with_weight(settings.sample_weights)
-    trained = np.bincount(pairs.labels.col[kept], minlength=pairs.labels.shape[1]) > 0
+    liked = pairs.labels.col[kept & (pairs.labels.data > 0)]
+    trained = np.bincount(liked, minlength=pairs.labels.shape[1]) > 0
     judged = held_out & trained[pairs.labels.col]
     if not judged.any():
         raise nothing_held_out()

@@ -1,12 +1,16 @@
 """How well users are served who were left out of a sample. NumPy alone; on the driver.
 
-A part of their pairs is held out, and they are folded in from the others, as they are where lists
-are made.
+Each of their liked pairs is held out with the same probability, whatever its item, and they are
+folded in from the others, as they are where lists are made.
 
 What that costs is measured with another model: the one of the best epoch in the search for it,
 which has not seen what was held out of the sample's own pairs. Only so one model has learned
 equally little of what both groups are asked for. The model that is published has been trained again
 on all pairs of the sample.
+
+The search holds pairs out by item, and an item of few pairs keeps them all. Some items it has not
+trained at all. So for the cost both groups are asked for those items alone that the search has
+trained and has held pairs out of.
 """
 
 from dataclasses import dataclass
@@ -16,11 +20,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.config.sections import EarlyStopping, Training
-from recsys.errors import TrainingError
 from recsys.kernel import bootstrap
 from recsys.kernel.fold_in import FoldIn, fold_in
 from recsys.learn.assembly import Assembled, fold_in_of, likes_of
-from recsys.learn.early_stopping import Search, Validator, hold_out
+from recsys.learn.early_stopping import Search, Validator
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.fitting import Fitted
 from recsys.learn.known_users import histories
@@ -84,7 +87,10 @@ def judge(
     Returns:
         None where nothing can be held out, or there is no time left for it.
     """
-    part = _held_out(judged, settings)
+    stopping = settings.early_stopping or EarlyStopping()
+    held_out = hold_out_pairs(judged, stopping.share, settings.seed)
+    every = np.ones(judged.shape[1], np.bool_)
+    part = _part(judged, held_out, settings, every, every)
     if part is None:
         return None
     users, items = part.validator.users, made.embeddings
@@ -96,7 +102,7 @@ def judge(
     cost, search = None, fitted.found
     # The map of the search's model takes another while, so a limited time is not spent on it.
     if search is not None and made.budget.seconds is None:
-        cost = _cost(part, search, settings.seed)
+        cost = _cost(judged, held_out, search, settings)
     return LeftOut(
         users=len(values),
         metric=f"ndcg@{part.validator.k}",
@@ -107,34 +113,68 @@ def judge(
     )
 
 
-def _held_out(judged: sp.coo_matrix, settings: Training) -> _Part | None:
-    """Hold pairs out as the search for the best epoch does; None where nothing can be."""
-    stopping = settings.early_stopping or EarlyStopping()
-    try:
-        held_out = hold_out(judged, stopping, settings.seed)
-    except TrainingError:
-        return None
-    given = (judged.data > 0) & ~held_out
+def hold_out_pairs(labels: sp.coo_matrix, share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose positive pairs with the same probability each, whatever their item.
+
+    Args:
+        labels: `(n_users, n_items)` COO, 1 or -1, sorted by user and item, each pair once.
+        share: the probability.
+        seed: of the draw. The same pairs in the same order and the same seed give the same choice.
+
+    Returns:
+        `(n_pairs,)`, True for the pairs that are held out.
+    """
+    draw = np.random.default_rng(seed).random(len(labels.data))
+    held_out: NDArray[np.bool_] = (labels.data > 0) & (draw < share)
+    return held_out
+
+
+def _part(
+    labels: sp.coo_matrix,
+    held_out: NDArray[np.bool_],
+    settings: Training,
+    known: NDArray[np.bool_],
+    asked: NDArray[np.bool_],
+) -> _Part | None:
+    """Return what users are folded in from and asked for; None where nobody is asked for anything.
+
+    Args:
+        labels: `(n_users, n_items)` COO, 1 or -1, sorted by user and item.
+        held_out: `(n_pairs,)`, True for the pairs that are held out.
+        settings: how long lists are, and the seed.
+        known: `(n_items,)`, True for the items that users can be folded in from.
+        asked: `(n_items,)`, True for the items by which users are judged.
+    """
+    given = (labels.data > 0) & ~held_out & known[labels.col]
     # Who has nothing left to be folded in from would get popular items.
-    held_out &= (np.bincount(judged.row[given], minlength=judged.shape[0]) > 0)[judged.row]
-    if not held_out.any():
+    judged = (np.bincount(labels.row[given], minlength=labels.shape[0]) > 0)[labels.row]
+    judged &= held_out & asked[labels.col]
+    if not judged.any():
         return None
-    ones, cells = np.ones(int(given.sum()), np.float32), (judged.row[given], judged.col[given])
-    likes = sp.csr_matrix((ones, cells), shape=judged.shape)
+    ones, cells = np.ones(int(given.sum()), np.float32), (labels.row[given], labels.col[given])
+    likes = sp.csr_matrix((ones, cells), shape=labels.shape)
     likes.sort_indices()
-    validator = Validator(judged, held_out, stopping, settings.seed)
+    stopping = settings.early_stopping or EarlyStopping()
+    validator = Validator(labels, judged, stopping, settings.seed)
     return _Part(validator, likes[validator.users])
 
 
-def _cost(part: _Part, search: Search, seed: int) -> float:
+def _cost(
+    labels: sp.coo_matrix, held_out: NDArray[np.bool_], search: Search, settings: Training
+) -> float | None:
     """Return by how much users who are left out are served worse than those of the sample.
 
     Both by the model of the search's best epoch: those by the map that is fitted to it, these by
-    their vectors. Of the sample, too, those alone count who have something left.
+    their vectors. Both are asked for the same items, and of both those alone count who have a liked
+    pair left. None where nobody of one of the two is asked for anything.
     """
-    model, validator = search.model(), search.validator
     assert search.labels is not None  # noqa: S101 - a search of `fitting` has them
-    mapped, _ = fold_in_of(Assembled(model, model), likes_of(search.labels), seed)
-    trained = np.bincount(search.labels.row, minlength=search.labels.shape[0])[validator.users] > 0
-    own = validator.by_user(model)[trained]
-    return float(own.mean() - part.values(mapped, model).mean())
+    likes, validator = likes_of(search.labels), search.validator
+    known = np.bincount(likes.indices, minlength=likes.shape[1]) > 0
+    part = _part(labels, held_out, settings, known, known & validator.items)
+    mine = np.diff(likes.indptr)[validator.users] > 0
+    if part is None or not mine.any():
+        return None
+    model = search.model()
+    mapped, _ = fold_in_of(Assembled(model, model), likes, settings.seed)
+    return float(validator.by_user(model)[mine].mean() - part.values(mapped, model).mean())

@@ -26,7 +26,7 @@ from recsys.columns import (
     USER_INDEX,
 )
 from recsys.config.sections import EarlyStopping, SampleWeights, Training
-from recsys.errors import InputError, MemoryLimitError
+from recsys.errors import InputError
 from recsys.ingest.ids import id_bytes, index_frame, index_ids
 from recsys.learn import user_sample
 from recsys.learn.negatives import drawn_per_positive
@@ -125,9 +125,12 @@ def collect(
         sizes = replace(_measure(users, items), features=features)
         everyone = Everyone(used, users, items, sizes, user_features)
         samples = possible(settings.sample_users) if base is None else _again(base)
-        if base is None and settings.sample_users == "auto" and _all_fit(check, sizes):
-            samples = ()
-        ids, n_pairs, sample = _ids(everyone, samples, stopping.max_users * judging, check)
+        reason = None
+        if base is None and settings.sample_users == "auto":
+            reason = user_sample.refusal(check, sizes)
+            samples = () if reason is None else samples
+        n_judged = stopping.max_users * judging
+        ids, n_pairs, sample = _ids(everyone, samples, n_judged, check, reason)
     columns = [USER_INDEX, ITEM_INDEX, LABEL]
     if weights.by_rating:
         columns.append(RATING)
@@ -146,17 +149,12 @@ def _again(base: Sample) -> tuple[Sample, ...]:
     return () if base[0] == 1 else (base,)
 
 
-def _all_fit(check: user_sample.Check, sizes: Sizes) -> bool:
-    try:
-        check(sizes)
-    except MemoryLimitError as error:
-        log.warning("training.sample_users: not all users fit: %s", error)
-        return False
-    return True
-
-
 def _ids(
-    everyone: Everyone, samples: tuple[Sample, ...], n_judged: int, check: user_sample.Check
+    everyone: Everyone,
+    samples: tuple[Sample, ...],
+    n_judged: int,
+    check: user_sample.Check,
+    reason: str | None,
 ) -> tuple[tuple[pa.Array, pa.Array], int, Sampled | None]:
     """Return the ids of the users and items that are trained on, and how many pairs they have."""
     sizes = everyone.sizes
@@ -170,16 +168,17 @@ def _ids(
         judged = index_ids(found.judged, USER) if n_judged else None
     log.warning(
         "training.sample_users: %g of the users are trained on, %s of %s (%s of them added for "
-        "rare items), with %s of %s pairs; the others are folded in where lists are made",
+        "rare items), with %s of %s pairs; the others are folded in where lists are made%s",
         found.share,
         f"{found.sizes.users:,}",
         f"{sizes.users:,}",
         f"{found.added:,}",
         f"{found.sizes.pairs:,}",
         f"{sizes.pairs:,}",
+        "" if reason is None else f". Not all users fit: {reason}",
     )
     taken = replace(found.sizes, items=len(ids[1]))
-    sample = Sampled(found.share, found.least, found.added, taken, sizes, judged)
+    sample = Sampled(found.share, found.least, found.added, taken, sizes, judged, reason=reason)
     return ids, taken.pairs, sample
 
 

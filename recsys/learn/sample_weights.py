@@ -177,14 +177,7 @@ def unscaled(
 def _from_ratings(policy: SampleWeights, ratings: _Float, positive: NDArray[np.bool_]) -> _Float:
     """Return the part of each weight that comes from the rating, `(n_pairs,)`."""
     liked = ratings[positive]
-    lowest = float(liked.min()) if len(liked) else 0.0
-    if not lowest >= 0:
-        raise TrainingError(
-            f"training.sample_weights: found a positive pair with a rating of {lowest:g}, expected "
-            "none below 0, since a negative weight would reverse the gradient; set "
-            "filters.rating_threshold or row_checks.rating_min to 0 or more, or "
-            "sample_weights.rating to none"
-        )
+    check_lowest(float(liked.min()) if len(liked) else 0.0)
     if policy.rating == "log":
         liked = np.log1p(liked)
     elif policy.rating == "capped":
@@ -192,3 +185,21 @@ def _from_ratings(policy: SampleWeights, ratings: _Float, positive: NDArray[np.b
     weights = np.full(len(ratings), liked.mean() if len(liked) else 1.0)
     weights[positive] = liked
     return weights
+
+
+def check_lowest(rating: float) -> None:
+    """Refuse what cannot be a weight.
+
+    Args:
+        rating: the lowest of all positive pairs.
+
+    Raises:
+        TrainingError: it is below 0, or no number.
+    """
+    if not rating >= 0:
+        raise TrainingError(
+            f"training.sample_weights: found a positive pair with a rating of {rating:g}, expected "
+            "none below 0, since a negative weight would reverse the gradient; set "
+            "filters.rating_threshold or row_checks.rating_min to 0 or more, or "
+            "sample_weights.rating to none"
+        )

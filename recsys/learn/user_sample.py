@@ -86,6 +86,8 @@ class Sampled:
         taken, everyone: how much the sample and all users have.
         judged_ids: some users who are left out, in ascending order; None where nobody is judged.
         judged: `(n_judged, n_items)` COO, float32, 1 or -1: their pairs with items of the sample.
+        reason: why not all were taken: which limit was met, the numbers, and what to change; None
+            where another sample was asked for.
     """
 
     share: float
@@ -95,6 +97,7 @@ class Sampled:
     everyone: Sizes
     judged_ids: pa.Array | None = None
     judged: sp.coo_matrix | None = None
+    reason: str | None = None
 
 
 def possible(wanted: str | float) -> tuple[Sample, ...]:
@@ -134,7 +137,7 @@ def chosen(
         sizes = dict(zip(shares, _measured(ranked, drawn, everyone.sizes), strict=True))
         for share, least in samples:
             tried = sizes[share]
-            if not _fits(check, tried):
+            if refusal(check, tried) is not None:
                 continue
             if least == 0:
                 yield _drawn(ranked, share, judged, tried)
@@ -144,7 +147,7 @@ def chosen(
                 marked = _marked(ranked, users)
                 who = F.col(_TAKEN), ~F.col(_TAKEN) & _next(share, judged)
                 (tried,) = _measured(marked, [who], everyone.sizes)
-                if _fits(check, tried):
+                if refusal(check, tried) is None:
                     added = tried.users - sizes[share].users
                     others = marked.where(who[1]).select(USER)
                     yield Chosen(share, least, users, added, tried, others)
@@ -189,8 +192,9 @@ def share_of(part: Column, whole: Column) -> Column:
 def _with_features(everyone: Everyone) -> DataFrame:
     """Add how many features each user has that a sample leaves out with the user.
 
-    Those of users who like nothing stay (`all_pairs.without_left_out`). So do those of users whose
-    liked pairs have no sample weight, which is not known yet: they are few.
+    Those of users who like nothing stay (`all_pairs.without_left_out`). So do those of users who
+    like only items that the sample does not have, or whose liked pairs have no sample weight. That
+    is not known yet: they are few.
     """
     if everyone.described is None:
         return everyone.users.withColumn(_N_FEATURES, F.lit(0).cast("bigint"))
@@ -224,12 +228,13 @@ def _marked(ranked: DataFrame, users: DataFrame) -> DataFrame:
     return found.withColumn(_TAKEN, F.coalesce(_TAKEN, F.lit(False)))
 
 
-def _fits(check: Check, sizes: Sizes) -> bool:
+def refusal(check: Check, sizes: Sizes) -> str | None:
+    """Return why these users do not fit: the limit, the numbers and what to change; None if so."""
     try:
         check(sizes)
-    except MemoryLimitError:
-        return False
-    return True
+    except MemoryLimitError as error:
+        return str(error)
+    return None
 
 
 def _with_rare(everyone: Everyone, ranked: DataFrame, share: float, least: int) -> DataFrame:

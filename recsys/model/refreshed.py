@@ -135,6 +135,16 @@ class Refreshed:
         )
 
 
+def item_ids(base: BaseModel, described: Described | None) -> pa.Array:
+    """Return the ids of the items that a refreshed model has, ascending.
+
+    Args:
+        base: the model that is refreshed.
+        described: what describes items; None where nothing does.
+    """
+    return _with_new(base.items, base.item_features, described).ids
+
+
 def _folded(
     base: BaseModel,
     fitted: FoldIn,

@@ -9,7 +9,9 @@ class LeftOutReport(Part):
     users: int
     """Users who were judged: those who would be the next of the sample, with their pairs."""
     metric: str
-    """What was measured on pairs that were held out of theirs, such as `ndcg@10`."""
+    """What was measured, such as `ndcg@10`: on liked pairs that were held out of theirs, each with
+    the probability `training.early_stopping.share`, whatever its item. Pairs of items that are not
+    in the model do not count."""
     ndcg: float
     """The metric."""
     low: float
@@ -19,9 +21,10 @@ class LeftOutReport(Part):
     cost: float | None
     """By how much users who are left out are served worse than those of the sample. Both are
     measured with the model of the best epoch in the search for it, before it is put together with
-    others, on pairs that were held out in the same way: those when folded in, these by their
-    vectors. It is a comparison of different users; `ndcg` is of the model that is published. Null
-    without such a search, and with `training.max_minutes`."""
+    others, on held-out pairs of the items that this search has trained and has held pairs out of:
+    those when folded in, these by their vectors. It is a comparison of different users; `ndcg` is
+    of the model that is published, and of all its items. Null without such a search, with
+    `training.max_minutes`, and where one of the two has no such pairs."""
 
 
 class SampleReport(Part):
@@ -45,6 +48,10 @@ class SampleReport(Part):
     """Items of the sample."""
     of_items: int
     """Items with a labelled pair; those that are not in the sample are not in the model."""
+    reason: str | None = None
+    """Why `auto` did not take all users: which limit was met (`memory.max_share`,
+    `spark.driver.maxResultSize`, or what LightFM can number), the numbers, and what to change. Null
+    where a share was asked for."""
     left_out: LeftOutReport | None = None
     """What it costs to be left out; null where that was not measured: for a refresh, without time
     (`training.max_minutes`), and where nothing could be held out."""

@@ -201,10 +201,12 @@ class Training(Section):
     epoch."""
     sample_users: Literal["auto", "refuse"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     """How many of the users to train on. `auto`: all, or the largest share (0.75, 0.5, 0.35, 0.25,
-    0.15, 0.1, 0.05, 0.02 or 0.01) that `memory.max_share` leaves room for. `refuse`: all, and the
-    job ends where they do not fit. A number: this share. Each item that has enough pairs keeps
-    some, unless no sample fits so. Users who are left out are folded in from
-    all of their pairs where lists are made. `recsys tune` takes `auto` as `refuse`."""
+    0.15, 0.1, 0.05, 0.02 or 0.01) that fits: into what `memory.max_share` allows, with ids within
+    `spark.driver.maxResultSize`, and no more pairs than LightFM can number. The log and the record
+    say which of these limits all users do not meet, and what to change. `refuse`: all, and the job
+    ends where they do not fit. A number: this share. Each item that has enough pairs keeps some,
+    unless no sample fits so. Users who are left out are folded in from all of their pairs where
+    lists are made. `recsys tune` takes `auto` as `refuse`."""
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
     seed give the same model, bit for bit. More threads are faster, and the
