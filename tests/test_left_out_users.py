@@ -1,6 +1,7 @@
 """Who counts as left out of a sampled model where pairs have no weight, or users are unknown."""
 
 import datetime as dt
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
+from recsys.cli import main
 from recsys.evaluate import held_out
 from recsys.model.arrays import load_fold_in, load_items, load_users
 from recsys.score.local import LocalModel
@@ -145,3 +148,61 @@ def test_a_refresh_that_is_tried_again_with_another_share_takes_up_no_model_of_t
     # Where all users fit, `auto` and `refuse` make the same.
     assert made["auto"] == made["refuse"]
     assert len(set(made.values())) == 3
+
+
+def test_with_fold_in_none_nobody_is_folded_in_but_those_whom_the_sample_left_out(
+    again: Again, given: dict[str, Any], done: dict[str, Any], tmp_path: Path
+) -> None:
+    before = statuses(done)
+    assert before["early"] == before["old"] == "folded_in"
+    model = {"model_id": done["model_id"], "cohort": {"name": "all"}}
+    run = again("score", run_id="n", scoring={"fold_in": "none"}, **model)
+    # Outside the training are the pairs of `early`; with weight, `old` would have been left out.
+    assert statuses(run) == {**before, "early": "fell_back", "old": "described"}
+    left_out = next(user for user, status in before.items() if status == "folded_in")
+    trained = next(user for user, status in before.items() if status == "scored")
+    check_explained(run, {"early": "popular", "old": "features", left_out: "fold_in"})
+    (found,) = json.loads(printed(run, "diff", "r1", "n", "--json"))
+    # Of popular items several are liked by as many.
+    assert {row["cause"] for row in found["causes"]} == {"configuration", "tie"}
+
+    # Nor are they with newer interactions, and with likes from the list of the cohort.
+    rows = [*ratings(), *OTHERS, *(["next", item, 5, TODAY] for item in LIKED)]
+    newer = csv_input(write_csv(tmp_path / "newer.csv", rows))
+    made = again("train", run_id="newer", input=newer)
+    interactions = made["outputs"]["interactions"]["uri"].rpartition("/")[2]
+    asked = [left_out, trained, "next", "fresh"]
+    lines = [json.dumps({"id": user, "likes": ["i003", "i005"]}) for user in asked]
+    (tmp_path / "asked.json").write_text("\n".join(lines))
+    users = {"format": "json", "path": str(tmp_path / "asked.json"), "column": "id"}
+    expected = {left_out: "folded_in", trained: "scored", "next": "fell_back", "fresh": "fell_back"}
+    for run_id, fold_in in (("m", "none"), ("w", "new")):
+        run = again(
+            "score",
+            run_id=run_id,
+            model_id=done["model_id"],
+            scoring={"fold_in": fold_in, "interactions": interactions},
+            cohort={"name": "some", "users": {**users, "liked": "likes"}},
+        )
+        assert statuses(run) == expected
+        way = "fold_in" if fold_in == "new" else "popular"
+        check_explained(run, {left_out: "fold_in", "next": way, "fresh": way})
+        expected |= {"next": "folded_in", "fresh": "folded_in"}
+
+
+def check_explained(run: dict[str, Any], sources: dict[str, str]) -> None:
+    """Ask why the first item of users is in their lists: made again, it is the published one."""
+    lists = table(run, "recommendations")
+    for user, source in sources.items():
+        first = lists[(lists["user_id"] == user) & (lists["rank"] == 1)].iloc[0]
+        asked = ["--user", user, "--item", first["item_id"], "--run", run["run_id"]]
+        cohort = ["--cohort", first["cohort"]]
+        found = json.loads(printed(run, "why", *asked, *cohort, "--json"))
+        assert (found["source"], found["rank"], found["reproduced"]) == (source, 1, True), user
+
+
+def printed(run: dict[str, Any], *given: str) -> str:
+    place = Path(run["outputs"]["recommendations"]["uri"].removeprefix("file:"))
+    result = CliRunner().invoke(main, [*given, "--set", f"root={place.parents[4]}"])
+    assert result.exit_code == 0, result.output
+    return result.stdout
