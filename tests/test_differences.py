@@ -21,7 +21,7 @@ from recsys.model.arrays import Vectors
 from recsys.model.manifest import ModelManifest
 from recsys.model.whole import SomeUsers, WholeModel
 from recsys.score.causes import CAUSES, find_causes
-from recsys.score.crossing import PARTS, crossed
+from recsys.score.crossing import PARTS, crossed, who_differs
 from recsys.score.differences import Differences, find_differences
 from recsys.score.histories import Histories, grouped
 from recsys.score.past_filters import as_they_were
@@ -206,7 +206,7 @@ def situation(
     positives: dict[str, int] | None = None,
     vectors: dict[str, list[float]] | None = None,
     cold: str = "",
-    sampled: bool = False,
+    left_out: str | None = None,
 ) -> Situation:
     """Return a situation where a trained user's score of an item is what `scores` says.
 
@@ -225,7 +225,7 @@ def situation(
 
     model = WholeModel(
         Path(f"model-{next(_names)}"),
-        cast(ModelManifest, SimpleNamespace(sample=object() if sampled else None)),
+        cast(ModelManifest, SimpleNamespace()),
         Vectors(
             pa.array(items),
             embeddings,
@@ -238,7 +238,8 @@ def situation(
     )
     likes = pairs(liked)
     histories = Histories(pairs(seen), likes, np.ones(len(likes.values)))
-    return Situation(pa.array(list(users)), model, rules, filters or Filters(), histories)
+    out = None if left_out is None else np.array([user in left_out for user in users])
+    return Situation(pa.array(list(users)), model, rules, filters or Filters(), histories, out)
 
 
 def made(one: Situation) -> Side:
@@ -343,12 +344,30 @@ def test_what_a_folded_in_user_likes_is_a_cause_of_its_own() -> None:
     after = situation(flat, liked={"a": "r"}, rules=rules, **given)
     assert set(causes(before, after)) == {"a-p", "a-q", "a+r", "a+s"}
     assert set(causes(before, after).values()) == {"likes"}
-    # Whom a sample has left out is folded in with `scoring.fold_in: none`, too.
-    rules = replace(rules, fold_in="none")
-    before = situation(flat, liked={"a": "p"}, rules=rules, sampled=True, **given)
-    after = situation(flat, liked={"a": "r"}, rules=rules, sampled=True, **given)
+
+
+def test_with_fold_in_none_likes_count_for_users_alone_whom_a_sample_left_out() -> None:
+    vectors = {"p": [3.0, 0.0], "q": [2.0, 0.0], "r": [0.0, 3.0], "s": [0.0, 2.0], "t": [1.0, 1.0]}
+    flat = dict.fromkeys("pqrst", 0.0)
+    rules = replace(RULES, k=2, exclude_seen=False, fold_in="none")
+    given: dict[str, Any] = {"trained": "", "vectors": vectors, "rules": rules}
+    before = situation(flat, liked={"a": "p", "b": "p"}, left_out="a", **given)
+    after = situation(flat, liked={"a": "r", "b": "r"}, left_out="a", **given)
+    assert before.ways.tolist() == after.ways.tolist() == ["fold_in", "popular"]
     assert set(causes(before, after)) == {"a-p", "a-q", "a+r", "a+s"}
     assert set(causes(before, after).values()) == {"likes"}
+    assert who_differs(before, after)["likes"].tolist() == [True, False]
+
+
+def test_whom_a_sample_left_out_belongs_to_the_model() -> None:
+    vectors = {"p": [3.0, 0.0], "q": [2.0, 0.0], "r": [0.0, 3.0], "s": [0.0, 2.0], "t": [1.0, 1.0]}
+    rules = replace(RULES, k=2, exclude_seen=False, fold_in="none")
+    given: dict[str, Any] = {"trained": "", "vectors": vectors, "rules": rules}
+    given["positives"] = {item: n for n, item in enumerate("tsrqp", 1)}
+    flat, liked = dict.fromkeys("pqrst", 0.0), {"a": "r", "b": "r"}
+    before = situation(flat, liked=liked, left_out="a", **given)
+    after = situation(flat, liked=liked, **given)
+    assert causes(before, after) == {"a-r": "model", "a-s": "model", "a+p": "model", "a+q": "model"}
 
 
 def test_of_equal_scores_at_the_end_of_a_list_the_id_decides_and_that_is_a_tie() -> None:

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from recsys.cli import main
 from recsys.errors import ConfigError, InputError, MemoryLimitError, ModelError
 from recsys.flows import limits, refresh
-from recsys.ingest import features
+from recsys.ingest import features, local_pairs
 from recsys.learn import matrices
 from recsys.learn.sizes import Sizes
 from recsys.model.arrays import load_items, load_users
@@ -186,29 +186,44 @@ def test_a_local_model_folds_in_whom_the_sample_left_out_as_the_lists_do(
         model.recommend_users([one, "nobody"])
 
 
-def test_a_local_model_reads_interactions_once_and_says_where_they_are_expected(
+def test_a_local_model_reads_what_those_have_done_who_are_asked_for_and_says_where_it_is_expected(
     done: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[Path] = []
+    read: list[tuple[set[str], set[str]]] = []
     before = local_left_out.read_local_pairs
 
-    def reading(folder: Path) -> Any:
-        read.append(folder)
-        return before(folder)
+    def reading(place: Path, users: Any = None) -> Any:
+        found = before(place, users)
+        whose = set() if users is None else set(users.to_pylist())
+        read.append((whose, set(found.column("user_id").to_pylist())))
+        return found
+
+    held: set[str] = set()
+    before_table = local_pairs.pq.read_table
+
+    def reading_table(place: Path, **more: Any) -> Any:
+        found = before_table(place, **more)
+        if "rating" in found.column_names:
+            held.update(found.column("user_id").to_pylist())
+        return found
 
     monkeypatch.setattr(local_left_out, "read_local_pairs", reading)
+    monkeypatch.setattr(local_pairs.pq, "read_table", reading_table)
     folder, status = model_folder(done), table(done, "status")
+    trained = load_users(folder).ids[0].as_py()
     one, other = status[status["status"] == "folded_in"]["user_id"][:2]
     model = LocalModel.load(folder)
     model.user(one)
-    model.user(other)
-    assert len(model.recommend_users([one, other])) == 20
-    assert len(read) == 1
+    assert len(model.recommend_users([trained, one, other])) == 30
+    model.user(trained)
+    model.user("u999")  # has nothing but features, and has seen nothing
+    assert len(model.recommend_users([trained, "u999"])) == 20
+    assert read == [({one}, {one}), ({one, other}, {one, other})]
+    assert held == {one, other}  # the pairs of others do not even pass through memory
     copied = tmp_path / folder.name
     shutil.copytree(folder, copied)
     alone = LocalModel.load(copied)
-    trained = load_users(folder).ids[0].as_py()
-    assert len(alone.recommend_users([trained])) == 10
+    assert len(alone.recommend_users([trained, "u999"])) == 20
     expected = "trained on a sample of the users.* expected them in .*; copy them with the model"
     for ask in (alone.user, lambda user: alone.recommend_users([user])):
         with pytest.raises(ModelError, match=expected):

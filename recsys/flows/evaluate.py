@@ -23,7 +23,7 @@ from recsys.evaluate.manifest import ALL, EvaluationCounts, Metric, SplitCounts
 from recsys.flows.describe import features_report
 from recsys.flows.execution import Job
 from recsys.flows.manifest import EvaluatedTraining, Outcome, OutputTable
-from recsys.flows.samples import holders, sample_report
+from recsys.flows.samples import holders, sample_report, users_of
 from recsys.flows.train import (
     early_stopping_report,
     input_tables,
@@ -160,13 +160,12 @@ def _fold_in(interactions: Interactions, made: DescribedFit, seed: int) -> FoldI
 
 
 def _traits(job: Job, interactions: Interactions, train: DataFrame) -> Traits:
-    labels, sample = interactions.labels, interactions.sample
-    every = holders(job, train, interactions, liked=False)
-    if sample is None or every is None:
-        return held_out.item_traits(
-            np.bincount(labels.col, minlength=labels.shape[1]), len(interactions.user_ids)
-        )
-    return held_out.item_traits(every, sample.everyone.users)
+    """Describe the items by who has them: the users of the sample and those it left out."""
+    labels, every = interactions.labels, holders(job, train, interactions, liked=False)
+    mine = np.bincount(labels.col, minlength=labels.shape[1])
+    return held_out.item_traits(
+        mine if every is None else every, users_of(job, train, interactions)
+    )
 
 
 def _evaluate(

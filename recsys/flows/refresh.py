@@ -32,7 +32,7 @@ from recsys.learn.all_pairs import of_items, without_left_out
 from recsys.learn.described import collect_described, sizes, user_rows
 from recsys.learn.features import Described
 from recsys.learn.matrices import Interactions, collect
-from recsys.learn.user_sample import Sample
+from recsys.learn.user_sample import Sample, possible
 from recsys.model.features_report import FeaturesReport
 from recsys.model.manifest import ModelManifest, ModelOrigin, RefreshReport
 from recsys.model.refreshed import BaseModel, Refreshed, item_ids
@@ -134,7 +134,8 @@ def refreshed_id(
     """Name what a run makes of a model: the same for a retry, another for other data or settings.
 
     It depends on all that the manifest of the model says, with the checksums of its tables: a model
-    that was trained again under the same id makes another one.
+    that was trained again under the same id makes another one. So does a share of the users that is
+    configured: what an attempt with another one has made, or with all users, is not taken up.
 
     Args:
         config: what `described_by` returned.
@@ -146,6 +147,9 @@ def refreshed_id(
     made_of = [interactions_id(config, run), "refresh", base.model_id, digest(base.plain())]
     if config.features.configured:
         made_of.append(features_id(config, run, found))
+    wanted = config.training.sample_users
+    if wanted != "auto" and possible(wanted):
+        made_of.append(f"sample_users {wanted}")
     return named(run, made_of, sample)
 
 

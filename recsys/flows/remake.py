@@ -19,7 +19,7 @@ from recsys.model.listing import MODELS, check_known
 from recsys.model.whole import WholeModel
 from recsys.publishing.lookup import Kept
 from recsys.publishing.versions import RECOMMENDATIONS
-from recsys.score.histories import find_histories
+from recsys.score.histories import find_histories, left_out_of
 from recsys.score.local_ids import LocalIds
 from recsys.score.replay import Rules, Situation
 from recsys.store.files import require_local
@@ -85,18 +85,21 @@ def situation(
     wanted = np.full(len(users), True) if everyone else ~model.users.trained
     if likes_of is not None:
         wanted = wanted | likes_of
-    pairs = None
+    pairs = left_out = None
     if wanted.any():
         whose = users.filter(pa.array(wanted))
         pairs = read_local_pairs(interactions_folder(kept), whose)
-        if model.manifest.sample is not None and config.scoring.interactions is not None:
-            left_out = users.filter(pa.array(wanted & ~model.users.trained))
-            pairs = _together(pairs, read_local_pairs(_trained_on(kept, model), left_out))
+        if model.manifest.sample is not None:
+            trained_on = pairs
+            if config.scoring.interactions is not None:
+                others = users.filter(pa.array(~model.users.trained))
+                trained_on = read_local_pairs(_trained_on(kept, model), others)
+                pairs = _together(pairs, trained_on)
+            left_out = left_out_of(model, users, trained_on)
     given = inputs.likes(config, model.manifest.id_types)
     histories = find_histories(model, users, pairs, wanted, model.manifest.pair_rules, given)
-    return Situation(
-        users, model, rules, inputs.filters(config, model.manifest.id_types), histories
-    )
+    filters = inputs.filters(config, model.manifest.id_types)
+    return Situation(users, model, rules, filters, histories, left_out)
 
 
 def _trained_on(kept: Kept, model: WholeModel) -> Path:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recsys.columns import LABEL
+from recsys.columns import LABEL, USER
 from recsys.config.sections import Training
 from recsys.flows.execution import Job
 from recsys.ingest.features import PreparedFeatures
@@ -75,10 +75,28 @@ def holders(
     """
     if interactions.sample is None:
         return None
-    weights = job.config.training.sample_weights
-    used = with_weight(pairs, interactions, weights, job.run.run_date)
+    used = _used(job, pairs, interactions)
     used = used.where(F.col(LABEL) == 1) if liked else used
     return counts_of_items(job.scratch, used, interactions.item_ids)
+
+
+def users_of(job: Job, pairs: DataFrame, interactions: Interactions) -> int:
+    """Return how many users there are whose labelled pairs count, as `holders` has it.
+
+    Who has nothing but pairs without sample weight is none of them.
+
+    Args:
+        job: the run.
+        pairs: INTERACTIONS_SCHEMA.
+        interactions: what was collected of them.
+    """
+    if interactions.sample is None:
+        return len(interactions.user_ids)
+    return _used(job, pairs, interactions).select(USER).distinct().count()
+
+
+def _used(job: Job, pairs: DataFrame, interactions: Interactions) -> DataFrame:
+    return with_weight(pairs, interactions, job.config.training.sample_weights, job.run.run_date)
 
 
 def sample_report(found: Sampled | None, left_out: LeftOut | None = None) -> SampleReport | None:

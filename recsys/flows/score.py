@@ -13,6 +13,7 @@ from recsys.columns import (
     COHORT,
     GENERATED_AT,
     ITEM,
+    LABEL,
     MODEL_ID,
     PROBABILITY,
     RECOMMENDATIONS_SCHEMA,
@@ -197,6 +198,9 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     config, types = job.config, model.id_types
     pairs, *older = history(job, model)
     sampled = model.manifest.sample is not None
+    left_out = None
+    if sampled and config.scoring.fold_in == "none":
+        left_out = _left_out([pairs, *older][-1], model)
     rows = None
     if config.items.candidates is not None:
         rows = stage_candidates(
@@ -212,8 +216,8 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     asked = cohorts.requests(job.spark, config.cohort, types, pairs, rows)
     if sampled and older:  # the model has nothing of what those have done whom it does not know
         learned_from = model.users.where(TRAINED).select(USER)
-        left_out = older[0].join(learned_from, on=USER, how="left_anti")
-        pairs = cohorts.together(pairs, left_out)
+        others = older[0].join(learned_from, on=USER, how="left_anti")
+        pairs = cohorts.together(pairs, others)
     with reading(config.cohort.users):
         asked.write.parquet(requests_uri)
     requests = job.store.read_table(requests_uri, types.fill(REQUESTS_SCHEMA))
@@ -229,11 +233,21 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
         rules=model.manifest.pair_rules,
         candidates=None if rows is None else candidate_lists(rows),
         newer=config.scoring.interactions is not None,
-        sampled=sampled,
+        left_out=left_out,
     )
     uri, schema = f"{job.staging}/routed", types.fill(ROUTED_SCHEMA)
     job.store.write_table(ranking.number_parts(routed, tasks), uri, schema)
     return _Cohort(requests, job.store.read_table(uri, schema), found, tasks)
+
+
+def _left_out(trained_on: DataFrame, model: Model) -> DataFrame:
+    """Return whom a sample left out of a model, `user_id`: those with a labelled pair.
+
+    Whoever has nothing but features in the model is none of them: without the sample, too, it would
+    not have learned from them. `recsys.score.histories.left_out_of` finds the same without Spark.
+    """
+    users = trained_on.where(F.col(LABEL) != 0).select(USER).distinct()
+    return users.join(model.users, on=USER, how="left_anti")
 
 
 @dataclass(frozen=True)

@@ -42,19 +42,26 @@ def read_local_pairs(
         ) from None
     except ManifestError as error:
         raise ModelError(f"{folder / MANIFEST} cannot be used: {error}") from error
+    kinds = dict(zip((USER, ITEM), _kinds(manifest), strict=True))
+    chosen = None
+    for name, ids in ((USER, users), (ITEM, items)):
+        if ids is not None:
+            wanted = pc.field(name).isin(ids.cast(kinds[name]))
+            chosen = wanted if chosen is None else chosen & wanted
     parts, columns = [], [*_COLUMNS, *([TIMESTAMP] if timestamps else [])]
     for file in manifest.tables.pairs.files:
-        try:
-            part = pq.read_table(folder / "pairs" / file.path, columns=columns, partitioning=None)
+        place = folder / "pairs" / file.path
+        try:  # the filter is applied while a file is read, so that its other rows are never held
+            part = pq.read_table(place, columns=columns, partitioning=None, filters=chosen)
         except (OSError, pa.ArrowException) as error:
             raise ModelError(f"interactions {folder.name}: cannot read {file.path}") from error
-        for name, ids in ((USER, users), (ITEM, items)):
-            if ids is not None:
-                kind = part.schema.field(name).type
-                part = part.filter(pc.is_in(part.column(name), value_set=ids.cast(kind)))
         parts.append(part)
     if parts:
         return pa.concat_tables(parts)
-    ids = [ARROW[manifest.id_types.user], ARROW[manifest.id_types.item]]
-    kinds = [*ids, pa.float64(), pa.int8(), pa.timestamp("us", "UTC")]
-    return pa.schema(list(zip(columns, kinds, strict=False))).empty_table()
+    types = [*_kinds(manifest), pa.float64(), pa.int8(), pa.timestamp("us", "UTC")]
+    return pa.schema(list(zip(columns, types, strict=False))).empty_table()
+
+
+def _kinds(manifest: InteractionsManifest) -> list[pa.DataType]:
+    """Return the types of the ids of users and of items."""
+    return [ARROW[manifest.id_types.user], ARROW[manifest.id_types.item]]

@@ -166,7 +166,7 @@ def route(
     rules: PairRules,
     candidates: DataFrame | None = None,
     newer: bool = False,
-    sampled: bool = False,
+    left_out: DataFrame | None = None,
 ) -> DataFrame:
     """Decide how each user's list is made, and gather what the model does not know of them.
 
@@ -180,8 +180,8 @@ def route(
         rules: of the model: which of the interactions are likes.
         newer: whether `pairs` are not those that the model learned from, so that they count for
             users whom it knows, too.
-        sampled: whether the model was trained on a sample of the users. Others are then folded in
-            with `none`, too: the model stands for them.
+        left_out: `user_id`, each once, of those whom a sample left out of the model; None: nobody.
+            They are folded in with `none`, too: the model stands for them.
         candidates: `user_id` and `candidates` (item indices), where users have some of their own.
 
     Returns:
@@ -199,8 +199,11 @@ def route(
     way = F.when(F.col(TRAINED), MODEL)
     if fold_in == "all":
         way = F.when(F.col(LIKED).isNotNull(), FOLD_IN).when(F.col(TRAINED), MODEL)
-    elif fold_in == "new" or sampled:
+    elif fold_in == "new":
         way = way.when(F.col(LIKED).isNotNull(), FOLD_IN)
+    elif left_out is not None:
+        done = done.join(left_out.select(USER, F.lit(True).alias("left_out")), USER, "left")
+        way = way.when(F.col("left_out") & F.col(LIKED).isNotNull(), FOLD_IN)
     way = way.when(known_to_model, FEATURES)
     routed = users.join(known, on=USER, how="left").join(done, on=USER, how="left")
     if candidates is None:

@@ -79,7 +79,7 @@ def who_differs(before: Situation, after: Situation) -> dict[str, Bool]:
         FILTER: np.full(n, not before.filters.same_as(after.filters)),
         CONFIGURATION: np.full(n, rules[0] != rules[1]),
         LIKES: _other_likes(before, after) & _by_likes(before, after),
-        MODEL: _other_model(before.model, after.model),
+        MODEL: _other_model(before.model, after.model) | _others_left_out(before, after),
     }
 
 
@@ -113,11 +113,20 @@ def _by_likes(before: Situation, after: Situation) -> Bool:
     if "all" in ways:
         return np.ones(len(before.users), np.bool_)
     found = np.zeros(len(before.users), np.bool_)
-    for model in (before.model, after.model):
-        # A model of a sample folds in whom it left out, whatever `scoring.fold_in` says.
-        if "new" in ways or model.manifest.sample is not None:
-            found |= ~model.users.trained
+    for one in (before, after):
+        if "new" in ways:
+            found |= ~one.model.users.trained
+        if one.left_out is not None:  # they are folded in whatever `scoring.fold_in` says
+            found |= one.left_out
     return found
+
+
+def _others_left_out(before: Situation, after: Situation) -> Bool:
+    """Say whom a sample left out of one of the models alone, `(n_users,)`."""
+    nobody = np.zeros(len(before.users), np.bool_)
+    then, now = (nobody if one.left_out is None else one.left_out for one in (before, after))
+    differs: Bool = then != now
+    return differs
 
 
 def _other_seen(before: Situation, after: Situation) -> Bool:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.columns import ITEM, RATING, USER, WEIGHT
+from recsys.columns import ITEM, LABEL, RATING, USER, WEIGHT
 from recsys.kernel.worker import Ragged
 from recsys.model.manifest import PairRules
 from recsys.model.whole import WholeModel
@@ -111,6 +111,23 @@ def find_histories(
         liked=grouped(owner[like], row[like], n),
         weights=weight[like],
     )
+
+
+def left_out_of(model: WholeModel, users: pa.Array, trained_on: pa.Table) -> Bool:
+    """Return whom a sample left out of a model, `(n_users,)` bool: those with a labelled pair.
+
+    Whoever has nothing but features in the model is none of them: without the sample, too, it would
+    not have learned from them.
+
+    Args:
+        model: of a sample, with these users.
+        users: their ids.
+        trained_on: `user_id` and `label` of the model's interactions, at least of these users.
+    """
+    labelled = trained_on.filter(pc.not_equal(trained_on.column(LABEL), 0)).column(USER)
+    found = pc.is_in(users.cast(labelled.type), value_set=labelled.combine_chunks())
+    there: Bool = found.to_numpy(zero_copy_only=False)
+    return there & ~model.users.known
 
 
 def grouped(owners: I64, values: I64, n: int) -> Ragged:

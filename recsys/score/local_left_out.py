@@ -1,22 +1,22 @@
 """Users whom a sample left out of a model, from the interactions beside it; without Spark."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from recsys.columns import ITEM, RATING, USER
+from recsys.columns import BIAS, EMBEDDING, ITEM, RATING, SEEN, TRAINED, USER
 from recsys.errors import ModelError
 from recsys.ingest.local_pairs import read_local_pairs
-from recsys.kernel.fold_in import FoldIn, fold_in
 from recsys.kernel.worker import Lists
-from recsys.model.arrays import USERS, Vectors, read_local_manifest
+from recsys.model.arrays import USERS, Vectors, load_table, read_local_manifest
 from recsys.model.manifest import ModelManifest
-from recsys.model.whole import SomeUsers, WholeModel
+from recsys.model.whole import SomeUsers, WholeModel, some_users
 from recsys.score.histories import Histories, find_histories
 from recsys.score.local_ids import LocalIds
 from recsys.score.representation import Representation, known
@@ -24,19 +24,22 @@ from recsys.score.representation import Representation, known
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Finds what users have done who are not in a model that was trained on a sample.
+    """Finds what users have done on whom a model of a sample was not trained.
+
+    These are not in the model, or have nothing but features there. As in a batch job, the latter
+    are folded in as well where they like something: what they like has no weight in the training.
 
     Attributes:
         folder: the model's.
         manifest: what is said of it.
         items: its items.
-        fold_in: makes vectors of users.
+        lists: makes vectors and lists of users.
     """
 
     folder: Path
     manifest: ModelManifest
     items: Vectors
-    fold_in: FoldIn
+    lists: Lists
 
     @classmethod
     def of(cls, folder: Path, items: Vectors, lists: Lists) -> Self | None:
@@ -48,27 +51,18 @@ class LeftOut:
         manifest = read_local_manifest(folder)
         if manifest.sample is None:
             return None
-        return cls(folder, manifest, items, lists.model.fold_in)
+        return cls(folder, manifest, items, lists)
 
-    @cached_property
-    def pairs(self) -> pa.Table:
-        """What all users have done: `user_id`, `item_id` and `rating`, read when first needed.
+    @staticmethod
+    def may_like(had: SomeUsers) -> NDArray[np.bool_]:
+        """Say who may like something that the model was not trained on, `(n_users,)` bool.
 
-        Raises:
-            ModelError: the interactions are not beside the model, or damaged.
+        Of users who have nothing but features the model says whether they have seen any item.
         """
-        name = self.manifest.interactions_id
-        place = self.folder.parent.parent / "interactions" / name
-        if not place.is_dir():
-            raise ModelError(
-                f"model {self.folder.name} was trained on a sample of the users, and what the "
-                f"others have done is in interactions {name}; expected them in {place}, found "
-                "none; copy them with the model, as in its root, or use recommend_likes"
-            )
-        return read_local_pairs(place).select([USER, ITEM, RATING])
+        return ~had.known | (~had.trained & (np.diff(had.seen.indptr) > 0))
 
     def histories(self, ids: pa.Array, had: SomeUsers) -> Histories:
-        """Return what users have done.
+        """Return what those have done who `may_like` something; the pairs of others are not read.
 
         Args:
             ids: of the users, each once.
@@ -77,27 +71,65 @@ class LeftOut:
         Raises:
             ModelError: the interactions are not beside the model, or damaged.
         """
-        model = WholeModel(self.folder, self.manifest, self.items, self.fold_in, had)
-        wanted = ~had.trained
-        users = self.pairs.column(USER)
-        whose = ids.filter(pa.array(wanted)).cast(users.type)
-        pairs = self.pairs.filter(pc.is_in(users, value_set=whose))
+        model = WholeModel(self.folder, self.manifest, self.items, self.lists.model.fold_in, had)
+        wanted = self.may_like(had)
+        pairs = self._pairs(ids.filter(pa.array(wanted)))
         return find_histories(model, ids, pairs, wanted, self.manifest.pair_rules)
 
+    def _pairs(self, users: pa.Array) -> pa.Table:
+        """Read what some users have done: `user_id`, `item_id` and `rating`."""
+        name = self.manifest.interactions_id
+        place = self.folder.parent.parent / "interactions" / name
+        if not place.is_dir():
+            raise ModelError(
+                f"model {self.folder.name} was trained on a sample of the users, and what the "
+                f"others have done is in interactions {name}; expected them in {place}, found "
+                "none; copy them with the model, as in its root, or use recommend_likes"
+            )
+        return read_local_pairs(place, users).select([USER, ITEM, RATING])
+
     def user(self, users: Vectors, given: object) -> Representation | None:
-        """Fold in one user; None for who is in the model, or likes nothing that it has."""
+        """Fold in one user; None for who was trained on, or likes nothing that the model has."""
         kind = users.ids.type
         found = LocalIds(users.ids).convert(given)
-        if found is None or pc.index(users.ids, pa.scalar(found, kind)).as_py() >= 0:
+        if found is None:
             return None
-        embeddings = self.items.embeddings
-        nothing = SomeUsers.nobody(1, embeddings.shape[1])
-        done = self.histories(pa.array([found], kind), nothing)
+        ids = pa.array([found], kind)
+        row = pc.index(users.ids, ids[0]).as_py()
+        if row < 0:
+            had = SomeUsers.nobody(1, self.items.embeddings.shape[1])
+        elif users.trained[row]:
+            return None
+        else:
+            columns = [USER, TRAINED, BIAS, EMBEDDING, SEEN]
+            table = load_table(self.folder, USERS, columns)[1]
+            had = some_users(table, ids, self.items.embeddings.shape[1])
+        if not self.may_like(had).any():
+            return None
+        done = self.histories(ids, had)
         if not len(done.liked.values):
             return None
-        weights = done.weights.astype(np.float32)
-        vector = fold_in(self.fold_in, embeddings, done.liked.indptr, done.liked.values, weights)
-        return Representation(USERS, vector[0], np.float32(0), id=found)
+        vector = self.lists.folded(to_fold_in(np.array([0]), had, done))[0]
+        return Representation(USERS, vector, np.float32(0), id=found)
+
+
+def to_fold_in(rows: NDArray[np.int64], had: SomeUsers, done: Histories) -> pd.DataFrame:
+    """Return users as `Lists.by_fold_in` takes them.
+
+    Args:
+        rows: which of the users.
+        had: what the model has of them; where that comes of features it is averaged with the rest.
+        done: what they have done.
+
+    Returns:
+        `embedding` (null for who is not in the model), `liked` and `weights`.
+    """
+    columns = {
+        "embedding": [had.embeddings[i] if had.known[i] else None for i in rows],
+        "liked": [done.liked[i] for i in rows],
+        "weights": [done.weights_of(i) for i in rows],
+    }
+    return pd.DataFrame({name: pd.Series(found, dtype=object) for name, found in columns.items()})
 
 
 def known_or_folded(users: Vectors, left_out: LeftOut | None, given: object) -> Representation:

@@ -17,7 +17,7 @@ from recsys.model.arrays import USERS, ids_for_pandas, load_table
 from recsys.model.whole import SomeUsers, some_users
 from recsys.score.histories import Histories, grouped
 from recsys.score.local_ids import LocalIds
-from recsys.score.local_left_out import LeftOut
+from recsys.score.local_left_out import LeftOut, to_fold_in
 from recsys.score.local_likes import check_columns, largest, row_of, weights_of
 
 I64 = NDArray[np.int64]
@@ -47,39 +47,43 @@ class LocalUsers:
             self._table = load_table(self._folder, USERS, columns)[1]
         ids = self._ids(users, self._table.column(USER))
         had = some_users(self._table, ids, self._lists.model.embeddings.shape[1])
-        there, done = had.known, None
-        if self.left_out is not None and not there.all():
+        folded, done = np.zeros(len(ids), np.bool_), None
+        if self.left_out is not None and self.left_out.may_like(had).any():
             done = self.left_out.histories(ids, had)
-            there = there | (np.diff(done.liked.indptr) > 0)
-        if not there.all():
+            folded = ~had.trained & (np.diff(done.liked.indptr) > 0)
+        if not (there := had.known | folded).all():
             missing = ids.filter(pa.array(~there)).to_pylist()
             raise ConfigError(
                 f"users: the model does not have {len(missing):,} of {len(ids):,}, such as "
                 f"{', '.join(map(str, missing[:3]))}; recommend_likes makes lists of what they like"
             )
         names = ids_for_pandas(ids)
-        if done is None:
+        if done is None or not folded.any():
             return self.of(had, names, k, exclude_seen=exclude_seen)
-        found = [self._folded(np.flatnonzero(~had.known), done, names, k, exclude_seen)]
-        if had.known.any():
-            mine = ids.filter(pa.array(had.known)).to_pylist()
-            found.append(self.known(mine, k, exclude_seen=exclude_seen))
+        found = [self._folded(np.flatnonzero(folded), had, done, names, k, exclude_seen)]
+        if not folded.all():
+            others = ids.filter(pa.array(~folded))
+            theirs = some_users(self._table, others, had.embeddings.shape[1])
+            found.append(self.of(theirs, ids_for_pandas(others), k, exclude_seen=exclude_seen))
         place = {name: row for row, name in enumerate(names.tolist())}
         lists = pd.concat(found, ignore_index=True)
         order = np.lexsort((lists["rank"], lists[USER].map(place)))
         return lists.iloc[order].reset_index(drop=True)
 
     def _folded(
-        self, rows: I64, done: Histories, names: NDArray[Any], k: int, exclude_seen: bool
+        self,
+        rows: I64,
+        had: SomeUsers,
+        done: Histories,
+        names: NDArray[Any],
+        k: int,
+        exclude_seen: bool,
     ) -> pd.DataFrame:
         """Make lists of users by what they have done."""
 
         def parts() -> Iterator[pd.DataFrame]:
             for at in np.array_split(rows, -(-len(rows) // _AT_ONCE)):
-                likes, weights = [done.liked[i] for i in at], [done.weights_of(i) for i in at]
-                frame = pd.DataFrame({USER: names[at], "embedding": None})
-                frame["liked"] = pd.Series(likes, dtype=object)
-                frame["weights"] = pd.Series(weights, dtype=object)
+                frame = to_fold_in(at, had, done).assign(**{USER: names[at]})
                 seen = [done.seen[i] if exclude_seen else () for i in at]
                 with naming(frame, self._lists.model):
                     made = self._lists.by_fold_in(frame, self._choice(k, seen))

@@ -112,6 +112,7 @@ class Situation:
         model: with these users.
         rules, filters: what the configuration says.
         histories: what the users have done, in rows of the model's items.
+        left_out: `(n_users,)`, whom a sample left out of the model; None: nobody.
     """
 
     users: pa.Array
@@ -119,6 +120,7 @@ class Situation:
     rules: Rules
     filters: Filters
     histories: Histories
+    left_out: Bool | None = None
 
     @cached_property
     def ways(self) -> NDArray[np.object_]:
@@ -127,8 +129,10 @@ class Situation:
         likes = np.diff(self.histories.liked.indptr) > 0
         way = np.full(len(self.users), POPULAR if rules.fallback == "popular" else NONE, object)
         way[had.known] = FEATURES
-        if rules.fold_in == "new" or self.model.manifest.sample is not None:
+        if rules.fold_in == "new":
             way[likes] = FOLD_IN
+        elif self.left_out is not None:
+            way[likes & self.left_out] = FOLD_IN
         way[had.trained] = MODEL
         if rules.fold_in == "all":
             way[likes] = FOLD_IN
