@@ -17,6 +17,13 @@ SPARK_SUBMIT_OPTS="-XX:ArchiveClassesAtExit=$folder/spark.jsa -Xlog:cds=off -Xlo
     .venv/bin/recsys run --config "$folder/ratings.yaml" --set root="$folder/root" --set training.epochs=1 \
     --set training.early_stopping=null --set training.second_view=none > "$folder/log" 2>&1 ||
     { tail -n 5 "$folder/log" >&2; exit 1; }
-while pgrep -f "$folder/spark.jsa" > /dev/null; do sleep 0.2; done # written when the JVM ends, after the command
-[ -e "$folder/spark.jsa" ] || { echo "class_archive: Java made none" >&2; exit 1; }
+# The JVM writes it when it ends, which is after the command.
+before=-1
+for _ in $(seq 120); do
+    size=$(stat -c %s "$folder/spark.jsa" 2> /dev/null || echo 0)
+    [ "$size" != 0 ] && [ "$size" = "$before" ] && break
+    before=$size
+    sleep 1
+done
+[ "$size" != 0 ] || { echo "class_archive: Java made none" >&2; exit 1; }
 mv "$folder/spark.jsa" "$archive"

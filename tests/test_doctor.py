@@ -196,8 +196,9 @@ def looked_at(limit: int, monkeypatch: pytest.MonkeyPatch, **given: Any) -> dict
     monkeypatch.setattr(memory, "result_limit", lambda _: (100_000, "100k"))
     run: Any = SimpleNamespace(run_id="r", sample=None)
     found = Checks()
-    limits._driver(job, found, settings, EVERYONE, run, None)
-    limits._result(job, found, settings, EVERYONE)
+    plan = limits._planned(job, settings, EVERYONE, run)
+    limits._driver(job, found, settings, plan, run, None)
+    limits._result(job, found, settings, plan)
     return {check.name: check for check in found.made}
 
 
@@ -221,14 +222,29 @@ def test_the_doctor_counts_the_pairs_of_users_who_are_left_out_and_judged(
     assert found.found.endswith(f", about {size(sum(driver_bytes(parts, 8).values()))}")
 
 
-def test_the_doctor_says_that_ids_beyond_the_result_limit_make_a_sample(
+def test_ids_beyond_the_result_limit_make_a_sample_as_memory_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = looked_at(2**40, monkeypatch, sample_users="auto")["spark.driver.maxResultSize"]
+    # The ids of all users are 160,000 bytes, those of half of them 80,000, and 100,000 are allowed.
+    found = looked_at(2**40, monkeypatch, sample_users="auto")
+    result = found["spark.driver.maxResultSize"]
+    assert result.state == "ok"
+    assert "auto: some of the users, since the ids of all of them are about" in result.found
+    assert "sample_users auto: about 0.5 of the users" in found["driver memory"].found
+    for too_many in ("refuse", 0.75):
+        found = looked_at(2**40, monkeypatch, sample_users=too_many)
+        assert found["spark.driver.maxResultSize"].state == "warning"
+        assert found["driver memory"].state == "ok"
+
+
+def test_pairs_beyond_what_lightfm_numbers_make_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_PAIRS", 500_000)
+    found = looked_at(2**40, monkeypatch, sample_users="auto")["driver memory"]
     assert found.state == "ok"
-    assert "auto: some of the users, since the ids of all of them are about" in found.found
-    found = looked_at(2**40, monkeypatch, sample_users="refuse")["spark.driver.maxResultSize"]
+    assert "sample_users auto: about 0.25 of the users" in found.found
+    found = looked_at(2**40, monkeypatch, sample_users="refuse")["driver memory"]
     assert found.state == "warning"
+    assert found.found.endswith("more pairs than the 500,000 that LightFM can train on")
 
 
 def log_lines(ran: dict[str, Any]) -> list[dict[str, Any]]:

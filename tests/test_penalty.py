@@ -5,8 +5,11 @@ import pytest
 import scipy.sparse as sp
 
 from recsys.config.sections import Training
+from recsys.learn.feature_trial import Trial
+from recsys.learn.features import Abouts
 from recsys.learn.fitting import fit
 from recsys.learn.penalty import Penalties, penalties, settled
+from recsys.learn.sample_weights import Labelled
 from recsys.learn.training import train
 
 
@@ -83,3 +86,16 @@ def test_a_number_is_for_all_pairs_and_a_search_on_some_users_uses_what_is_right
     # Without a second training the search is the training, and trains with the number as it is.
     assert np.allclose(*curves, atol=1e-6) == refit
     assert given.item_alpha != penalties(auto, pairs_of(100, 8, 97)).item_alpha
+
+
+def test_trials_of_features_on_some_users_use_what_is_right_for_them() -> None:
+    pairs = Labelled(pairs_of(400, 8, 97), None, None)
+    stopping = {"share": 0.2, "patience": 2, "max_pairs": 1000}
+    few = {"no_components": 4, "epochs": 4, "early_stopping": stopping}
+    auto = Training.model_validate({**few, "sample_weights": {"rating": "none"}})
+    assert auto.early_stopping is not None
+    found = []
+    for settings in (auto, settled(auto, pairs.labels)):
+        trial = Trial(pairs, Abouts(None, None), settings, auto.early_stopping, 1)
+        found.append(trial.run({}).warm)
+    assert np.allclose(*found, atol=1e-6)

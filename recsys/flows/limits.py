@@ -8,6 +8,7 @@ are known (`recsys.learn.sizes`, `recsys.flows.space`).
 """
 
 import logging
+from dataclasses import dataclass
 
 from recsys.config.sections import EarlyStopping, Training
 from recsys.errors import MemoryLimitError
@@ -18,7 +19,7 @@ from recsys.flows.manifest import RunManifest
 from recsys.ingest.input_size import input_rows
 from recsys.kernel.nominate import bytes_of
 from recsys.learn.negatives import drawn_per_positive
-from recsys.learn.sizes import Sizes, driver_bytes
+from recsys.learn.sizes import MAX_PAIRS, Sizes, driver_bytes
 from recsys.learn.user_sample import possible
 from recsys.model.manifest import ModelManifest
 from recsys.runtime import memory
@@ -43,8 +44,9 @@ def training(job: Job, found: Checks, settings: Training) -> None:
     run = newest_run(job.store.files, config=job.config)
     sizes = None if run is None else _sizes(run)
     rows = _rows(job) if sizes is None else None
-    _driver(job, found, settings, sizes, run, rows)
-    _result(job, found, settings, sizes)
+    plan = None if sizes is None or run is None else _planned(job, settings, sizes, run)
+    _driver(job, found, settings, plan, run, rows)
+    _result(job, found, settings, plan)
     _space(job, found, run)
 
 
@@ -88,26 +90,74 @@ def _sizes(run: RunManifest) -> Sizes | None:
     return Sizes(pairs, counts.negative_pairs, users, items, users * 16, items * 16)
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """About how much a run will collect.
+
+    Attributes:
+        everyone: what all users have.
+        taken: what those have who are trained on.
+        share: of the users; None where all are trained on.
+    """
+
+    everyone: Sizes
+    taken: Sizes
+    share: float | None
+
+
+def _planned(job: Job, settings: Training, everyone: Sizes, run: RunManifest) -> _Planned:
+    """Choose a share of the users as the run will, by the same limits."""
+    wanted = settings.sample_users
+    shares = list(dict.fromkeys(share for share, _ in possible(wanted)))
+    if not shares or (wanted == "auto" and _fits(job, settings, everyone)):
+        return _Planned(everyone, everyone, None)
+    n_judged = (settings.early_stopping or EarlyStopping()).max_users
+    samples = {share: _sample(everyone, share, run, n_judged) for share in shares}
+    fitting = (share for share, sample in samples.items() if _fits(job, settings, sample))
+    share = next(fitting, shares[-1])
+    return _Planned(everyone, samples[share], share)
+
+
+def _fits(job: Job, settings: Training, sizes: Sizes) -> bool:
+    limit, _ = memory.result_limit(job.spark)
+    return (
+        sum(_parts(settings, sizes).values()) <= _allowed(job)
+        and (not limit or _results(sizes) <= limit)
+        and sizes.pairs + _drawn(settings, sizes) <= MAX_PAIRS
+    )
+
+
+def _allowed(job: Job) -> int:
+    return memory.allowed_bytes(memory.heap_bytes(job.spark), job.config.memory.max_share)
+
+
+def _results(sizes: Sizes) -> int:
+    """Return the bytes of the largest result that is collected; pairs come in parts."""
+    return max(sizes.user_bytes, sizes.item_bytes)
+
+
+def _drawn(settings: Training, sizes: Sizes) -> int:
+    return sizes.pairs * drawn_per_positive(settings, sizes.negatives)
+
+
 def _driver(
     job: Job,
     found: Checks,
     settings: Training,
-    sizes: Sizes | None,
+    plan: _Planned | None,
     run: RunManifest | None,
     rows: int | None,
 ) -> None:
-    share = job.config.memory.max_share
-    heap = memory.heap_bytes(job.spark)
-    allowed = memory.allowed_bytes(heap, share)
+    heap, allowed = memory.heap_bytes(job.spark), _allowed(job)
     limit = (
-        f"{size(allowed)}: memory.max_share {share} of {size(memory.limit_bytes())} less the "
-        f"JVM's heap {size(heap)}"
+        f"{size(allowed)}: memory.max_share {job.config.memory.max_share} of "
+        f"{size(memory.limit_bytes())} less the JVM's heap {size(heap)}"
     )
-    if sizes is None or run is None:
+    if plan is None or run is None:
         of_input = "" if rows is None else f"the input has about {rows:,} rows; more is "
         found.add(Check("driver memory", of_input + _LATER, limit, "unknown"))
         return
-    parts = _parts(settings, sizes)
+    parts = _parts(settings, plan.everyone)
     needed = sum(parts.values())
     told = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
     about = f"about {size(needed)} by run {run.run_id}: {told}"
@@ -115,30 +165,26 @@ def _driver(
         "take a larger machine, lower spark.driver.memory, training.no_components or "
         "training.second_view_rank, or raise the minimum numbers of interactions in filters"
     )
-    wanted = settings.sample_users
-    shares = list(dict.fromkeys(share for share, _ in possible(wanted)))
-    if shares and (wanted != "auto" or needed > allowed):
-        n_judged = (settings.early_stopping or EarlyStopping()).max_users
-        of_share = {
-            share: sum(_parts(settings, _sample(sizes, share, run, n_judged)).values())
-            for share in shares
-        }
-        share = next((one for one in shares if of_share[one] <= allowed), shares[-1])
-        needed = of_share[share]
-        about += f"; training.sample_users {wanted}: {_told(share, run)}, about {size(needed)}"
-    found.add(_estimated("driver memory", about, limit, change, fits=needed <= allowed))
+    if plan.share is not None:
+        needed = sum(_parts(settings, plan.taken).values())
+        share = _told(plan.share, run)
+        about += f"; training.sample_users {settings.sample_users}: {share}, about {size(needed)}"
+    fits = needed <= allowed
+    if plan.taken.pairs + _drawn(settings, plan.taken) > MAX_PAIRS:
+        about += f"; more pairs than the {MAX_PAIRS:,} that LightFM can train on"
+        fits = False
+    found.add(_estimated("driver memory", about, limit, change, fits=fits))
 
 
 def _parts(settings: Training, sizes: Sizes) -> dict[str, int]:
-    drawn = sizes.pairs * drawn_per_positive(settings, sizes.negatives)
-    return driver_bytes(sizes, settings.widest, drawn)
+    return driver_bytes(sizes, settings.widest, _drawn(settings, sizes))
 
 
 def _sample(everyone: Sizes, share: float, run: RunManifest, n_judged: int) -> Sizes:
     """Return about how much a sample of the users has, with those whom rare items add.
 
     How many those are is known of the earlier run's own sample; without one they do not count. The
-    pairs of users who are left out and judged count, although trainings of `evaluate` have none.
+    pairs of users who are left out and judged count, although only a run and `train` judge them.
     """
     users, pairs, before = share * everyone.users, share * everyone.pairs, run.sample
     if before is not None:
@@ -147,7 +193,8 @@ def _sample(everyone: Sizes, share: float, run: RunManifest, n_judged: int) -> S
     pairs = min(pairs, everyone.pairs)
     negatives = everyone.negatives * pairs / max(1, everyone.pairs)
     n = min(users, everyone.users)
-    items = everyone.items, int(16 * n), everyone.item_bytes
+    user_bytes = int(everyone.user_bytes * n / max(1, everyone.users))
+    items = everyone.items, user_bytes, everyone.item_bytes
     # They have as many pairs each as all users have.
     judged = min(n_judged, everyone.users - n) * everyone.pairs / max(1, everyone.users)
     return Sizes(int(pairs), int(negatives), int(n), *items, judged_pairs=int(judged))
@@ -159,20 +206,18 @@ def _told(share: float, run: RunManifest) -> str:
     return f"about {share:g} of the users, and {run.sample.added_users:,} for rare items"
 
 
-def _result(job: Job, found: Checks, settings: Training, sizes: Sizes | None) -> None:
+def _result(job: Job, found: Checks, settings: Training, plan: _Planned | None) -> None:
     limit, text = memory.result_limit(job.spark)
     name, shown = "spark.driver.maxResultSize", text if limit else "none"
-    if sizes is None:
+    if plan is None:
         found.add(Check(name, _LATER, shown, "unknown"))
         return
-    # Pairs come in parts. Of a sample the ids of its own users alone are collected.
-    sampled = bool(possible(settings.sample_users))
-    needed = sizes.item_bytes if sampled else max(sizes.user_bytes, sizes.item_bytes)
+    needed, of_all = _results(plan.taken), _results(plan.everyone)
     about = f"about {size(needed)} of ids to collect at once"
-    if settings.sample_users == "auto" and 0 < limit < sizes.user_bytes:
+    if settings.sample_users == "auto" and 0 < limit < of_all:
         about += (
             f"; training.sample_users auto: some of the users, since the ids of all of them are "
-            f"about {size(sizes.user_bytes)}"
+            f"about {size(of_all)}"
         )
     change = f"raise {name}, or raise the minimum numbers of interactions in filters"
     found.add(_estimated(name, about, shown, change, fits=not limit or needed <= limit))

@@ -27,6 +27,7 @@ from recsys.learn.cold import MAPPED, TRAINED, LearnedFeatures, Way
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import About, Abouts, Sides
 from recsys.learn.fitting import search
+from recsys.learn.penalty import of_part
 from recsys.learn.sample_weights import Labelled
 from recsys.runtime.signals import interruptible
 
@@ -179,7 +180,9 @@ class Trial:
         # Users whom the search would leave out would be judged without having been trained.
         sampled = pairs.of_some_users(stopping.max_pairs, settings.seed)
         self.parts = Parts.of(sampled, abouts, settings.seed)
-        self._abouts, self._settings, self._stopping = abouts, settings, stopping
+        # A search scales penalties from the pairs that it is given, and these are not all.
+        self._settings = of_part(settings, self.parts.pairs.labels, pairs.labels)
+        self._abouts, self._stopping = abouts, stopping
         self._threads = threads
         self._fans = _sample(self.parts.liked_items, stopping.max_users, settings.seed)
         self._popularity = self._by_popularity()

@@ -7,7 +7,7 @@ and the more of them there are, the more penalty it bears.
 
 With learning rates of 0.03 and 0.04 the best strength of an epoch, the penalty times the pairs,
 was looked for on validation parts of real and made-up data sets, with 4 to 228 pairs a user and 2
-to 385 pairs an item. It was between 22 and 87, more where users and items have more pairs.
+to 400 pairs an item. It was between 20 and 120, more where users and items have more pairs.
 `_by_pairs` is within a third of it. See docs/explanation/training.md.
 """
 
@@ -47,8 +47,9 @@ def penalties(settings: Training, labels: sp.coo_matrix) -> Penalties:
 def of_part(settings: Training, part: sp.coo_matrix, labels: sp.coo_matrix) -> Training:
     """Return the settings to train on a part of the pairs with.
 
-    A penalty that is a number is meant for all pairs. An epoch of fewer of them shrinks embeddings
-    less, so the number changes as `auto` does from all pairs to the part.
+    With `warp` and `warp-kos` a penalty that is a number is meant for all pairs. An epoch of fewer
+    of them shrinks embeddings less, so the number changes as `auto` does from all pairs to the
+    part.
 
     Args:
         settings: with penalties for all pairs.

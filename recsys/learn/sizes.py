@@ -19,7 +19,7 @@ _BYTES_PER_JUDGED_PAIR = 24
 # byte for the comparison of matrices; 23 to 28 were measured.
 _BYTES_PER_DRAWN_PAIR = 28
 # LightFM numbers the pairs of an epoch with int32.
-_MAX_PAIRS = 2**31 - 1
+MAX_PAIRS = 2**31 - 1
 # Parameters, gradients and momentum, float32, and either their float64 copies while they are
 # initialised, or the average of the epochs and the change to it.
 _BYTES_PER_PARAMETER = 24
@@ -129,10 +129,10 @@ def check_collectable(
     n_pairs = sizes.pairs
     drawn = f" and {n_drawn:,} drawn negatives" if n_drawn else ""
     described = f", {features.rows:,} features of them" if features.rows else ""
-    if n_pairs + n_drawn > _MAX_PAIRS:
+    if n_pairs + n_drawn > MAX_PAIRS:
         fewer = "training.negatives_per_positive, or " if n_drawn else ""
         raise MemoryLimitError(
-            f"{n_pairs:,} interactions{drawn} are more than the {_MAX_PAIRS:,} that LightFM can "
+            f"{n_pairs:,} interactions{drawn} are more than the {MAX_PAIRS:,} that LightFM can "
             f"train on; lower {fewer}filters.last_days, or raise the minimum numbers of "
             f"interactions in filters{or_else}"
         )

@@ -136,9 +136,8 @@ class _Trials:
         self._pairs, self._settings = pairs, settings
         # In numbers, for the table of trials and for what draws the next one.
         self._settled = settled(settings, pairs.labels)
-        # Without `refit` each best epoch's model would be copied, and nobody asks for it.
-        self._stopping = stopping.model_copy(update={"refit": True})
-        self._tuning, self._study, self._names = tuning, study, names
+        # As in a training: without `refit` a search has all users, and a penalty is as it is given.
+        self._stopping, self._tuning, self._study, self._names = stopping, tuning, study, names
         study.pruner = MedianPruner(n_startup_trials=_COMPLETED_FIRST, n_warmup_steps=_FIRST_EPOCHS)
 
     def make(self, threads: int, features: Sides) -> None:

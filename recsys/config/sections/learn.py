@@ -154,8 +154,8 @@ class Training(Section):
     """The L2 penalty on item embeddings. LightFM applies it at each step, so its effect grows with
     the number of pairs. `auto`: with `warp` and `warp-kos` what suits the numbers of pairs, users
     and items; with other losses 1e-5. The model's record has the number. Raise it if the model
-    overfits. A number is meant for all pairs: a search on a part of them, before a second training,
-    uses one for as strong an effect."""
+    overfits. With `warp` and `warp-kos` a number is meant for all pairs: a search on a part of
+    them, before a second training, uses one for as strong an effect."""
     user_alpha: NonNegativeFloat | Literal["auto"] = "auto"
     """Likewise on user embeddings."""
     max_sampled: PositiveInt = 50
@@ -203,10 +203,10 @@ class Training(Section):
     """How many of the users to train on. `auto`: all, or the largest share (0.75, 0.5, 0.35, 0.25,
     0.15, 0.1, 0.05, 0.02 or 0.01) that fits: into what `memory.max_share` allows, with ids within
     `spark.driver.maxResultSize`, and no more pairs than LightFM can number. The log and the record
-    say which of these limits all users do not meet, and what to change. `refuse`: all, and the job
-    ends where they do not fit. A number: this share. Each item that has enough pairs keeps some,
-    unless no sample fits so. Users who are left out are folded in from all of their pairs where
-    lists are made. `recsys tune` takes `auto` as `refuse`."""
+    name the first of these limits that all users exceed, and what to change. `refuse`: all, and the
+    job ends where they do not fit. A number: this share. Each item that has enough pairs keeps
+    some, unless no sample fits so. Users who are left out are folded in from all of their pairs
+    where lists are made. `recsys tune` takes `auto` as `refuse`."""
     threads: PositiveInt | None = None
     """The number of CPU threads. null: all that the driver has. With one thread, the same input and
     seed give the same model, bit for bit. More threads are faster, and the
