@@ -159,7 +159,7 @@ def test_auto_takes_the_largest_share_whose_pairs_fit_with_those_of_added_users(
     assert take("auto").labels.nnz < with_added.labels.nnz
 
 
-def test_the_log_and_the_sample_say_which_limit_all_users_do_not_meet(
+def test_the_log_and_the_sample_name_the_first_limit_that_all_users_exceed(
     take: Take, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = take(0.5).sample
