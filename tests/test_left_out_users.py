@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from recsys.cli import main
 from recsys.errors import ModelError
 from recsys.evaluate import held_out
-from recsys.flows import score
+from recsys.flows import samples, score
 from recsys.model import arrays
 from recsys.model.arrays import load_fold_in, load_items, load_users
 from recsys.score.local import LocalModel
@@ -178,6 +178,11 @@ def test_of_those_left_out_a_run_looks_only_for_users_who_are_asked_for(
 def test_the_share_of_users_who_have_an_item_is_of_users_whose_pairs_have_weight(
     again: Again, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counted: list[Any] = []
+    count = samples.counts_of_items
+    monkeypatch.setattr(
+        samples, "counts_of_items", lambda *given: (counted.append(0), count(*given))[1]
+    )
     told: list[tuple[Any, int]] = []
     before = held_out.item_traits
 
@@ -191,6 +196,7 @@ def test_the_share_of_users_who_have_an_item_is_of_users_whose_pairs_have_weight
     everyone = {user for user, *_ in ratings()}
     assert n_users == len(everyone) == 120
     assert 0 < holders.min() <= holders.max() <= n_users
+    assert len(counted) == 1  # the pairs are looked at once for all who have and who like an item
 
 
 def test_a_refresh_that_is_tried_again_with_another_share_takes_up_no_model_of_the_first_try(

@@ -194,7 +194,8 @@ def _with_features(everyone: Everyone) -> DataFrame:
 
     Those of users who like nothing stay (`all_pairs.without_left_out`). So do those of users who
     like only items that the sample does not have, or whose liked pairs have no sample weight. That
-    is not known yet: they are few.
+    is not known yet. Before features are collected, they are counted and checked once more
+    (`described.check_of_users`).
     """
     if everyone.described is None:
         return everyone.users.withColumn(_N_FEATURES, F.lit(0).cast("bigint"))
