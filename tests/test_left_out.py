@@ -90,7 +90,7 @@ def test_users_are_judged_by_items_that_only_they_have_and_keep_something_to_be_
         begin(self, labels, held_out, *rest)
 
     monkeypatch.setattr(Validator, "__init__", watched)
-    # Six users, each with four items that nobody else has, and one user with one item.
+    # Five users, each with four items that nobody else has, and one user with one item.
     cells = [*((u, 4 * u + i) for u in range(5) for i in range(4)), (5, 20)]
     apart = sp.coo_matrix((np.ones(21, np.float32), np.array(cells).T), shape=(6, N_ITEMS))
     half = Training.model_validate({"early_stopping": {"share": 0.5, "k": 12}})

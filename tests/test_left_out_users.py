@@ -5,15 +5,20 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
 from recsys.cli import main
+from recsys.errors import ModelError
 from recsys.evaluate import held_out
+from recsys.flows import samples, score
+from recsys.model import arrays
 from recsys.model.arrays import load_fold_in, load_items, load_users
 from recsys.score.local import LocalModel
 from tests.conftest import csv_input, model_folder, run_in, small_ratings, table, write_csv
@@ -115,9 +120,69 @@ def test_described_users_who_like_something_without_weight_are_folded_in_by_both
         assert score == pytest.approx(published["score"].iloc[0], rel=1e-5), user
 
 
+def test_without_the_interactions_those_are_served_by_features_who_have_some_and_others_are_not(
+    done: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = model_folder(done)
+    copied = tmp_path / folder.name
+    shutil.copytree(folder, copied)
+    model = LocalModel.load(copied)
+    trained = load_users(folder).ids[-1].as_py()
+    made = model.recommend_users([trained, "kind", "old"])
+    sources = made.groupby("user_id")["source"].unique().map(list).to_dict()
+    assert sources == {trained: ["model"], "kind": ["features"], "old": ["features"]}
+    said = [line for line in caplog.messages if "are served by features alone" in line]
+    assert len(said) == 1
+    assert ": 2 of the users who are asked for have seen something" in said[0]
+    # Nobody of these is folded in by the model in its root, either.
+    pd.testing.assert_frame_equal(
+        model.recommend_users(["kind"]), LocalModel.load(folder).recommend_users(["kind"])
+    )
+    kind, users = model.user("kind"), load_users(folder)
+    assert (kind.embedding == users.embeddings[users.ids.index("kind").as_py()]).all()
+    for ask in (model.user, lambda user: model.recommend_users(["kind", user])):
+        with pytest.raises(ModelError, match="copy them with the model"):
+            ask("plain")
+
+
+def test_of_one_described_user_a_local_model_reads_no_others(
+    done: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = LocalModel.load(model_folder(done)), list[list[str]]()
+    model.user("kind")
+    before = arrays.pq.read_table
+
+    def reading(place: Path, **more: Any) -> Any:
+        found = before(place, **more)
+        read.append(found.column("user_id").to_pylist())
+        return found
+
+    monkeypatch.setattr(arrays.pq, "read_table", reading)
+    for user in ("kind", "old"):
+        read.clear()
+        model.user(user)
+        assert {who for part in read for who in part} == {user}
+
+
+def test_of_those_left_out_a_run_looks_only_for_users_who_are_asked_for(
+    spark: SparkSession,
+) -> None:
+    pairs = [("out", 1), ("known", 1), ("doubt", 0), ("away", 1), ("out", 1)]
+    trained_on = spark.createDataFrame(pairs, "user_id string, label int")
+    users = spark.createDataFrame([("known",)], "user_id string")
+    asked = spark.createDataFrame([("out",), ("known",), ("doubt",), (None,)], "user_id string")
+    found = score._left_out(trained_on, SimpleNamespace(users=users), asked)  # type: ignore[arg-type]
+    assert [row.user_id for row in found.collect()] == ["out"]
+
+
 def test_the_share_of_users_who_have_an_item_is_of_users_whose_pairs_have_weight(
     again: Again, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counted: list[Any] = []
+    count = samples.counts_of_items
+    monkeypatch.setattr(
+        samples, "counts_of_items", lambda *given: (counted.append(0), count(*given))[1]
+    )
     told: list[tuple[Any, int]] = []
     before = held_out.item_traits
 
@@ -131,6 +196,7 @@ def test_the_share_of_users_who_have_an_item_is_of_users_whose_pairs_have_weight
     everyone = {user for user, *_ in ratings()}
     assert n_users == len(everyone) == 120
     assert 0 < holders.min() <= holders.max() <= n_users
+    assert len(counted) == 1  # the pairs are looked at once for all who have and who like an item
 
 
 def test_a_refresh_that_is_tried_again_with_another_share_takes_up_no_model_of_the_first_try(

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 
 from recsys.config.sections import Training
 from recsys.errors import InputError, MemoryLimitError
-from recsys.learn.matrices import _measure, _per_id, collect
+from recsys.learn import counting
+from recsys.learn.matrices import collect
 from recsys.learn.sizes import Sizes, check_collectable
 from recsys.runtime import memory
 from recsys.store.tables import Scratch, Store
@@ -167,12 +168,14 @@ def test_no_pair_with_a_weight_is_an_error_about_the_input(
 
 
 def measure(used: DataFrame) -> Sizes:
-    with _per_id(used) as (users, items):
-        return _measure(users, items)
+    with counting.per_id(used, Training().sample_weights) as (users, items):
+        sizes, lowest = counting.measure(users, items)
+    assert lowest == (1.0 if sizes.pairs else 0.0)  # the disliked pair has a lower rating
+    return sizes
 
 
 def test_what_is_to_be_collected_is_measured_ids_by_their_bytes(spark: SparkSession) -> None:
-    rows = [("ä", 1, 1.0, 1), ("ä", 2, 1.0, -1), ("long", 2, 1.0, 1)]
+    rows = [("ä", 1, 1.0, 1), ("ä", 2, 0.5, -1), ("long", 2, 2.0, 1)]
     assert measure(pairs(spark, rows)) == Sizes(
         pairs=3, negatives=1, users=2, items=2, user_bytes=2 + 4 + 2 * 4, item_bytes=2 * 8
     )

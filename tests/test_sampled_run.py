@@ -14,10 +14,10 @@ from pyspark.sql import SparkSession
 
 from recsys.cli import main
 from recsys.errors import ConfigError, InputError, MemoryLimitError, ModelError
-from recsys.flows import limits, refresh
+from recsys.flows import limits, refresh, samples
 from recsys.ingest import features, local_pairs
 from recsys.learn import matrices
-from recsys.learn.sizes import Sizes
+from recsys.learn.sizes import FeatureSizes, Sizes
 from recsys.model.arrays import load_items, load_users
 from recsys.score import local_left_out
 from recsys.score.local import LocalModel
@@ -383,10 +383,39 @@ def test_a_refresh_takes_a_sample_where_not_all_fit_and_everyone_is_served(
     assert manifest["training"]["sample_share"] == 0.25
 
 
-def test_an_evaluation_measures_those_left_out_as_they_are_served(
-    again: Callable[..., dict[str, Any]],
+def test_features_that_stay_with_users_who_are_left_out_are_counted_before_they_are_collected(
+    again: Callable[..., dict[str, Any]], done: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[FeatureSizes] = []
+    most = 10_000
+
+    def check(*_: Any, features: FeatureSizes, or_else: str, **__: Any) -> None:
+        asked.append(features)
+        if features.rows > most:
+            raise MemoryLimitError(f"{features.rows} features are too many{or_else}")
+
+    monkeypatch.setattr(matrices, "check_collectable", check)
+    for job, model in ("train", ""), ("refresh", done["model_id"]):
+        most = 10_000
+        again(job, run_id=job, model_id=model)
+        # ALONE likes nothing that the model has, so that features stay.
+        expected, found = asked[-2:]
+        assert (found.rows, found.ids) == (expected.rows + 1, expected.ids + 1)
+        most = expected.rows
+        with pytest.raises(MemoryLimitError, match=r"are too many, or train on fewer users"):
+            again(job, run_id=f"{job}-less", model_id=model)
+
+
+def test_an_evaluation_measures_those_left_out_as_they_are_served(
+    again: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Any] = []
+    before = samples.with_weight
+    monkeypatch.setattr(
+        samples, "with_weight", lambda *given: (looked.append(0), before(*given))[1]
+    )
     run = again("evaluate", run_id="e", evaluation={"k": [5], "auc": True, "bootstrap": 10})
+    assert len(looked) == 2  # for features and for the counts of items; users were counted before
     counts = run["evaluation"]
     assert counts["users_folded_in"] > 50
     assert run["training"]["sample"]["share"] == 0.25

@@ -159,7 +159,7 @@ def test_auto_takes_the_largest_share_whose_pairs_fit_with_those_of_added_users(
     assert take("auto").labels.nnz < with_added.labels.nnz
 
 
-def test_the_log_and_the_sample_say_which_limit_all_users_do_not_meet(
+def test_the_log_and_the_sample_name_the_first_limit_that_all_users_exceed(
     take: Take, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = take(0.5).sample
@@ -344,7 +344,9 @@ def test_pairs_without_weight_count_neither_for_the_sample_nor_for_those_left_ou
     assert sorted((r.user_id, r.item_id) for r in used.collect()) == cells(whole)
     counts = all_pairs.counts_of_items(scratch, used, found.item_ids)
     assert found.item_ids.to_pylist() == whole.item_ids.to_pylist() == [0, 1, 2, 3, 4]
-    assert counts.tolist() == np.bincount(whole.labels.col).tolist()
+    assert counts.pairs.tolist() == np.bincount(whole.labels.col).tolist()
+    liked = whole.labels.col[whole.labels.data > 0]
+    assert counts.liked.tolist() == np.bincount(liked, minlength=5).tolist()
 
 
 def test_who_likes_nothing_that_counts_keeps_features_and_who_was_left_out_does_not(

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from recsys.errors import InputError, TrainingError
+from recsys.learn import matrices
 from tests.conftest import csv_input, model_folder, table
 from tests.test_command_line import BIN, command, complaint
 
@@ -123,12 +124,14 @@ def test_with_a_threshold_above_zero_a_zero_stays_a_negative(
 
 
 def test_a_rating_below_zero_still_says_what_to_do_and_nothing_but_zeros_too(
-    run: Run, ratings_csv: Csv
+    run: Run, ratings_csv: Csv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     below = csv_input(ratings_csv([*LIKES, [6, 2, -1, TODAY]], "below.csv"), **NUMBERS)
     with pytest.raises(TrainingError, match="a positive pair with a rating of -1, expected none"):
         run("train", run_id="below", input=below, training=BY_RATING)
-    # So it is where the user of that pair is not in the sample.
+    # So it is where the user of that pair is not in the sample, and before any pair is collected.
+    collected = "pairs were collected"
+    monkeypatch.setattr(matrices, "_matrices", lambda *_: pytest.fail(collected))
     some = {**BY_RATING, "sample_users": 0.25, "early_stopping": {"share": 0.4, "k": 2}}
     for job, more in ("train", {}), ("tune", {"tuning": {"trials": 1}}):
         with pytest.raises(TrainingError, match="pair with a rating of -1, expected none below 0"):

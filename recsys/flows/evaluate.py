@@ -35,6 +35,7 @@ from recsys.ingest.features import prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.kernel.evaluate import Traits
 from recsys.kernel.fold_in import FoldIn, plain_mean
+from recsys.learn.all_pairs import Counts
 from recsys.learn.assembly import fold_in_of, likes_of
 from recsys.learn.described_fit import DescribedFit
 from recsys.learn.matrices import Interactions
@@ -110,7 +111,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
         made_of = [config.fingerprint(), run.run_id, run.started_at.isoformat()]
         name = f"evaluated-{digest(made_of)[:16]}"
         fold_in = _fold_in(interactions, made, config.training.seed)
-        popular = holders(job, train, interactions, liked=True)
+        everyone = holders(job, train, interactions)
         # Without those who have nothing but features: a split holds pairs out, not items.
         learned = Learned.of(
             interactions,
@@ -120,7 +121,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
             user_features=made.users,
             item_features=made.items,
             cold=False,
-            positives=popular,
+            positives=None if everyone is None else everyone.liked,
         )
         step.rows = learned.rows
         place = f"{job.staging}/{name}"
@@ -139,7 +140,7 @@ def _train(job: Job, prepared: Prepared, parts: DataFrame) -> _Trained:
     return _Trained(
         model,
         held_out.lengths_of_histories(job.scratch, interactions, train),
-        _traits(job, interactions, train),
+        _traits(job, interactions, train, everyone),
         EvaluatedTraining(
             epochs=fitted.epochs,
             early_stopping=early_stopping_report(config, fitted.report),
@@ -159,12 +160,17 @@ def _fold_in(interactions: Interactions, made: DescribedFit, seed: int) -> FoldI
     return replace(plain_mean(width), second=made.made.second)
 
 
-def _traits(job: Job, interactions: Interactions, train: DataFrame) -> Traits:
-    """Describe the items by who has them: the users of the sample and those it left out."""
-    labels, every = interactions.labels, holders(job, train, interactions, liked=False)
+def _traits(
+    job: Job, interactions: Interactions, train: DataFrame, everyone: Counts | None
+) -> Traits:
+    """Describe the items by who has them: the users of the sample and those it left out.
+
+    `everyone`: what `holders` returned.
+    """
+    labels = interactions.labels
     mine = np.bincount(labels.col, minlength=labels.shape[1])
     return held_out.item_traits(
-        mine if every is None else every, users_of(job, train, interactions)
+        mine if everyone is None else everyone.pairs, users_of(job, train, interactions)
     )
 
 

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from recsys.columns import LABEL, TRAINED, USER, USER_INDEX
 from recsys.config.configuration import Config, digest
-from recsys.config.sections import SampleWeights
+from recsys.config.sections import SampleWeights, Training
 from recsys.flows import base_model
 from recsys.flows.execution import Job
 from recsys.flows.model_ids import made_before, named, sample_of
@@ -29,7 +29,7 @@ from recsys.ingest.ids import index_frame
 from recsys.ingest.manifest import InputState
 from recsys.ingest.preparation import Prepared, interactions_id, prepare
 from recsys.learn.all_pairs import of_items, without_left_out
-from recsys.learn.described import collect_described, sizes, user_rows
+from recsys.learn.described import Check, check_of_users, collect_described, sizes, user_rows
 from recsys.learn.features import Described
 from recsys.learn.matrices import Interactions, collect
 from recsys.learn.user_sample import Sample, possible
@@ -81,7 +81,7 @@ def refresh(job: Job) -> Model:
         there = item_ids(known, items)
         pairs = _liked(prepared)
         described = without_left_out(described, job.scratch, pairs, liked, (USERS,), there)
-        users = _described(job, described, USERS)
+        users = _described(job, described, USERS, _check_of_users(job, base, described, liked))
     with run.step("fold-in") as step:
         made = interruptible(lambda: Refreshed.of(known, liked, items, users))
         step.rows = made.users
@@ -191,17 +191,25 @@ def _prepare_features(
     )
 
 
-def _described(job: Job, prepared: PreparedFeatures | None, kind: str) -> Described | None:
+def _described(
+    job: Job, prepared: PreparedFeatures | None, kind: str, check: Check | None = None
+) -> Described | None:
     if prepared is None or kind not in prepared.rows:
         return None
-    return collect_described(job.spark, prepared.rows[kind], prepared.values[kind], kind)
+    return collect_described(job.spark, prepared.rows[kind], prepared.values[kind], kind, check)
 
 
-def _collect(
-    job: Job, prepared: Prepared, base: Model, described: PreparedFeatures | None
-) -> Interactions:
-    """Collect all positive pairs: whoever is folded in has no weights of pairs."""
-    settings = job.config.training.model_copy(
+def _check_of_users(
+    job: Job, base: Model, described: PreparedFeatures | None, liked: Interactions
+) -> Check | None:
+    """Return what refuses features of users that do not fit beside what was collected."""
+    share = job.config.memory.max_share
+    return check_of_users(job.spark, described, liked, _settings(job, base), share)
+
+
+def _settings(job: Job, base: Model) -> Training:
+    """Return how positive pairs are collected: whoever is folded in has no weights of pairs."""
+    return job.config.training.model_copy(
         update={
             "loss": "warp",
             "no_components": base.manifest.no_components,
@@ -210,11 +218,17 @@ def _collect(
             "sample_weights": SampleWeights(rating="none", user_exponent=0.0),
         }
     )
+
+
+def _collect(
+    job: Job, prepared: Prepared, base: Model, described: PreparedFeatures | None
+) -> Interactions:
+    """Collect all positive pairs, or those of as many users as fit."""
     return collect(
         job.spark,
         job.scratch,
         _liked(prepared),
-        settings,
+        _settings(job, base),
         job.run.run_date,
         max_share=job.config.memory.max_share,
         features=sizes(described),

@@ -28,7 +28,7 @@ def with_everyone(made: Refreshed, scratch: Scratch, liked: DataFrame) -> Refres
     pairs, users = _count(there, USER)
     waiting_pairs, waiting_items = _count(waiting, ITEM)
     everyone = liked.agg(F.count_distinct(USER)).collect()[0][0]
-    positives = counts_of_items(scratch, liked, ids)
+    positives = counts_of_items(scratch, liked, ids).liked
     items = replace(made.learned.items, positives=positives)
     return replace(
         made,

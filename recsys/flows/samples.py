@@ -2,17 +2,14 @@
 
 from dataclasses import asdict
 
-import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from recsys.columns import LABEL, USER
+from recsys.columns import USER
 from recsys.config.sections import Training
 from recsys.flows.execution import Job
 from recsys.ingest.features import PreparedFeatures
-from recsys.learn.all_pairs import check_ratings, counts_of_items, with_weight, without_left_out
-from recsys.learn.described import abouts, sizes, user_rows
+from recsys.learn.all_pairs import Counts, all_count, counts_of_items, with_weight, without_left_out
+from recsys.learn.described import abouts, check_of_users, sizes, user_rows
 from recsys.learn.features import Abouts
 from recsys.learn.left_out import LeftOut
 from recsys.learn.matrices import Interactions, collect
@@ -53,17 +50,22 @@ def collect_described(
             judging=judging,
         )
         step.rows = interactions.labels.nnz
-        check_ratings(pairs, interactions, settings.sample_weights)
         if interactions.sample is not None:
             used = with_weight(pairs, interactions, settings.sample_weights, job.run.run_date)
             described = without_left_out(described, job.scratch, used, interactions)
-        return interactions, abouts(job.spark, described, interactions, job.config)
+        check = check_of_users(
+            job.spark,
+            described,
+            interactions,
+            settings,
+            job.config.memory.max_share,
+            advice=base is None,
+        )
+        return interactions, abouts(job.spark, described, interactions, job.config, check)
 
 
-def holders(
-    job: Job, pairs: DataFrame, interactions: Interactions, *, liked: bool
-) -> NDArray[np.int32] | None:
-    """Return how many of all users have each item, `(n_items,)`; None where all are in training.
+def holders(job: Job, pairs: DataFrame, interactions: Interactions) -> Counts | None:
+    """Return how many of all users have each item, and like it; None where all are in training.
 
     Pairs without sample weight do not count, as they do not where all users are in the training.
 
@@ -71,13 +73,10 @@ def holders(
         job: the run.
         pairs: INTERACTIONS_SCHEMA.
         interactions: what was collected of them.
-        liked: whether to count those alone who like the item; else all labelled pairs.
     """
     if interactions.sample is None:
         return None
-    used = _used(job, pairs, interactions)
-    used = used.where(F.col(LABEL) == 1) if liked else used
-    return counts_of_items(job.scratch, used, interactions.item_ids)
+    return counts_of_items(job.scratch, _used(job, pairs, interactions), interactions.item_ids)
 
 
 def users_of(job: Job, pairs: DataFrame, interactions: Interactions) -> int:
@@ -92,6 +91,8 @@ def users_of(job: Job, pairs: DataFrame, interactions: Interactions) -> int:
     """
     if interactions.sample is None:
         return len(interactions.user_ids)
+    if all_count(job.config.training.sample_weights):
+        return interactions.sample.everyone.users  # they were counted before the sample was chosen
     return _used(job, pairs, interactions).select(USER).distinct().count()
 
 

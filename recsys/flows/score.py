@@ -197,10 +197,8 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     """Write down who is asked for and how each is served, so that all that follows agrees on it."""
     config, types = job.config, model.id_types
     pairs, *older = history(job, model)
+    trained_on = older[0] if older else pairs
     sampled = model.manifest.sample is not None
-    left_out = None
-    if sampled and config.scoring.fold_in == "none":
-        left_out = _left_out([pairs, *older][-1], model)
     rows = None
     if config.items.candidates is not None:
         rows = stage_candidates(
@@ -221,6 +219,9 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     with reading(config.cohort.users):
         asked.write.parquet(requests_uri)
     requests = job.store.read_table(requests_uri, types.fill(REQUESTS_SCHEMA))
+    left_out = None
+    if sampled and config.scoring.fold_in == "none":
+        left_out = _left_out(trained_on, model, requests)
     cores = job.spark.sparkContext.defaultParallelism
     tasks = ranking.n_tasks(requests.count(), config.scoring.users_per_file, cores)
     routed = cohorts.route(
@@ -240,13 +241,15 @@ def _stage_cohort(job: Job, model: Model, requests_uri: str) -> _Cohort:
     return _Cohort(requests, job.store.read_table(uri, schema), found, tasks)
 
 
-def _left_out(trained_on: DataFrame, model: Model) -> DataFrame:
-    """Return whom a sample left out of a model, `user_id`: those with a labelled pair.
+def _left_out(trained_on: DataFrame, model: Model, requests: DataFrame) -> DataFrame:
+    """Return who of a cohort a sample left out of a model, `user_id`: those with a labelled pair.
 
-    Whoever has nothing but features in the model is none of them: without the sample, too, it would
-    not have learned from them. `recsys.score.histories.left_out_of` finds the same without Spark.
+    The pairs of others are dropped first: a cohort may be a small part of all users. Whoever has
+    nothing but features in the model is none of them: without the sample, too, it would not have
+    learned from them. `recsys.score.histories.left_out_of` finds the same without Spark.
     """
-    users = trained_on.where(F.col(LABEL) != 0).select(USER).distinct()
+    pairs = trained_on.where(F.col(LABEL) != 0).select(USER)
+    users = pairs.join(requests, on=USER, how="left_semi").distinct()
     return users.join(model.users, on=USER, how="left_anti")
 
 

@@ -86,6 +86,7 @@ def train(job: Job) -> Model:
     model_id = name(sample_of(interactions.sample))
     place = store.uri("models", model_id)
     with run.step("write model") as step:
+        everyone = holders(job, prepared.pairs, interactions)
         learned = Learned.of(
             interactions,
             made.made.embeddings,
@@ -94,7 +95,7 @@ def train(job: Job) -> Model:
             user_features=made.users,
             item_features=made.items,
             kept=_kept(interactions, made),
-            positives=holders(job, prepared.pairs, interactions, liked=True),
+            positives=None if everyone is None else everyone.liked,
         )
         step.rows = learned.rows
         manifest = write_model(

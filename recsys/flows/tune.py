@@ -27,8 +27,8 @@ from recsys.ingest import pairing
 from recsys.ingest.features import PreparedFeatures, prepare_features, states
 from recsys.ingest.preparation import Prepared, prepare
 from recsys.learn import search_space, studies, tuning
-from recsys.learn.all_pairs import check_ratings, with_weight, without_left_out
-from recsys.learn.described import abouts, sizes, user_rows
+from recsys.learn.all_pairs import with_weight, without_left_out
+from recsys.learn.described import abouts, check_of_users, sizes, user_rows
 from recsys.learn.feature_choice import learned_groups
 from recsys.learn.features import Abouts
 from recsys.learn.matrices import Interactions, collect
@@ -152,11 +152,12 @@ def _collect(
         features=sizes(described),
         user_features=user_rows(described),
     )
-    check_ratings(pairs, interactions, largest.sample_weights)
     if interactions.sample is not None:
         used = with_weight(pairs, interactions, largest.sample_weights, job.run.run_date)
         described = without_left_out(described, job.scratch, used, interactions)
-    return interactions, abouts(job.spark, described, interactions, config)
+    share = config.memory.max_share
+    check = check_of_users(job.spark, described, interactions, largest, share)
+    return interactions, abouts(job.spark, described, interactions, config, check)
 
 
 def trial_settings(training: Training, settings: Tuning) -> Training:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,26 +15,25 @@ from recsys.config.sections import SampleWeights
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures
 from recsys.ingest.ids import index_frame
 from recsys.learn.matrices import Interactions, age
-from recsys.learn.sample_weights import check_lowest, unscaled
+from recsys.learn.sample_weights import unscaled
 from recsys.store.tables import Scratch
 
 
-def check_ratings(pairs: DataFrame, interactions: Interactions, policy: SampleWeights) -> None:
-    """Refuse ratings of users whom a sample left out that are refused where all are trained on.
+class Counts(NamedTuple):
+    """How many pairs each item has.
 
-    Args:
-        pairs: all of them (INTERACTIONS_SCHEMA).
-        interactions: what was collected of them.
-        policy: how pairs are weighed.
-
-    Raises:
-        TrainingError: the rating of a positive pair cannot be a weight.
+    Attributes:
+        pairs: `(n_items,)` int32, those that were counted.
+        liked: `(n_items,)` int32, those of them with the label 1.
     """
-    if interactions.sample is None or policy.rating == "none":
-        return
-    lowest = F.min(F.col(RATING).cast("float"))
-    found = pairs.where(F.col(LABEL) > 0).agg(lowest).collect()[0][0]
-    check_lowest(0.0 if found is None else found)
+
+    pairs: NDArray[np.int32]
+    liked: NDArray[np.int32]
+
+
+def all_count(policy: SampleWeights) -> bool:
+    """Whether every labelled pair has a weight above 0; see `with_weight`."""
+    return policy.rating == "none" and policy.half_life_days is None
 
 
 def with_weight(
@@ -52,7 +52,7 @@ def with_weight(
         run_date: up to whose end (UTC) ages count.
     """
     used = pairs.where(F.col(LABEL) != 0)
-    if policy.rating == "none" and policy.half_life_days is None:
+    if all_count(policy):
         return used
     alone = policy.model_copy(update={"user_exponent": 0.0})
     labels, ratings, ages = interactions.labels, interactions.ratings, interactions.ages
@@ -88,18 +88,20 @@ def of_items(scratch: Scratch, pairs: DataFrame, item_ids: pa.Array) -> DataFram
     return pairs.join(index_frame(scratch, item_ids, kind, ITEM, ITEM_INDEX), on=ITEM)
 
 
-def counts_of_items(scratch: Scratch, pairs: DataFrame, item_ids: pa.Array) -> NDArray[np.int32]:
-    """Return how many of these pairs each item has, `(n_items,)` int32.
+def counts_of_items(scratch: Scratch, pairs: DataFrame, item_ids: pa.Array) -> Counts:
+    """Return how many of these pairs each item has, by one look at them.
 
     Args:
         scratch: brings the ids to the executors.
-        pairs: `user_id` and `item_id`, each pair once.
+        pairs: `user_id`, `item_id` and `label`, each pair once.
         item_ids: the items, in the order of their indices.
     """
-    counted = of_items(scratch, pairs.groupBy(ITEM).agg(F.count(F.lit(1)).alias("n")), item_ids)
-    table = counted.select(ITEM_INDEX, "n").toArrow()
-    found = np.zeros(len(item_ids), np.int32)
-    found[table.column(ITEM_INDEX).to_numpy()] = table.column("n").to_numpy()
+    n, liked = F.count(F.lit(1)).alias("n"), F.count_if(F.col(LABEL) == 1).alias("liked")
+    counted = of_items(scratch, pairs.groupBy(ITEM).agg(n, liked), item_ids)
+    table = counted.select(ITEM_INDEX, "n", "liked").toArrow()
+    found = Counts(*np.zeros((2, len(item_ids)), np.int32))
+    for counts, name in zip(found, ("n", "liked"), strict=True):
+        counts[table.column(ITEM_INDEX).to_numpy()] = table.column(name).to_numpy()
     return found
 
 

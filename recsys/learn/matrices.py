@@ -2,8 +2,6 @@
 
 import datetime as dt
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -27,21 +24,14 @@ from recsys.columns import (
 )
 from recsys.config.sections import EarlyStopping, SampleWeights, Training
 from recsys.errors import InputError
-from recsys.ingest.ids import id_bytes, index_frame, index_ids
+from recsys.ingest.ids import index_frame, index_ids
 from recsys.learn import user_sample
+from recsys.learn.counting import LOWEST, id_type, measure, per_id
 from recsys.learn.negatives import drawn_per_positive
 from recsys.learn.pair_stream import collect_columns
-from recsys.learn.sample_weights import Labelled
+from recsys.learn.sample_weights import Labelled, check_lowest
 from recsys.learn.sizes import NO_FEATURES, FeatureSizes, Sizes, check_collectable
-from recsys.learn.user_sample import (
-    N_BYTES,
-    N_NEGATIVES,
-    N_PAIRS,
-    Everyone,
-    Sample,
-    Sampled,
-    possible,
-)
+from recsys.learn.user_sample import Everyone, Sample, Sampled, possible
 from recsys.store.tables import Scratch
 
 log = logging.getLogger(__name__)
@@ -119,11 +109,13 @@ def collect(
     used = pairs.where(F.col(LABEL) != 0)
     weights = settings.sample_weights
     advice = settings.sample_users != "auto" and base is None
-    check = partial(_check, spark, settings=settings, max_share=max_share, advice=advice)
+    check = partial(check_sizes, spark, settings=settings, max_share=max_share, advice=advice)
     stopping = settings.early_stopping or EarlyStopping()
-    with _per_id(used) as (users, items):
-        sizes = replace(_measure(users, items), features=features)
-        everyone = Everyone(used, users, items, sizes, user_features)
+    with per_id(used, weights) as (users, items):
+        sizes, lowest = measure(users, items)
+        check_lowest(lowest)  # of all users, before anything is collected of some
+        sizes = replace(sizes, features=features)
+        everyone = Everyone(used, users.drop(LOWEST), items, sizes, user_features)
         samples = possible(settings.sample_users) if base is None else _again(base)
         reason = None
         if base is None and settings.sample_users == "auto":
@@ -182,12 +174,21 @@ def _ids(
     return ids, taken.pairs, sample
 
 
-def _check(
+def check_sizes(
     spark: SparkSession, sizes: Sizes, *, settings: Training, max_share: float, advice: bool
 ) -> None:
-    """Refuse too little and too much; see `collect`.
+    """Refuse too little and too much.
 
-    `advice`: whether to say that a sample of the users is another way, which the caller can take.
+    Args:
+        spark: the session.
+        sizes: what is to be collected.
+        settings: say how much memory training takes.
+        max_share: the share of the driver's memory that may be used.
+        advice: whether to say that a sample of the users, or a smaller one, is another way.
+
+    Raises:
+        InputError: there is nothing to learn from.
+        MemoryLimitError: it would not fit.
     """
     weights = settings.sample_weights
     if sizes.pairs == 0:
@@ -207,47 +208,6 @@ def _check(
     )
 
 
-@contextmanager
-def _per_id(used: DataFrame) -> Iterator[tuple[DataFrame, DataFrame]]:
-    """Give a row for each user and for each item, kept by Spark while they are looked at.
-
-    Two aggregates, each by one column: a single one with two distinct counts would multiply the
-    rows, and could not say how long the ids are.
-    """
-    n_pairs = F.count(F.lit(1)).alias(N_PAIRS)
-    users = (
-        used.groupBy(USER)
-        .agg(n_pairs, F.count_if(F.col(LABEL) < 0).alias(N_NEGATIVES))
-        .withColumn(N_BYTES, id_bytes(USER, _id_type(used, USER)))
-    )
-    kept = users.persist(), used.groupBy(ITEM).agg(n_pairs).persist()
-    try:
-        yield kept
-    finally:
-        for frame in kept:
-            with suppress(Py4JError, OSError):  # where the JVM is gone, the first error says it
-                frame.unpersist()
-
-
-def _measure(per_user: DataFrame, per_item: DataFrame) -> Sizes:
-    """Measure by one row for each user and for each item."""
-    totals = [_total(F.col(name)) for name in (N_BYTES, N_PAIRS, N_NEGATIVES)]
-    n_users, user_bytes, n_pairs, n_negatives = per_user.agg(F.count(F.lit(1)), *totals).collect()[
-        0
-    ]
-    item_bytes = _total(id_bytes(ITEM, _id_type(per_item, ITEM)))
-    n_items, item_bytes = per_item.agg(F.count(F.lit(1)), item_bytes).collect()[0]
-    return Sizes(n_pairs, n_negatives, n_users, n_items, user_bytes, item_bytes)
-
-
-def _total(column: Column) -> Column:
-    return F.coalesce(F.sum(column), F.lit(0))
-
-
-def _id_type(frame: DataFrame, name: str) -> str:
-    return frame.schema[name].dataType.simpleString()
-
-
 def _matrices(
     scratch: Scratch,
     used: DataFrame,
@@ -256,7 +216,7 @@ def _matrices(
     n_pairs: int | None = None,
 ) -> Interactions:
     """Collect the pairs of these users and items; how many there are is counted if not known."""
-    types = [_id_type(used, name) for name in (USER, ITEM)]
+    types = [id_type(used, name) for name in (USER, ITEM)]
     user_ids, item_ids = ids
     indexed = (
         used.join(index_frame(scratch, user_ids, types[0], USER, USER_INDEX), on=USER, how="inner")

@@ -86,8 +86,8 @@ class Sampled:
         taken, everyone: how much the sample and all users have.
         judged_ids: some users who are left out, in ascending order; None where nobody is judged.
         judged: `(n_judged, n_items)` COO, float32, 1 or -1: their pairs with items of the sample.
-        reason: why not all were taken: which limit was met, the numbers, and what to change; None
-            where another sample was asked for.
+        reason: why not all were taken: the first limit that all users exceed, the numbers, and
+            what to change; None where a share was asked for, or is that of an earlier model.
     """
 
     share: float
@@ -194,7 +194,8 @@ def _with_features(everyone: Everyone) -> DataFrame:
 
     Those of users who like nothing stay (`all_pairs.without_left_out`). So do those of users who
     like only items that the sample does not have, or whose liked pairs have no sample weight. That
-    is not known yet: they are few.
+    is not known yet. Before features are collected, they are counted and checked once more
+    (`described.check_of_users`).
     """
     if everyone.described is None:
         return everyone.users.withColumn(_N_FEATURES, F.lit(0).cast("bigint"))
@@ -229,7 +230,10 @@ def _marked(ranked: DataFrame, users: DataFrame) -> DataFrame:
 
 
 def refusal(check: Check, sizes: Sizes) -> str | None:
-    """Return why these users do not fit: the limit, the numbers and what to change; None if so."""
+    """Return why these users do not fit; None if they do.
+
+    It names the first limit that they exceed, with the numbers and what to change.
+    """
     try:
         check(sizes)
     except MemoryLimitError as error:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -162,9 +163,8 @@ def _learned(
     embeddings = _numbers(table, manifest, name, EMBEDDING, manifest.no_components)
     biases = table.column(BIAS).to_numpy()
     if not np.isfinite(biases).all():
-        raise ModelError(
-            f"model {manifest.model_id} is damaged: {name} has values that are not finite"
-        )
+        damaged = f"model {manifest.model_id} is damaged: {name}"
+        raise ModelError(f"{damaged} has values that are not finite")
     return embeddings, biases.astype(np.float32)
 
 
@@ -233,9 +233,8 @@ class FeatureVectors:
         if not known:
             return None
         at = np.array(sorted(known))
-        weights = np.array(
-            [known[row] * self.about.weights[self.groups[row]] for row in at], np.float64
-        )
+        weighed = [known[row] * self.about.weights[self.groups[row]] for row in at]
+        weights = np.array(weighed, np.float64)
         if self.about.normalised:
             weights /= weights.sum() + float(self.about.identity)
         shares = weights.astype(np.float32)
@@ -328,22 +327,24 @@ def read_local_manifest(folder: Path) -> ModelManifest:
 
 def _load_local(folder: str | Path, kind: str) -> Vectors:
     index_name, id_name = _NAMES[kind]
-    columns = [index_name, id_name, TRAINED, BIAS, EMBEDDING] + (
-        [POSITIVES, HISTORY] if kind == ITEMS else []
-    )
+    more = [POSITIVES, HISTORY] if kind == ITEMS else []
+    columns = [index_name, id_name, TRAINED, BIAS, EMBEDDING, *more]
     manifest, table = load_table(folder, kind, columns)
     return vectors_from_table(table.sort_by(index_name), manifest, kind)
 
 
 def load_table(
-    folder: str | Path, kind: str, columns: list[str] | None
+    folder: str | Path, kind: str, columns: list[str] | None, only: pc.Expression | None = None
 ) -> tuple[ModelManifest, pa.Table]:
-    """Return a model's manifest and columns of one of its tables, in any order of the rows."""
+    """Return a model's manifest and columns of one of its tables, in any order of the rows.
+
+    `only`: which rows, so that the others are never held; None: all.
+    """
     place = require_local(folder, "model")
     manifest, expected = _checked(place, kind)
     # Whatever the directories above are called, they are no columns.
     parts = [
-        pq.read_table(place / kind / file.path, columns=columns, partitioning=None)
+        pq.read_table(place / kind / file.path, columns=columns, partitioning=None, filters=only)
         for file in expected
     ]
     return manifest, pa.concat_tables(parts)

@@ -7,7 +7,8 @@ class LeftOutReport(Part):
     """How well users are served who were left out of a sample: folded in, as lists do it."""
 
     users: int
-    """Users who were judged: those who would be the next of the sample, with their pairs."""
+    """Users who were judged: of those who would be the next of the sample, those who have a pair
+    that was held out, and something left to be folded in from."""
     metric: str
     """What was measured, such as `ndcg@10`: on liked pairs that were held out of theirs, each with
     the probability `training.early_stopping.share`, whatever its item. Pairs of items that are not
@@ -49,9 +50,10 @@ class SampleReport(Part):
     of_items: int
     """Items with a labelled pair; those that are not in the sample are not in the model."""
     reason: str | None = None
-    """Why `auto` did not take all users: which limit was met (`memory.max_share`,
-    `spark.driver.maxResultSize`, or what LightFM can number), the numbers, and what to change. Null
-    where a share was asked for."""
+    """Why `auto` did not take all users: the first of these limits that all users exceed (what
+    LightFM can number, `spark.driver.maxResultSize`, `memory.max_share`), the numbers, and what to
+    change. Null where a share was asked for, and after `train --from`, which takes that of its
+    model."""
     left_out: LeftOutReport | None = None
     """What it costs to be left out; null where that was not measured: for a refresh, without time
     (`training.max_minutes`), and where nothing could be held out."""

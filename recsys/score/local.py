@@ -15,15 +15,7 @@ from numpy.typing import NDArray
 from recsys.config.feature_names import feature_name
 from recsys.config.sections import Titles
 from recsys.kernel.topk import Ranked
-from recsys.kernel.worker import (
-    FEATURES,
-    FOLD_IN,
-    POPULAR,
-    BroadcastModel,
-    Choice,
-    Lists,
-    Ragged,
-)
+from recsys.kernel.worker import FEATURES, FOLD_IN, POPULAR, BroadcastModel, Choice, Lists, Ragged
 from recsys.model.arrays import (
     ITEMS,
     USERS,
@@ -159,7 +151,10 @@ class LocalModel:
     ) -> pd.DataFrame:
         """Recommend items to users whom the model has, by their vectors, as a batch job does.
 
-        The first call loads the users, all of them. Whom a sample left out is folded in.
+        The first call loads the users, all of them. Whom a sample left out is folded in; so is who
+        has nothing but features, and likes something without sample weight. For these each call
+        reads the interactions beside the model, and keeps what is theirs. Where they are missing
+        and the model has features of all of these, a warning says that features alone serve them.
 
         Args:
             users: ids, as numbers or text, each once.
@@ -173,7 +168,8 @@ class LocalModel:
         Raises:
             ConfigError: an id cannot be one of the model's type, or the model does not have it.
             KernelError: k is below 1, or a score cannot be a float32.
-            ModelError: the users' table is damaged.
+            ModelError: the users' table is damaged; or somebody is asked for whom a sample may have
+                left out, and the interactions are not beside the model, or are damaged.
         """
         return self._titled(self._many.known(users, k, exclude_seen=exclude_seen))
 
@@ -212,14 +208,16 @@ class LocalModel:
     def user(self, user_id: object) -> Representation:
         """Return what the model knows of one of its users.
 
-        The first call loads the users, all of them. Whom a sample left out is folded in.
+        The first call loads the users, all of them. Whom a sample left out is folded in, as by
+        `recommend_users`. Each call reads what is theirs alone from the interactions, and of who
+        has nothing but features what they have seen from the model.
 
         Args:
             user_id: a number or text.
 
         Raises:
             ConfigError: it cannot be an id of the model's type, or the model does not have it.
-            ModelError: the users' table is damaged.
+            ModelError: as `recommend_users`.
         """
         if self._users is None:
             self._users = load_users(self._folder)

@@ -1,5 +1,6 @@
 """Users whom a sample left out of a model, from the interactions beside it; without Spark."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,8 @@ from recsys.model.whole import SomeUsers, WholeModel, some_users
 from recsys.score.histories import Histories, find_histories
 from recsys.score.local_ids import LocalIds
 from recsys.score.representation import Representation, known
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,35 +64,61 @@ class LeftOut:
         """
         return ~had.known | (~had.trained & (np.diff(had.seen.indptr) > 0))
 
-    def histories(self, ids: pa.Array, had: SomeUsers) -> Histories:
+    def histories(self, ids: pa.Array, had: SomeUsers) -> Histories | None:
         """Return what those have done who `may_like` something; the pairs of others are not read.
+
+        None where the interactions are not beside the model and it has features of all of these:
+        then they are served by those, and a warning says so.
 
         Args:
             ids: of the users, each once.
             had: what the model has of them.
 
         Raises:
-            ModelError: the interactions are not beside the model, or damaged.
+            ModelError: the interactions are damaged; or they are not beside the model, and are
+                needed for somebody whom it does not have.
         """
-        model = WholeModel(self.folder, self.manifest, self.items, self.lists.model.fold_in, had)
         wanted = self.may_like(had)
+        if had.known[wanted].all() and not self._place.is_dir():
+            log.warning(
+                "model %s is without its interactions %s: %s of the users who are asked for have "
+                "seen something and are served by features alone, whatever they like; copy the "
+                "interactions with the model, as in its root",
+                self.folder.name,
+                self.manifest.interactions_id,
+                f"{int(wanted.sum()):,}",
+            )
+            return None
+        model = WholeModel(self.folder, self.manifest, self.items, self.lists.model.fold_in, had)
         pairs = self._pairs(ids.filter(pa.array(wanted)))
         return find_histories(model, ids, pairs, wanted, self.manifest.pair_rules)
 
+    @property
+    def _place(self) -> Path:
+        """Where the interactions are expected, as in a root."""
+        return self.folder.parent.parent / "interactions" / self.manifest.interactions_id
+
     def _pairs(self, users: pa.Array) -> pa.Table:
         """Read what some users have done: `user_id`, `item_id` and `rating`."""
-        name = self.manifest.interactions_id
-        place = self.folder.parent.parent / "interactions" / name
-        if not place.is_dir():
+        if not self._place.is_dir():
             raise ModelError(
                 f"model {self.folder.name} was trained on a sample of the users, and what the "
-                f"others have done is in interactions {name}; expected them in {place}, found "
-                "none; copy them with the model, as in its root, or use recommend_likes"
+                f"others have done is in interactions {self._place.name}; expected them in "
+                f"{self._place}, found none; copy them with the model, as in its root, or use "
+                "recommend_likes"
             )
-        return read_local_pairs(place, users).select([USER, ITEM, RATING])
+        return read_local_pairs(self._place, users).select([USER, ITEM, RATING])
 
     def user(self, users: Vectors, given: object) -> Representation | None:
-        """Fold in one user; None for who was trained on, or likes nothing that the model has."""
+        """Fold in one user; None for who was trained on, or likes nothing that the model has.
+
+        Args:
+            users: all that the model has; what they have seen is read of this one alone.
+            given: an id, as a number or text.
+
+        Raises:
+            ModelError: as `histories`; or the model's table of users is damaged.
+        """
         kind = users.ids.type
         found = LocalIds(users.ids).convert(given)
         if found is None:
@@ -102,12 +131,12 @@ class LeftOut:
             return None
         else:
             columns = [USER, TRAINED, BIAS, EMBEDDING, SEEN]
-            table = load_table(self.folder, USERS, columns)[1]
+            table = load_table(self.folder, USERS, columns, pc.field(USER) == ids[0])[1]
             had = some_users(table, ids, self.items.embeddings.shape[1])
         if not self.may_like(had).any():
             return None
         done = self.histories(ids, had)
-        if not len(done.liked.values):
+        if done is None or not len(done.liked.values):
             return None
         vector = self.lists.folded(to_fold_in(np.array([0]), had, done))[0]
         return Representation(USERS, vector, np.float32(0), id=found)
@@ -137,7 +166,7 @@ def known_or_folded(users: Vectors, left_out: LeftOut | None, given: object) -> 
 
     Raises:
         ConfigError: it cannot be an id of the model's type, or is neither.
-        ModelError: the interactions are not beside the model, or damaged.
+        ModelError: as `LeftOut.user`.
     """
     folded = None if left_out is None else left_out.user(users, given)
     return known(users, USERS, given) if folded is None else folded

@@ -50,6 +50,7 @@ class LocalUsers:
         folded, done = np.zeros(len(ids), np.bool_), None
         if self.left_out is not None and self.left_out.may_like(had).any():
             done = self.left_out.histories(ids, had)
+        if done is not None:
             folded = ~had.trained & (np.diff(done.liked.indptr) > 0)
         if not (there := had.known | folded).all():
             missing = ids.filter(pa.array(~there)).to_pylist()
