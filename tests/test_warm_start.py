@@ -154,11 +154,13 @@ def test_new_users_and_items_are_learned_in_a_few_epochs() -> None:
         assert np.mean(best % 2 == user % 2) >= 0.75
 
 
-def test_known_users_are_folded_in_after_a_few_epochs_and_nothing_changes_without_any() -> None:
+def test_known_users_are_half_as_trained_at_most_and_nothing_changes_without_an_epoch() -> None:
     ridge, mean = (Candidate(kind, 0.1, True, 0.5, 2.0) for kind in ("ridge", "mean"))
     second = Second("ease", 64, 0.7, 100.0)
-    before = Recipe(Known(0.5, ridge), second)
+    before = Recipe(Known(0.75, ridge), second)
     assert recipe(before, mean, 0) is before
-    assert recipe(before, mean, 4) == Recipe(Known(0.0, ridge), second)
+    assert recipe(before, mean, 4) == Recipe(Known(0.5, ridge), second)
+    less = Recipe(Known(0.25, ridge), second)
+    assert recipe(less, mean, 4) == less
     # Who was served by the trained vector gets the map for new users.
-    assert recipe(Recipe(), mean, 4) == Recipe(Known(0.0, mean))
+    assert recipe(Recipe(), mean, 4) == Recipe(Known(0.5, mean))

@@ -20,6 +20,8 @@ from recsys.learn.known_users import Known
 from recsys.learn.matrices import Interactions
 from recsys.learn.state import Parameters, State, untrained
 
+_TRAINED_MOST = 0.5  # of a known user's vector
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -97,9 +99,9 @@ def begin(kept: Kept, interactions: Interactions, settings: Training) -> WarmSta
 def recipe(before: Recipe, chosen: Candidate, epochs: int) -> Recipe:
     """Say how a model is put together whose training went on.
 
-    After a few epochs the items are as good as after a whole training, and the users are not: their
-    embeddings move most with each epoch, and begin to repeat what the users had already. So all
-    users are folded in, by the map that served them before, or else that for new users.
+    A few epochs move the users' embeddings more than the items', and what folds users in does not
+    overfit. So at most half of a known user is what was trained, and the rest is folded in, by the
+    map that served them before, or else that for new users.
 
     Args:
         before: how the model was put together that the training went on from.
@@ -108,7 +110,8 @@ def recipe(before: Recipe, chosen: Candidate, epochs: int) -> Recipe:
     """
     if not epochs:
         return before
-    return replace(before, known=Known(0.0, before.known.map or chosen))
+    known = Known(min(before.known.share, _TRAINED_MOST), before.known.map or chosen)
+    return replace(before, known=known)
 
 
 def _match(
