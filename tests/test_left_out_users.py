@@ -21,7 +21,15 @@ from recsys.flows import samples, score
 from recsys.model import arrays
 from recsys.model.arrays import load_fold_in, load_items, load_users
 from recsys.score.local import LocalModel
-from tests.conftest import csv_input, model_folder, run_in, small_ratings, table, write_csv
+from tests.conftest import (
+    csv_input,
+    in_a_copy,
+    model_folder,
+    run_in,
+    small_ratings,
+    table,
+    write_csv,
+)
 
 Again = Callable[..., dict[str, Any]]
 
@@ -79,14 +87,7 @@ def again(
     spark: SparkSession, given: dict[str, Any], done: dict[str, Any], tmp_path: Path
 ) -> Again:
     """Run more in a copy of the root."""
-    root = tmp_path / "root"
-    shutil.copytree(model_folder(done).parents[1], root)
-
-    def execute(job: str, **more: Any) -> dict[str, Any]:
-        training = {**given["training"], **more.pop("training", {})}
-        return run_in(spark, root, job, **{**given, **more, "training": training})
-
-    return execute
+    return in_a_copy(spark, tmp_path, done, given)
 
 
 def statuses(run: dict[str, Any]) -> dict[str, str]:

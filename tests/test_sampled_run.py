@@ -21,7 +21,15 @@ from recsys.learn.sizes import FeatureSizes, Sizes
 from recsys.model.arrays import load_items, load_users
 from recsys.score import local_left_out
 from recsys.score.local import LocalModel
-from tests.conftest import csv_input, model_folder, run_in, small_ratings, table, write_csv
+from tests.conftest import (
+    csv_input,
+    in_a_copy,
+    model_folder,
+    run_in,
+    small_ratings,
+    table,
+    write_csv,
+)
 
 SEARCH = {"share": 0.3, "k": 5, "patience": 2}
 TRAINING = {"early_stopping": SEARCH, "second_view": "none", "epochs": 4, "sample_users": 0.25}
@@ -71,14 +79,7 @@ def again(
     spark: SparkSession, given: dict[str, Any], done: dict[str, Any], tmp_path: Path
 ) -> Callable[..., dict[str, Any]]:
     """Run more in a copy of the root."""
-    root = tmp_path / "root"
-    shutil.copytree(model_folder(done).parents[1], root)
-
-    def execute(job: str, **more: Any) -> dict[str, Any]:
-        training = {**given["training"], **more.pop("training", {})}
-        return run_in(spark, root, job, **{**given, **more, "training": training})
-
-    return execute
+    return in_a_copy(spark, tmp_path, done, given)
 
 
 def manifest_of(run: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from recsys.columns import ID, ITEM, ITEM_INDEX, LABEL, RATING, USER, USER_INDEX
 from recsys.config.sections import SampleWeights
 from recsys.ingest.features import ITEMS, USERS, PreparedFeatures
 from recsys.ingest.ids import index_frame
+from recsys.learn.counting import id_type
 from recsys.learn.matrices import Interactions, age
 from recsys.learn.sample_weights import unscaled
 from recsys.store.tables import Scratch
@@ -84,7 +85,7 @@ def of_items(scratch: Scratch, pairs: DataFrame, item_ids: pa.Array) -> DataFram
         pairs: any with `item_id`.
         item_ids: the items, in the order of their indices.
     """
-    kind = pairs.schema[ITEM].dataType.simpleString()
+    kind = id_type(pairs, ITEM)
     return pairs.join(index_frame(scratch, item_ids, kind, ITEM, ITEM_INDEX), on=ITEM)
 
 
@@ -140,8 +141,7 @@ def without_left_out(
         if kind == USERS:
             items = interactions.item_ids if item_ids is None else item_ids
             theirs = of_items(scratch, used.where(F.col(LABEL) == 1), items)
-        id_type = used.schema[name].dataType.simpleString()
-        mine = index_frame(scratch, ids, id_type, name, index_name)
+        mine = index_frame(scratch, ids, id_type(used, name), name, index_name)
         others = theirs.select(name).distinct().join(mine, on=name, how="left_anti")
         others = others.withColumnRenamed(name, ID)
         rows[kind] = rows[kind].join(others, on=ID, how="left_anti").select(*rows[kind].columns)

@@ -1,9 +1,8 @@
 """How many pairs there are of each user and each item, before any is collected. With Spark."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from py4j.protocol import Py4JError
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -11,7 +10,7 @@ from recsys.columns import ITEM, LABEL, RATING, USER
 from recsys.config.sections import SampleWeights
 from recsys.ingest.ids import id_bytes
 from recsys.learn.sizes import Sizes
-from recsys.learn.user_sample import N_BYTES, N_NEGATIVES, N_PAIRS
+from recsys.learn.user_sample import N_BYTES, N_NEGATIVES, N_PAIRS, kept_by_spark
 
 LOWEST = "lowest"
 
@@ -39,13 +38,8 @@ def per_id(used: DataFrame, policy: SampleWeights) -> Iterator[tuple[DataFrame, 
         .agg(n_pairs, F.count_if(F.col(LABEL) < 0).alias(N_NEGATIVES), lowest)
         .withColumn(N_BYTES, id_bytes(USER, id_type(used, USER)))
     )
-    kept = users.persist(), used.groupBy(ITEM).agg(n_pairs).persist()
-    try:
-        yield kept
-    finally:
-        for frame in kept:
-            with suppress(Py4JError, OSError):  # where the JVM is gone, the first error says it
-                frame.unpersist()
+    with kept_by_spark(users) as users, kept_by_spark(used.groupBy(ITEM).agg(n_pairs)) as items:
+        yield users, items
 
 
 def measure(per_user: DataFrame, per_item: DataFrame) -> tuple[Sizes, float]:

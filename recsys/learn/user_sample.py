@@ -130,7 +130,7 @@ def chosen(
         MemoryLimitError: none of the samples fits.
     """
     with ExitStack() as kept:
-        ranked = kept.enter_context(_kept(ranking(_with_features(everyone))))
+        ranked = kept.enter_context(kept_by_spark(ranking(_with_features(everyone))))
         shares = sorted({share for share, _ in samples})
         judged = n_judged / max(1, everyone.sizes.users)
         drawn = [(F.col(POSITION) < share, _next(share, judged)) for share in shares]
@@ -143,7 +143,9 @@ def chosen(
                 yield _drawn(ranked, share, judged, tried)
                 return
             with ExitStack() as mine:
-                users = mine.enter_context(_kept(_with_rare(everyone, ranked, share, least)))
+                users = mine.enter_context(
+                    kept_by_spark(_with_rare(everyone, ranked, share, least))
+                )
                 marked = _marked(ranked, users)
                 who = F.col(_TAKEN), ~F.col(_TAKEN) & _next(share, judged)
                 (tried,) = _measured(marked, [who], everyone.sizes)
@@ -157,7 +159,7 @@ def chosen(
 
 
 @contextmanager
-def _kept(frame: DataFrame) -> Iterator[DataFrame]:
+def kept_by_spark(frame: DataFrame) -> Iterator[DataFrame]:
     """Let Spark keep a frame for a while."""
     kept = frame.persist()
     try:
