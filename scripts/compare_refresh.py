@@ -3,9 +3,10 @@
 Pairs are split as in `scripts/compare.py`. A model is trained on 90 % of the pairs to train on,
 drawn by the seed. Then the other 10 % come in, and there are three ways to lists for today: a whole
 training on all pairs, as configured; a warm start, `training.epochs_from` epochs more; a refresh,
-which trains nothing. Users and items of the new pairs alone are unknown to the first model. All
-lists are judged by the same held-out pairs (nDCG@10). Seconds are those of training, of the map
-that folds in users, and of folding them in; reading and scoring are the same for all.
+which folds everyone in again, and learns the second view again. Users and items of the new pairs
+alone are unknown to the first model. All lists are judged by the same held-out pairs (nDCG@10).
+Seconds are those of training, of the map that folds in users, and of folding them in; reading and
+scoring are the same for all.
 
     python scripts/compare_refresh.py --config conf/movietweetings.yaml --seeds 1,2,3
 
@@ -23,7 +24,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,14 +142,25 @@ def warm_start(
     return Made(found.user_ids, found.item_ids, embeddings, cpu, wall, epochs)
 
 
-def refresh(old: Interactions, model: Embeddings, fold_in: FoldIn, found: Interactions) -> Made:
-    """Fold everyone in again, as `recsys refresh` does."""
+def refresh(
+    old: Interactions,
+    before: Assembled,
+    model: Embeddings,
+    fold_in: FoldIn,
+    found: Interactions,
+    seed: int,
+) -> Made:
+    """Fold everyone in again, and learn the second view again, as `recsys refresh` does."""
     trained = np.ones(len(old.item_ids), np.bool_)
     history = None if fold_in.second is None else fold_in.second.history
     items = Vectors(
         old.item_ids, model.item_embeddings, model.item_biases, trained, history=history
     )
-    base = BaseModel(items, fold_in, IdTypes("string", "string"), float(model.user_biases.mean()))
+    second = before.recipe.second
+    if second is not None and before.second is not None:
+        second = replace(second, rank=before.second.width)
+    types, mean_bias = IdTypes("string", "string"), float(model.user_biases.mean())
+    base = BaseModel(items, fold_in, types, mean_bias, second=second, seed=seed)
     made, cpu, wall = timed(lambda: Refreshed.of(base, found))
     users, items = made.learned.users, made.learned.items
     embeddings = Embeddings(users.embeddings, users.biases, items.embeddings, items.biases)
@@ -194,7 +206,7 @@ def one_seed(
     assert old.state is not None  # noqa: S101 - it is resumable
     model = old_made.embeddings.copy()
     made = {OLD: Made(before.user_ids, before.item_ids, model, cpu, wall, old.epochs)}
-    made[REFRESH] = refresh(before, model, old_map, after)
+    made[REFRESH] = refresh(before, old_made, model, old_map, after, settings.seed)
     kept = Kept(before.user_ids, before.item_ids, old.state)
     made[WARM] = warm_start(kept, old_made.recipe, chosen, after, settings, threads)
     full, full_made, _, _, cpu, wall = whole(after, settings, threads)

@@ -102,6 +102,7 @@ def test_a_refresh_with_the_same_pairs_is_the_model_with_everyone_folded_in(
         "new_items": 0,
         "waiting_items": 0,
         "waiting_pairs": 0,
+        "second_view_again": False,
     }
     assert (refreshed["model_id"], refreshed["base_model_id"]) == (about["model_id"], base)
     version = json.loads(

@@ -75,7 +75,7 @@ def refresh(job: Job) -> Model:
     with run.step("collect") as step:
         liked = _collect(job, prepared, base, described)
         step.rows = liked.labels.nnz
-        known = _known(store, base)
+        known = _known(store, base, again=liked.sample is None)
         items = _described(job, described, ITEMS)
         # Users who are left out are folded in where lists are made.
         there = item_ids(known, items)
@@ -109,7 +109,15 @@ def refresh(job: Job) -> Model:
     return written_model(store, place, made.learned, written)
 
 
-def _known(store: Store, base: Model) -> BaseModel:
+def _known(store: Store, base: Model, *, again: bool) -> BaseModel:
+    """Return what a refresh begins with.
+
+    Args:
+        store: has it.
+        base: the model.
+        again: whether a second view is learned again. A sample of the users would give a worse one.
+    """
+    second = base.manifest.training.assembly.recipe().second
     return BaseModel(
         base.items,
         base.fold_in,
@@ -117,6 +125,8 @@ def _known(store: Store, base: Model) -> BaseModel:
         base.manifest.training.mean_user_bias,
         user_features=read_features(store, base, USERS),
         item_features=read_features(store, base, ITEMS),
+        second=second if again else None,
+        seed=base.manifest.training.seed,
     )
 
 
@@ -257,6 +267,7 @@ def _report(
         new_items=made.new_items,
         waiting_items=made.waiting_items,
         waiting_pairs=made.waiting_pairs,
+        second_view_again=made.second_view_again,
     )
     log.info(
         "%s users are folded in, %s of them new; %s new items come from their features",

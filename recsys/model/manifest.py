@@ -151,6 +151,8 @@ class RefreshReport(Part):
     """Items of positive pairs that the model does not have, until the next training."""
     waiting_pairs: int
     """Pairs of those items."""
+    second_view_again: bool
+    """Whether the second view was learned again; it is not from a sample of the users."""
 
 
 class WarmStartReport(Part):

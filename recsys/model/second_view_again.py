@@ -1,0 +1,140 @@
+"""A model's second view, learned again from pairs of today; what LightFM knows of items stays.
+
+The factors of a second view have a closed form, so they take a small part of a training. Where a
+second view helps, much of what new pairs say is in the items, and folding users in cannot give it.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recsys.kernel.fold_in import FoldIn, fold_in
+from recsys.learn import feature_map, second_view
+from recsys.learn.embeddings import Embeddings
+from recsys.learn.features import Described
+from recsys.learn.known_users import histories
+from recsys.learn.second_view import Second
+from recsys.model.arrays import FeatureVectors, Vectors
+from recsys.model.by_features import by_features, weights_of
+
+log = logging.getLogger(__name__)
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Again:
+    """What was learned again.
+
+    Attributes:
+        items: with new factors in the last columns.
+        fold_in: makes users' vectors for these items.
+        users: `(n_users, d)` float32, vectors from what they like.
+    """
+
+    items: Vectors
+    fold_in: FoldIn
+    users: F32
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Features of a model, and what describes items and users today; None where nothing is."""
+
+    item_features: FeatureVectors | None
+    described_items: Described | None
+    user_features: FeatureVectors | None
+    described_users: Described | None
+
+
+def learn_again(
+    items: Vectors, fitted: FoldIn, likes: sp.csr_matrix, second: Second, seed: int
+) -> Again | None:
+    """Learn a second view from today's pairs.
+
+    Args:
+        items: of the model, with the factors of before in the last columns.
+        fitted: makes users' vectors; its first part stays.
+        likes: `(n_users, n_items)` CSR of ones; everyone likes something.
+        second: as it was chosen for the model.
+        seed: of the model's training.
+
+    Returns:
+        None, with a warning, where it cannot be learned.
+    """
+    width = len(fitted.intercept)
+    first = np.ascontiguousarray(items.embeddings[:, :width])
+    try:
+        factors = second_view.learn(likes, second, seed)
+    except np.linalg.LinAlgError as error:
+        log.warning("the second view cannot be learned again, and stays as it is: %s", error)
+        return None
+    found = factors.items.shape[1]
+    if found != second.rank:
+        log.warning(
+            "the second view stays as it is: today's pairs give %d factors, and the model has %d",
+            found,
+            second.rank,
+        )
+        return None
+    users = fold_in(replace(fitted, second=None), first, *histories(likes))
+    model = Embeddings(users, np.zeros(len(users), np.float32), first, items.biases)
+    made, view = second_view.beside(model, factors, second.share, likes, seed)
+    return Again(
+        replace(items, embeddings=made.item_embeddings, history=view.history),
+        replace(fitted, second=view),
+        made.user_embeddings,
+    )
+
+
+def with_features_again(
+    made: Again, sides: Sides, ids: pa.Array, likes: sp.csr_matrix, seed: int
+) -> tuple[Again, Sides]:
+    """Let features make the new factors, of items that nobody likes as well.
+
+    A model with a second view has the embeddings of features by a map (`feature_map`), which finds
+    each column apart. So the columns of LightFM stay.
+
+    Args:
+        made: what `learn_again` returned.
+        sides: the features; those of the model have the factors of before.
+        ids: of the users.
+        likes: `(n_users, n_items)`, as in `learn_again`.
+        seed: of the folds by which the penalty of a map is chosen.
+    """
+    width = len(made.fold_in.intercept)
+    of_items, described = sides.item_features, sides.described_items
+    if of_items is not None and described is not None:
+        items, counts = made.items, np.bincount(likes.indices, minlength=likes.shape[1])
+        of_items = _mapped(of_items, described, items.ids, items.embeddings, counts, width, seed)
+        nobody = np.flatnonzero(counts == 0)
+        own, _, there = by_features(of_items, described, items.ids.take(pa.array(nobody)))
+        embeddings = items.embeddings.copy()
+        embeddings[nobody[there], width:] = own[there, width:]
+        made = replace(made, items=replace(items, embeddings=embeddings))
+    of_users, described = sides.user_features, sides.described_users
+    if of_users is not None and described is not None:
+        counts = np.diff(likes.indptr)
+        of_users = _mapped(of_users, described, ids, made.users, counts, width, seed)
+    return made, replace(sides, item_features=of_items, user_features=of_users)
+
+
+def _mapped(
+    features: FeatureVectors,
+    described: Described,
+    ids: pa.Array,
+    vectors: F32,
+    counts: NDArray[np.integer],
+    width: int,
+    seed: int,
+) -> FeatureVectors:
+    weights, rows = weights_of(features, described, ids)
+    second = np.zeros((len(features.names), vectors.shape[1] - width), np.float32)
+    if feature_map.usable(weights, counts).any():
+        none = np.zeros(len(ids), np.float32)
+        second[rows] = feature_map.fit(weights, vectors[:, width:], none, counts, seed).embeddings
+    return replace(features, embeddings=np.hstack([features.embeddings[:, :width], second]))
