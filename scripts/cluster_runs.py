@@ -135,8 +135,10 @@ def cluster(kind: str, folder: Path, *, hidden: bool = False) -> Iterator[Cluste
 
 def out_of_sight() -> set[str]:
     """Return the directories without which neither this project nor its Python can be used."""
-    places = {str(Path(place).resolve()) for place in (sys.prefix, sys.base_prefix, ROOT)}
-    return places - {"/usr"}  # a system's Python is below what everything needs
+    places = {Path(place).resolve() for place in (sys.prefix, sys.base_prefix, ROOT)}
+    # What is hidden has nothing below it that could be hidden, such as this project's .venv.
+    places = {place for place in places if places.isdisjoint(place.parents)}
+    return {str(place) for place in places} - {"/usr"}  # a system's Python is below everything
 
 
 def clean_environment() -> dict[str, str]:
