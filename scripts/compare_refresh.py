@@ -153,9 +153,9 @@ def refresh(
     """Fold everyone in again, and learn the second view again, as `recsys refresh` does."""
     trained = np.ones(len(old.item_ids), np.bool_)
     history = None if fold_in.second is None else fold_in.second.history
-    items = Vectors(
-        old.item_ids, model.item_embeddings, model.item_biases, trained, history=history
-    )
+    liked = np.bincount(old.labels.col[old.labels.data > 0], minlength=len(old.item_ids))
+    vectors = model.item_embeddings, model.item_biases
+    items = Vectors(old.item_ids, *vectors, trained, liked.astype(np.int32), history)
     second = before.recipe.second
     if second is not None and before.second is not None:
         second = replace(second, rank=before.second.width)

@@ -20,6 +20,7 @@ from recsys.model.arrays import FeatureVectors, Vectors
 from recsys.model.by_features import by_features
 from recsys.model.features_report import DescribedCounts
 from recsys.model.refreshed import BaseModel, Refreshed
+from recsys.model.second_view_again import share_of_older
 
 
 def liked(pairs: list[tuple[str, str]]) -> Interactions:
@@ -210,7 +211,7 @@ def wide(second: Second, **more: object) -> tuple[BaseModel, Assembled]:
         learned.item_embeddings,
         learned.item_biases,
         np.ones(12, np.bool_),
-        np.zeros(12, np.int32),
+        np.bincount(likes().indices, minlength=12).astype(np.int32),
         view.history,
     )
     map_ = replace(plain_mean(3), second=view)
@@ -282,3 +283,15 @@ def test_features_make_the_new_factors_of_items_that_nobody_likes() -> None:
     means = np.array([items[:11][kinds[:11] == kind, 3:].mean(axis=0) for kind in (0, 1)])
     apart = np.linalg.norm(features.embeddings[:, 3:] - means, axis=1)
     assert (apart < np.linalg.norm(features.embeddings[:, 3:] - means[::-1], axis=1)).all()
+
+
+def test_lightfm_counts_for_less_where_pairs_are_new_to_it() -> None:
+    before = np.array([10, 20, 0])
+    assert share_of_older(0.5, before, before) == pytest.approx(0.5)
+    assert share_of_older(0.5, before, np.array([5, 20, 0])) == pytest.approx(0.5)  # gone, not new
+    # A tenth of 50 pairs is new: odds of 1 become .9 ** 7.
+    assert share_of_older(0.5, np.array([20, 25, 0]), np.array([20, 29, 1])) == pytest.approx(
+        0.9**7 / (1 + 0.9**7)
+    )
+    all_new = share_of_older(0.8, np.zeros(3, np.int64), before)
+    assert all_new == pytest.approx(4 * 0.9**7 / (1 + 4 * 0.9**7))  # no further than was measured

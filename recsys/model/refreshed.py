@@ -110,13 +110,15 @@ class Refreshed:
         if items.history is not None:  # of new items, too
             fitted = replace(fitted, second=SecondView(history=items.history))
         pairs, known, kept = _pairs(liked, items.ids)
+        counted = items.positives
+        assert counted is not None  # noqa: S101 - of items
         positives = np.bincount(pairs.indices, minlength=len(items.ids)).astype(np.int32)
         items = replace(items, positives=positives)
         some = np.flatnonzero(np.diff(pairs.indptr) > 0)
         ids, likes = liked.user_ids.take(pa.array(some)), pairs[some]
         made = None
         if base.second is not None and len(some):
-            made = learn_again(items, fitted, likes, base.second, base.seed)
+            made = learn_again(items, counted, fitted, likes, base.second, base.seed)
         again = made is not None
         if made is None:
             vectors = fold_in(fitted, items.embeddings, *histories(likes))
