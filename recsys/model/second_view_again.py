@@ -115,7 +115,7 @@ def share_of_older(share: float, before: NDArray[np.integer], counts: NDArray[np
         counts: `(n_items,)`, how many there are now.
     """
     new = int(np.maximum(counts.astype(np.int64) - before, 0).sum()) / max(int(counts.sum()), 1)
-    odds = share / (1 - share) * (1 - min(new, _MOST_NEW)) ** _STALE
+    odds: float = share / (1 - share) * (1 - min(new, _MOST_NEW)) ** _STALE
     return odds / (1 + odds)
 
 
