@@ -99,11 +99,10 @@ def learn_again(
     counts = np.bincount(likes.indices, minlength=likes.shape[1])
     share = share_of_older(second.share, before, counts)
     made, view = second_view.beside(model, factors, share, likes, seed)
-    return Again(
-        replace(items, embeddings=made.item_embeddings, history=view.history),
-        replace(fitted, second=view),
-        made.user_embeddings,
-    )
+    items = replace(items, embeddings=made.item_embeddings, history=view.history)
+    fitted = replace(fitted, second=view)
+    # Not the factors of `learn`: these are what an executor makes of the same history, to the bit.
+    return Again(items, fitted, fold_in(fitted, items.embeddings, *histories(likes)))
 
 
 def share_of_older(share: float, before: NDArray[np.integer], counts: NDArray[np.integer]) -> float:
