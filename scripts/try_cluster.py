@@ -105,13 +105,14 @@ class Trial:
             "spark.yarn.jars": f"local:{at.environment['SPARK_JARS']}/*",
         }
         options = ["--master", "yarn", "--deploy-mode", mode]
-        environment = {**at.environment, "PYSPARK_PYTHON": PACKED}
+        environment = dict(at.environment)
         if mode == "client":
             options += ["--archives", self.executor()]
-            environment["PYSPARK_DRIVER_PYTHON"] = sys.executable
+            environment |= {"PYSPARK_PYTHON": PACKED, "PYSPARK_DRIVER_PYTHON": sys.executable}
             arguments = self.arguments("r1", str(config))
         else:  # the container has neither this folder nor this Python
             options += ["--archives", self.driver(), "--files", str(config)]
+            settings["spark.yarn.appMasterEnv.PYSPARK_PYTHON"] = PACKED
             arguments = self.arguments("r1", name)
         command = submit_command(options, settings, "run", arguments)
         outcome = ran(command, environment, self.folder / f"yarn-{mode}.log")

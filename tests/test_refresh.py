@@ -317,7 +317,35 @@ def test_a_refresh_wants_the_features_of_its_model(
         run("refresh", **source, run_id="f", model_id=base)
 
 
-ALL = {"fold_in": "all"}
+BESIDE = {"early_stopping": {"every": 1}, "second_view_rank": 6, "no_components": 4}
+
+
+@pytest.mark.parametrize("kind", ["ease", "als"])
+def test_a_refresh_learns_a_second_view_again_beside_items_that_stay(
+    run: Run, ratings_csv: Csv, kind: str
+) -> None:
+    rows = small_ratings(users=80)
+    source = {"input": csv_input(ratings_csv(rows)), **LIKES}
+    base = run("train", **source, run_id="t", training={**BESIDE, "second_view": kind})
+    rows += [[f"u{n:03}", "i001", 5, 1_000_009] for n in range(0, 60, 2)]
+    more = {"input": csv_input(ratings_csv(rows, "more.csv")), **LIKES}
+    ungated = {"min_to_popularity": None}  # two epochs
+    found = run("refresh", **more, run_id="f", model_id=base["model_id"], gates=ungated)
+    about = manifest_of(found)
+    assert about["refresh"]["second_view_again"]
+    assert about["training"]["assembly"]["second_view"]["rank"] == 6
+    new, old = load_items(model_folder(found)), load_items(model_folder(base))
+    assert np.array_equal(new.embeddings[:, :4], old.embeddings[:, :4])
+    assert not np.allclose(new.embeddings[:, 4:], old.embeddings[:, 4:])
+    assert (new.history is None) == (kind == "als")
+    # A user with new pairs and someone new with the same history have the same vector.
+    mine = liked_rows(found, "u002", new)
+    assert new.ids.to_pylist().index("i001") in mine
+    fitted = load_fold_in(model_folder(found), new)
+    again = fold_in(fitted, new.embeddings, np.array([0, len(mine)]), mine)[0]
+    assert np.array_equal(vectors(load_users(model_folder(found)))["u002"], again)
+
+
 RESUMABLE = {"resumable": True, "epochs": 3}
 
 
