@@ -142,11 +142,15 @@ def out_of_sight() -> set[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's variables without those that lead Spark or Python elsewhere."""
+    """Return this process's variables without those that lead Spark or Python elsewhere.
+
+    This Python is found first, as in an environment that is activated.
+    """
     unwanted = ("PYTHON", "PYSPARK", "SPARK", "HADOOP", "RECSYS", "COVERAGE", "PYTEST")
     kept = {name: what for name, what in os.environ.items() if not name.startswith(unwanted)}
     return {
         **kept,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "SPARK_LOCAL_IP": "127.0.0.1",
         "RECSYS_HADOOP": os.environ.get("RECSYS_HADOOP", ""),
     }
