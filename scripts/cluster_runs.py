@@ -136,9 +136,9 @@ def cluster(kind: str, folder: Path, *, hidden: bool = False) -> Iterator[Cluste
 def out_of_sight() -> set[str]:
     """Return the directories without which neither this project nor its Python can be used."""
     places = {Path(place).resolve() for place in (sys.prefix, sys.base_prefix, ROOT)}
+    places -= {Path("/usr")}  # a system's Python is below what everything needs
     # What is hidden has nothing below it that could be hidden, such as this project's .venv.
-    places = {place for place in places if places.isdisjoint(place.parents)}
-    return {str(place) for place in places} - {"/usr"}  # a system's Python is below everything
+    return {str(place) for place in places if places.isdisjoint(place.parents)}
 
 
 def clean_environment() -> dict[str, str]:

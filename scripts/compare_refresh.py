@@ -51,6 +51,7 @@ from recsys.learn.sample_weights import Labelled
 from recsys.learn.warm_start import Kept, begin, recipe
 from recsys.model.arrays import Vectors
 from recsys.model.refreshed import BaseModel, Refreshed
+from recsys.model.second_view_again import Before
 from recsys.runtime import memory
 
 F64 = NDArray[np.float64]
@@ -160,7 +161,8 @@ def refresh(
     if second is not None and before.second is not None:
         second = replace(second, rank=before.second.width)
     types, mean_bias = IdTypes("string", "string"), float(model.user_biases.mean())
-    base = BaseModel(items, fold_in, types, mean_bias, second=second, seed=seed)
+    again = None if second is None else Before(second, seed, assembly.BYTES_ALLOWED)
+    base = BaseModel(items, fold_in, types, mean_bias, second=again)
     made, cpu, wall = timed(lambda: Refreshed.of(base, found))
     users, items = made.learned.users, made.learned.items
     embeddings = Embeddings(users.embeddings, users.biases, items.embeddings, items.biases)

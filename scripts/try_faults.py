@@ -130,6 +130,7 @@ def on_hdfs(trial: Trial, fault: str, expected: dict[str, str]) -> tuple[str, bo
         told, well = judge(outcome, read, expected, f"{killed} killed; ")
         if outcome.status == 0 or not well:
             return told, well
+        log = trial.folder / f"{fault}-again.log"
         again = finish(start(command, at.environment, log), log)
         more, well = judge(again, read, expected, "")
         return f"{told}; started again: {more}", well and again.status == 0
@@ -198,7 +199,7 @@ def servers(at: Cluster, action: str, name: str) -> None:
 
 
 def await_answer(at: Cluster) -> None:
-    """Wait until HDFS can be read and written: a NameNode that was killed needs its DataNodes."""
+    """Wait until HDFS lets files be made: a NameNode that was killed first hears its DataNodes."""
     deadline = time.monotonic() + 300
     while True:
         try:

@@ -4,23 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pytest
 import scipy.sparse as sp
 
 from recsys.columns import IdTypes
-from recsys.kernel.fold_in import fold_in, plain_mean
+from recsys.kernel.fold_in import plain_mean
 from recsys.kernel.second_view import SecondView
-from recsys.learn import second_view
-from recsys.learn.assembly import Assembled, Recipe, assemble
-from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import Described, Feature
 from recsys.learn.matrices import Interactions
-from recsys.learn.second_view import Second
 from recsys.model.arrays import FeatureVectors, Vectors
 from recsys.model.by_features import by_features
 from recsys.model.features_report import DescribedCounts
 from recsys.model.refreshed import BaseModel, Refreshed
-from recsys.model.second_view_again import share_of_older
 
 
 def liked(pairs: list[tuple[str, str]]) -> Interactions:
@@ -174,124 +168,3 @@ def test_the_second_part_is_made_of_what_each_item_adds_and_new_items_add_nothin
     assert found.fold_in.second is not None
     assert found.fold_in.second.history is found.items.history
     np.testing.assert_allclose(found.users.embeddings, [[17.4 / 3, 8], [14.4, 0]], rtol=1e-6)
-
-
-def likes(*, more: bool = False) -> sp.csr_matrix:
-    """Pairs of 40 users and 12 items; the last item is liked by nobody."""
-    dense = np.random.default_rng(3).random((40, 12)) < 0.3
-    dense[np.arange(40), np.arange(40) % 11] = True
-    dense[:, 11] = False
-    if more:
-        dense[:20, 2] = True
-    return sp.csr_matrix(dense.astype(np.float32))
-
-
-def as_liked(matrix: sp.csr_matrix) -> Interactions:
-    names = [
-        pa.array([f"{kind}{n:02}" for n in range(size)])
-        for kind, size in zip("ui", matrix.shape, strict=True)
-    ]
-    return Interactions(names[0], names[1], sp.coo_matrix(matrix), None)
-
-
-def wide(second: Second, **more: object) -> tuple[BaseModel, Assembled]:
-    """A model of 3 columns of LightFM, and those of a second view of `likes()`."""
-    rng = np.random.default_rng(5)
-    trained = Embeddings(
-        rng.normal(size=(40, 3)).astype(np.float32),
-        np.zeros(40, np.float32),
-        rng.normal(size=(12, 3)).astype(np.float32),
-        rng.normal(size=12).astype(np.float32),
-    )
-    made = assemble([trained], likes(), Recipe(second=second), seed=1)
-    view, learned = made.second, made.embeddings
-    assert view is not None
-    items = Vectors(
-        as_liked(likes()).item_ids,
-        learned.item_embeddings,
-        learned.item_biases,
-        np.ones(12, np.bool_),
-        np.bincount(likes().indices, minlength=12).astype(np.int32),
-        view.history,
-    )
-    map_ = replace(plain_mean(3), second=view)
-    types = IdTypes("string", "string")
-    return BaseModel(items, map_, types, 0.0, second=second, seed=1, **more), made  # type: ignore[arg-type]
-
-
-SECONDS = [Second("ease", 5, 0.4, 2.0), Second("als", 5, 0.4)]
-
-
-@pytest.mark.parametrize("second", SECONDS, ids=lambda one: one.kind)
-def test_a_second_view_of_the_same_pairs_is_learned_again_to_the_same_bits(second: Second) -> None:
-    model, _ = wide(second)
-    found = Refreshed.of(model, as_liked(likes()))
-    assert found.second_view_again
-    assert np.array_equal(found.learned.items.embeddings, model.items.embeddings)
-    before = Refreshed.of(replace(model, second=None), as_liked(likes()))
-    assert not before.second_view_again
-    users, others = found.learned.users.embeddings, before.learned.users.embeddings
-    assert np.array_equal(users[:, :3], others[:, :3])
-    # The spread of scores is that of folded-in users, so the second part has another scale.
-    scale = np.linalg.norm(users[:, 3:]) / np.linalg.norm(others[:, 3:])
-    np.testing.assert_allclose(users[:, 3:], scale * others[:, 3:], rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("second", SECONDS, ids=lambda one: one.kind)
-def test_new_pairs_change_the_second_view_alone_and_serve_new_users(second: Second) -> None:
-    model, _ = wide(second)
-    after = likes(more=True)
-    found = Refreshed.of(model, as_liked(after))
-    items, users = found.learned.items, found.learned.users
-    assert np.array_equal(items.embeddings[:, :3], model.items.embeddings[:, :3])
-    factors = second_view.learn(after, second, seed=1)
-    wanted = factors.users @ factors.items.T
-    made = users.embeddings[:, 3:] @ items.embeddings[:, 3:].T
-    np.testing.assert_allclose(made / made.std(), wanted / wanted.std(), rtol=1e-3, atol=1e-4)
-    # Someone new with the same items gets the same vector.
-    indptr, liked_ = after.indptr.astype(np.int64), after.indices.astype(np.int32)
-    again = fold_in(found.learned.fold_in, items.embeddings, indptr, liked_)
-    assert np.array_equal(again, users.embeddings)
-
-
-def test_features_make_the_new_factors_of_items_that_nobody_likes() -> None:
-    """Of two kinds of items that are alike in their features, one has a mean near each other."""
-    kinds = np.arange(12) % 2
-    names = ["kind=x", "kind=y"]
-    told_of = about(normalised=True, identity=False).model_copy(update={"weights": {"kind": 1.0}})
-    known = FeatureVectors(
-        names,
-        ["kind"] * 2,
-        ["x", "y"],
-        [6, 6],
-        np.ones((2, 8), np.float32),
-        np.zeros(2, np.float32),
-        told_of,
-    )
-    model, _ = wide(SECONDS[1], item_features=known)
-    matrix = sp.csr_matrix(np.eye(2, dtype=np.float32)[kinds])
-    told = [Feature("kind", "x", "x", 6), Feature("kind", "y", "y", 6)]
-    found = Refreshed.of(
-        model, as_liked(likes(more=True)), Described(model.items.ids, told, matrix)
-    )
-    features = found.learned.item_features
-    assert features is not None
-    assert np.array_equal(features.embeddings[:, :3], known.embeddings[:, :3])
-    items = found.learned.items.embeddings
-    # The item that nobody likes is of kind y.
-    np.testing.assert_allclose(items[11, 3:], features.embeddings[1, 3:], rtol=1e-5)
-    means = np.array([items[:11][kinds[:11] == kind, 3:].mean(axis=0) for kind in (0, 1)])
-    apart = np.linalg.norm(features.embeddings[:, 3:] - means, axis=1)
-    assert (apart < np.linalg.norm(features.embeddings[:, 3:] - means[::-1], axis=1)).all()
-
-
-def test_lightfm_counts_for_less_where_pairs_are_new_to_it() -> None:
-    before = np.array([10, 20, 0])
-    assert share_of_older(0.5, before, before) == pytest.approx(0.5)
-    assert share_of_older(0.5, before, np.array([5, 20, 0])) == pytest.approx(0.5)  # gone, not new
-    # A tenth of 50 pairs is new: odds of 1 become .9 ** 7.
-    assert share_of_older(0.5, np.array([20, 25, 0]), np.array([20, 29, 1])) == pytest.approx(
-        0.9**7 / (1 + 0.9**7)
-    )
-    all_new = share_of_older(0.8, np.zeros(3, np.int64), before)
-    assert all_new == pytest.approx(4 * 0.9**7 / (1 + 4 * 0.9**7))  # no further than was measured

@@ -63,7 +63,7 @@ def train(from_model: str | None, **given: Any) -> None:
 @MODEL
 @with_options([*OPTIONS, FORCE, JSON])
 def refresh(model_id: str, **given: Any) -> None:
-    """Fold everyone into a trained model again, from all pairs of today, and score."""
+    """Make lists of today's pairs with a model that was trained before, and score."""
     _execute(lambda commands: commands.refresh_command(model_id), given)
 
 

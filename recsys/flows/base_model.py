@@ -1,8 +1,8 @@
 """Whether a run can begin with a model that is there: what has to be the same, and what was found.
 
-A refresh takes a model's items, and a warm start what LightFM learned. Neither makes sense where
-pairs mean something else by now. All of this is known from the manifest, so that it is refused
-before anything is read.
+A refresh takes what LightFM knows of items, and a warm start all that it learned. Neither makes sense
+where pairs mean something else by now. All of this is known from the manifest, so that it is
+refused before anything is read.
 """
 
 from collections.abc import Iterator

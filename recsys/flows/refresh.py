@@ -1,7 +1,8 @@
-"""Refresh a model: its items as they are, and everyone folded in from all pairs of today."""
+"""Refresh a model: LightFM's items as they are, the rest made again from all pairs of today."""
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from pyspark.sql import DataFrame
@@ -36,6 +37,7 @@ from recsys.learn.user_sample import Sample, possible
 from recsys.model.features_report import FeaturesReport
 from recsys.model.manifest import ModelManifest, ModelOrigin, RefreshReport
 from recsys.model.refreshed import BaseModel, Refreshed, item_ids
+from recsys.model.second_view_again import Before
 from recsys.model.tables import (
     Model,
     load_model,
@@ -44,10 +46,10 @@ from recsys.model.tables import (
     write_model,
     written_model,
 )
+from recsys.runtime.memory import second_view_bytes
 from recsys.runtime.run import Run, versions
 from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
-from recsys.store.tables import Store
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ def refresh(job: Job) -> Model:
     with run.step("collect") as step:
         liked = _collect(job, prepared, base, described)
         step.rows = liked.labels.nnz
-        known = _known(store, base, again=liked.sample is None)
+        known = _known(job, base, again=liked.sample is None)
         items = _described(job, described, ITEMS)
         # Users who are left out are folded in where lists are made.
         there = item_ids(known, items)
@@ -109,25 +111,35 @@ def refresh(job: Job) -> Model:
     return written_model(store, place, made.learned, written)
 
 
-def _known(store: Store, base: Model, *, again: bool) -> BaseModel:
+def _known(job: Job, base: Model, *, again: bool) -> BaseModel:
     """Return what a refresh begins with.
 
     Args:
-        store: has it.
+        job: the run.
         base: the model.
         again: whether a second view is learned again. A sample of the users would give a worse one.
     """
-    second = base.manifest.training.assembly.recipe().second
     return BaseModel(
         base.items,
         base.fold_in,
         base.id_types,
         base.manifest.training.mean_user_bias,
-        user_features=read_features(store, base, USERS),
-        item_features=read_features(store, base, ITEMS),
-        second=second if again else None,
-        seed=base.manifest.training.seed,
+        user_features=read_features(job.store, base, USERS),
+        item_features=read_features(job.store, base, ITEMS),
+        second=_second(job, base.manifest) if again else None,
     )
+
+
+def _second(job: Job, base: ModelManifest) -> Before | None:
+    """Return a model's second view, with the share that LightFM has there."""
+    second = base.training.assembly.recipe().second
+    if second is None:
+        return None
+    if base.refresh is not None and base.refresh.second_view_share is not None:
+        second = replace(second, share=base.refresh.second_view_share)
+    spare = second_view_bytes(job.spark, job.config.memory.max_share)
+    users_share = 1.0 if base.sample is None else base.sample.share
+    return Before(second, base.training.seed, spare, users_share)
 
 
 def _liked(prepared: Prepared) -> DataFrame:
@@ -267,7 +279,7 @@ def _report(
         new_items=made.new_items,
         waiting_items=made.waiting_items,
         waiting_pairs=made.waiting_pairs,
-        second_view_again=made.second_view_again,
+        second_view_share=made.second_view_share,
     )
     log.info(
         "%s users are folded in, %s of them new; %s new items come from their features",
@@ -275,6 +287,11 @@ def _report(
         f"{report.new_users:,}",
         f"{report.new_items:,}",
     )
+    if report.second_view_share is not None:
+        log.info(
+            "the second view was learned again; LightFM counts %.2f beside it",
+            report.second_view_share,
+        )
     if report.waiting_items:
         log.warning(
             "%s items with %s of %s positive pairs are not in model %s and wait for the next "

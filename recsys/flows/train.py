@@ -138,15 +138,9 @@ def learn(
             threads=threads(job),
             ratings=interactions.ratings,
             ages=interactions.ages,
-            bytes_allowed=_spare(job),
+            bytes_allowed=memory.second_view_bytes(job.spark, job.config.memory.max_share),
         )
     return interactions, made
-
-
-def _spare(job: Job) -> int:
-    """Return how many bytes a second view may take: a quarter of what is allowed."""
-    heap = memory.heap_bytes(job.spark)
-    return memory.allowed_bytes(heap, job.config.memory.max_share) // 4
 
 
 def base_of(job: Job) -> ModelManifest | None:

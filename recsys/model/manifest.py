@@ -136,7 +136,7 @@ class RefreshReport(Part):
     """What a refresh found. The numbers are those of positive pairs and of who is in them."""
 
     model_id: str
-    """The model whose items were taken."""
+    """The model that was refreshed."""
     pairs: int
     """Positive pairs that users were folded in from."""
     users: int
@@ -151,8 +151,8 @@ class RefreshReport(Part):
     """Items of positive pairs that the model does not have, until the next training."""
     waiting_pairs: int
     """Pairs of those items."""
-    second_view_again: bool
-    """Whether the second view was learned again; it is not from a sample of the users."""
+    second_view_share: float | None
+    """How much LightFM counts beside a second view that was learned again; null where none was."""
 
 
 class WarmStartReport(Part):

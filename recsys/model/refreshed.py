@@ -1,4 +1,4 @@
-"""A model's items as they were, new ones by their features, and its users folded in again.
+"""What LightFM knows of a model's items, new items by their features, and users folded in again.
 
 A second view is learned again (`second_view_again`), unless a sample of the users alone is there.
 
@@ -25,11 +25,16 @@ from recsys.learn.cold import LearnedFeatures
 from recsys.learn.features import Described, Feature
 from recsys.learn.known_users import histories
 from recsys.learn.matrices import Interactions
-from recsys.learn.second_view import Second
 from recsys.model.arrays import FeatureVectors, Vectors
 from recsys.model.by_features import by_features, with_new
 from recsys.model.learned import Learned
-from recsys.model.second_view_again import Again, Sides, learn_again, with_features_again
+from recsys.model.second_view_again import (
+    Again,
+    Before,
+    Sides,
+    learn_again,
+    with_features_again,
+)
 
 F32 = NDArray[np.float32]
 
@@ -44,8 +49,7 @@ class BaseModel:
         id_types: of the ids.
         mean_user_bias: stands in for the biases of folded-in users.
         user_features, item_features: None where there are none.
-        second: the second view, as it was chosen; None where there is none, or where it stays.
-        seed: of the model's training.
+        second: the second view; None where there is none, or where it stays.
     """
 
     items: Vectors
@@ -54,8 +58,7 @@ class BaseModel:
     mean_user_bias: float
     user_features: FeatureVectors | None = None
     item_features: FeatureVectors | None = None
-    second: Second | None = None
-    seed: int = 0
+    second: Before | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Refreshed:
         new_items: items that have come in by their features.
         waiting_items: items of positive pairs that the model does not have.
         waiting_pairs: pairs of those.
-        second_view_again: whether a second view was learned again.
+        second_view_share: how much LightFM counts beside a second view that was learned again;
+            None where none was.
     """
 
     learned: Learned
@@ -80,7 +84,7 @@ class Refreshed:
     new_items: int
     waiting_items: int
     waiting_pairs: int
-    second_view_again: bool = False
+    second_view_share: float | None = None
 
     @classmethod
     def of(
@@ -110,26 +114,23 @@ class Refreshed:
         if items.history is not None:  # of new items, too
             fitted = replace(fitted, second=SecondView(history=items.history))
         pairs, known, kept = _pairs(liked, items.ids)
-        counted = items.positives
-        assert counted is not None  # noqa: S101 - of items
-        positives = np.bincount(pairs.indices, minlength=len(items.ids)).astype(np.int32)
-        items = replace(items, positives=positives)
         some = np.flatnonzero(np.diff(pairs.indptr) > 0)
         ids, likes = liked.user_ids.take(pa.array(some)), pairs[some]
+        sides = Sides(item_features, described_items, base.user_features, described_users)
         made = None
         if base.second is not None and len(some):
-            made = learn_again(items, counted, fitted, likes, base.second, base.seed)
-        again = made is not None
-        if made is None:
+            made = learn_again(items, fitted, likes, base.second)
+        if base.second is None or made is None:
             vectors = fold_in(fitted, items.embeddings, *histories(likes))
             made = Again(items, fitted, vectors)
-        sides = Sides(item_features, described_items, base.user_features, described_users)
-        if again:
-            made, sides = with_features_again(made, sides, ids, likes, base.seed)
+        else:
+            made, sides = with_features_again(made, sides, ids, likes, base.second.seed)
+        positives = np.bincount(pairs.indices, minlength=len(items.ids)).astype(np.int32)
+        items = replace(made.items, positives=positives)
         users = _users(made.users, base.mean_user_bias, ids, likes, sides)
         learned = Learned(
             users,
-            made.items,
+            items,
             replace(made.fold_in, bias_scale=1.0),
             base.id_types,
             _as_learned(sides.user_features),
@@ -143,7 +144,7 @@ class Refreshed:
             new_items=len(items.ids) - before,
             waiting_items=int(np.count_nonzero(~known)),
             waiting_pairs=int(np.count_nonzero(~kept)),
-            second_view_again=again,
+            second_view_share=made.share,
         )
 
 

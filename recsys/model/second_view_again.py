@@ -17,11 +17,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.kernel.fold_in import FoldIn, fold_in
-from recsys.learn import feature_map, second_view
+from recsys.learn import ease, feature_map, second_view
 from recsys.learn.embeddings import Embeddings
 from recsys.learn.features import Described
 from recsys.learn.known_users import histories
-from recsys.learn.second_view import Second
+from recsys.learn.second_view import Factors, Second
 from recsys.model.arrays import FeatureVectors, Vectors
 from recsys.model.by_features import by_features, weights_of
 
@@ -34,18 +34,37 @@ _MOST_NEW = 0.1  # more was not measured
 
 
 @dataclass(frozen=True)
-class Again:
-    """What was learned again.
+class Before:
+    """A second view as it was, to be learned again.
 
     Attributes:
-        items: with new factors in the last columns.
+        second: as it was chosen; its share is what LightFM has counted since.
+        seed: of the model's training.
+        bytes_allowed: memory that EASE's inverse may take.
+        users_share: the share of the users whom LightFM has learned from.
+    """
+
+    second: Second
+    seed: int
+    bytes_allowed: int
+    users_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Again:
+    """A model's items, with what makes users of them.
+
+    Attributes:
+        items: with their factors in the last columns.
         fold_in: makes users' vectors for these items.
         users: `(n_users, d)` float32, vectors from what they like.
+        share: how much LightFM counts; None where no second view was learned again.
     """
 
     items: Vectors
     fold_in: FoldIn
     users: F32
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,28 +78,53 @@ class Sides:
 
 
 def learn_again(
-    items: Vectors,
-    before: NDArray[np.integer],
-    fitted: FoldIn,
-    likes: sp.csr_matrix,
-    second: Second,
-    seed: int,
+    items: Vectors, fitted: FoldIn, likes: sp.csr_matrix, before: Before
 ) -> Again | None:
     """Learn a second view from today's pairs.
 
+    Items that nobody likes today have no part in it, as they have none in a training. They get
+    zeros, and `with_features_again` gives them what their features say.
+
     Args:
-        items: with the factors of before in the last columns.
-        before: `(n_items,)`, how many positive pairs each was learned from.
+        items: with the factors and `positives` of before.
         fitted: makes users' vectors; its first part stays.
         likes: `(n_users, n_items)` CSR of ones; everyone likes something.
-        second: as it was chosen for the model.
-        seed: of the model's training.
+        before: what to learn.
 
     Returns:
         None, with a warning, where it cannot be learned.
     """
+    counts = np.bincount(likes.indices, minlength=likes.shape[1])
+    liked = np.flatnonzero(counts)
+    some = sp.csr_matrix(likes[:, liked])
+    second = replace(
+        before.second, way=ease.way(some.shape[0], some.shape[1], before.bytes_allowed)
+    )
+    factors = _factors(some, second, before.seed)
+    if factors is None:
+        return None
     width = len(fitted.intercept)
     first = np.ascontiguousarray(items.embeddings[:, :width])
+    users = fold_in(replace(fitted, second=None), first, *histories(likes))
+    none = np.zeros(len(users), np.float32)
+    model = Embeddings(users, none, first[liked], items.biases[liked])
+    assert items.positives is not None  # noqa: S101 - of items
+    share = share_of_older(second.share, before.users_share * items.positives, counts)
+    made, view = second_view.beside(model, factors, share, some, before.seed)
+    embeddings = np.hstack([first, np.zeros((len(first), second.rank), np.float32)])
+    embeddings[liked] = made.item_embeddings
+    history = None
+    if view.history is not None:
+        history = np.zeros((len(first), second.rank), np.float32)
+        history[liked] = view.history
+        view = replace(view, history=history)
+    items = replace(items, embeddings=embeddings, history=history)
+    fitted = replace(fitted, second=view)
+    # Not the factors of `learn`: these are what an executor makes of the same history, to the bit.
+    return Again(items, fitted, fold_in(fitted, embeddings, *histories(likes)), share)
+
+
+def _factors(likes: sp.csr_matrix, second: Second, seed: int) -> Factors | None:
     try:
         factors = second_view.learn(likes, second, seed)
     except np.linalg.LinAlgError as error:
@@ -94,26 +138,22 @@ def learn_again(
             second.rank,
         )
         return None
-    users = fold_in(replace(fitted, second=None), first, *histories(likes))
-    model = Embeddings(users, np.zeros(len(users), np.float32), first, items.biases)
-    counts = np.bincount(likes.indices, minlength=likes.shape[1])
-    share = share_of_older(second.share, before, counts)
-    made, view = second_view.beside(model, factors, share, likes, seed)
-    items = replace(items, embeddings=made.item_embeddings, history=view.history)
-    fitted = replace(fitted, second=view)
-    # Not the factors of `learn`: these are what an executor makes of the same history, to the bit.
-    return Again(items, fitted, fold_in(fitted, items.embeddings, *histories(likes)))
+    return factors
 
 
-def share_of_older(share: float, before: NDArray[np.integer], counts: NDArray[np.integer]) -> float:
+def share_of_older(
+    share: float, before: NDArray[np.floating] | NDArray[np.integer], counts: NDArray[np.integer]
+) -> float:
     """Return how much LightFM counts beside factors that know more pairs.
+
+    Pairs that came while as many of the same item went, as in a window of days, are not seen.
 
     Args:
         share: how much it counts beside factors of the same pairs.
         before: `(n_items,)`, how many positive pairs of each item it has learned from.
         counts: `(n_items,)`, how many there are now.
     """
-    new = int(np.maximum(counts.astype(np.int64) - before, 0).sum()) / max(int(counts.sum()), 1)
+    new = float(np.maximum(counts - before.astype(np.float64), 0).sum()) / max(int(counts.sum()), 1)
     odds: float = share / (1 - share) * (1 - min(new, _MOST_NEW)) ** _STALE
     return odds / (1 + odds)
 
@@ -159,9 +199,12 @@ def _mapped(
     width: int,
     seed: int,
 ) -> FeatureVectors:
-    weights, rows = weights_of(features, described, ids)
-    second = np.zeros((len(features.names), vectors.shape[1] - width), np.float32)
+    known, rows = weights_of(features, described, ids)
+    n_features, n_factors = len(features.names), vectors.shape[1] - width
+    # With all features of the model: those that nobody has today get the mean.
+    weights = sp.csr_matrix((known.data, rows[known.indices], known.indptr), (len(ids), n_features))
+    second = np.zeros((n_features, n_factors), np.float32)
     if feature_map.usable(weights, counts).any():
         none = np.zeros(len(ids), np.float32)
-        second[rows] = feature_map.fit(weights, vectors[:, width:], none, counts, seed).embeddings
+        second = feature_map.fit(weights, vectors[:, width:], none, counts, seed).embeddings
     return replace(features, embeddings=np.hstack([features.embeddings[:, :width], second]))

@@ -134,3 +134,8 @@ def check_result(spark: SparkSession, what: str, n_bytes: int, remedy: str) -> N
             f"{what} are about {n_bytes / 2**20:,.0f} MiB to collect, but "
             f"spark.driver.maxResultSize is {limit_text}; {remedy}"
         )
+
+
+def second_view_bytes(spark: SparkSession, max_share: float) -> int:
+    """Return how much memory a second view may take: a quarter of what this process may use."""
+    return allowed_bytes(heap_bytes(spark), max_share) // 4
