@@ -1,7 +1,7 @@
 """Whether a run can begin with a model that is there: what has to be the same, and what was found.
 
-A refresh takes what LightFM knows of items, and a warm start all that it learned. Neither makes sense
-where pairs mean something else by now. All of this is known from the manifest, so that it is
+A refresh takes what LightFM knows of items, and a warm start all that it learned. Neither makes
+sense where pairs mean something else by now. All of this is known from the manifest, so that it is
 refused before anything is read.
 """
 
