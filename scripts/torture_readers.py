@@ -1,87 +1,84 @@
 """Readers in processes of their own, while version after version is published and cleaned away."""
 
-import importlib
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+from store_sites import Site, Store, duckdb_on, whole_table
 from torture_versions import (
     UNIT,
     Verdicts,
     ViolationError,
     check_table,
     close,
-    fresh,
     leftovers,
     pass_all,
     read_whole,
-    settings,
     stage,
     wait_for,
 )
 
-from recsys.config.sections import Publishing
 from recsys.flows import housekeeping
-from recsys.publishing.index import open_index
 from recsys.publishing.pointer import lock_name
 from recsys.publishing.publish import publish, retain
 from recsys.publishing.versions import RECOMMENDATIONS, STATUS, place
 from recsys.runtime.run import run_lock
 from recsys.store.files import STAGING
-from recsys.store.posix import PosixFiles
 
 READS = 10  # of each reader, for each publication
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-def readers(work: Path, form: str, publications: int) -> Verdicts:
+def readers(at: Store, form: str, publications: int, reads: int = READS) -> Verdicts:
     """Publish so many versions under the eyes of readers, and return what they saw.
 
     One process publishes and forgets, another cleans all the time, and each reader reads all the
     time; the publisher waits until each has read each version often enough.
+
+    Args:
+        at: the store.
+        form: of table.
+        publications: how many.
+        reads: of each reader, for each publication.
     """
     began = time.monotonic()
-    root, configured = fresh(work / f"readers-{form}"), settings(form)
-    kinds = ["pyarrow"] if form == "parquet" else ["pyiceberg", "duckdb"]
+    site = at.site(f"readers-{form}", form)
+    plain = ["pyarrow" if site.local else "spark"]
+    kinds = plain if form == "parquet" else ["pyiceberg", "duckdb"]
     published, stop = _SPAWN.Value("i", 0), _SPAWN.Event()
     counters = {kind: _SPAWN.Value("i", 0) for kind in kinds}
     results: Any = _SPAWN.Queue()
     processes = [
-        _SPAWN.Process(
-            target=_read_on, args=(root, configured, kind, published, counter, stop, results)
-        )
+        _SPAWN.Process(target=_read_on, args=(site, kind, published, counter, stop, results))
         for kind, counter in counters.items()
     ]
-    processes.append(_SPAWN.Process(target=_clean_on, args=(root, configured, stop, results)))
+    processes.append(_SPAWN.Process(target=_clean_on, args=(site, stop, results)))
     violations = []
     try:
         for number in range(1, publications + 1):
-            _publish(root, configured, number)
+            _publish(site, number)
             published.value = number
             if number == 1:
                 for process in processes:
                     process.start()
-            goals = {kind: counter.value + READS for kind, counter in counters.items()}
+            goals = {kind: counter.value + reads for kind, counter in counters.items()}
             wait_for(
                 partial(_have_read, counters, goals),
-                120,
-                f"{READS} reads of publication {number}",
+                at.patience,
+                f"{reads} reads of publication {number}",
                 processes,
             )
     except Exception as error:
         violations.append(f"publisher: {type(error).__name__}: {error}")
     stop.set()
-    reports = [results.get(timeout=120) for process in processes if process.pid]
+    reports = [results.get(timeout=at.patience) for process in processes if process.pid]
     for process in processes:
         if process.pid:
             process.join()
-    index = open_index(PosixFiles(root), configured, lambda: None)
-    _clean(root, configured)
-    violations += [f"left behind: {name}" for name in leftovers(root, index)]
+    _clean(site)
+    violations += [f"left behind: {name}" for name in leftovers(site.files(), site.index())]
     counts: dict[str, Any] = {"publications": published.value}
     for name, count, seen, problems in reports:
         violations += [f"{name}: {problem}" for problem in problems]
@@ -92,7 +89,7 @@ def readers(work: Path, form: str, publications: int) -> Verdicts:
         counts[f"versions seen by {name}"] = len(seen)
         if len(seen) != publications:
             violations.append(f"{name} saw {len(seen)} versions of {publications}")
-    return Verdicts(f"readers, {form}", counts, violations, time.monotonic() - began)
+    return Verdicts(f"readers, {form}{at.told}", counts, violations, time.monotonic() - began)
 
 
 def _have_read(counters: Mapping[str, Any], goals: Mapping[str, int]) -> bool:
@@ -103,13 +100,12 @@ def _run_id(number: int) -> str:
     return f"t{number:04}"
 
 
-def _publish(root: Path, configured: Publishing, number: int) -> None:
-    files, run_id = PosixFiles(root), _run_id(number)
-    index = open_index(files, configured, lambda: None)
+def _publish(site: Site, number: int) -> None:
+    files, run_id, index = site.files(), _run_id(number), site.index()
     with files.lock(run_lock(run_id), wait=5):
         staged = stage(files, UNIT, run_id, files.uri(STAGING, run_id, "version"))
         publish(files, index, staged, pass_all, alive=lambda: None)
-        retain(files, index, configured)
+        retain(files, index, site.publishing)
         files.delete(files.uri(STAGING, run_id))
     if number % 10 == 0:  # and what killed runs would leave
         killed = f"x{number:04}"
@@ -117,23 +113,22 @@ def _publish(root: Path, configured: Publishing, number: int) -> None:
             stage(files, UNIT, killed, files.uri(STAGING, killed, "version"))
         with files.lock(lock_name(UNIT), wait=5):
             stage(files, UNIT, killed, place(files, UNIT, killed))
-            files.path(place(files, UNIT, "current.json.1.tmp")).write_text("torn")
+            files.write(place(files, UNIT, "current.json.1.tmp"), b"torn")
     close(index)
 
 
-def _clean(root: Path, configured: Publishing) -> None:
-    files = PosixFiles(root)
-    index = open_index(files, configured, lambda: None)
+def _clean(site: Site) -> None:
+    files, index = site.files(), site.index()
     housekeeping.clean(files, index, housekeeping.find_waste(files, index).waste)
     close(index)
 
 
-def _clean_on(root: Path, configured: Publishing, stop: Any, results: Any) -> None:
+def _clean_on(site: Site, stop: Any, results: Any) -> None:
     count = 0
     problems: list[str] = []
     while not stop.is_set():
         try:
-            _clean(root, configured)
+            _clean(site)
         except Exception as error:
             problems.append(f"cleaning {count}: {type(error).__name__}: {error}")
         count += 1
@@ -142,15 +137,14 @@ def _clean_on(root: Path, configured: Publishing, stop: Any, results: Any) -> No
 
 
 def _read_on(
-    root: Path,
-    configured: Publishing,
+    site: Site,
     kind: str,
     published: Any,
     counter: Any,
     stop: Any,
     results: Any,
 ) -> None:
-    read = _reading(root, configured, kind)
+    read = _reading(site, kind)
     seen: set[str] = set()
     last = ""
     problems: list[str] = []
@@ -168,20 +162,16 @@ def _read_on(
     results.put((kind, counter.value, sorted(seen), problems))
 
 
-def _reading(root: Path, configured: Publishing, kind: str) -> Callable[[], str]:
-    if kind == "pyarrow":
-        return lambda: read_whole(root, configured, UNIT)
-    index: Any = open_index(PosixFiles(root), configured, lambda: None)
+def _reading(site: Site, kind: str) -> Callable[[], str]:
+    if kind in ("pyarrow", "spark"):
+        return lambda: read_whole(site, UNIT)
+    index: Any = site.index()
     if kind == "pyiceberg":
-        return lambda: read_whole(root, configured, UNIT, index)
-    connection = duckdb_with_iceberg()
+        return lambda: read_whole(site, UNIT, index)
+    connection = duckdb_on(site)
 
     def scan(name: str) -> str:
-        location = index.metadata_location(name)
-        found: pa.Table = connection.execute(
-            "SELECT * FROM iceberg_scan(?)", [location]
-        ).fetch_arrow_table()
-        return check_table(found, name, UNIT)
+        return check_table(whole_table(index, connection, name), name, UNIT)
 
     def both() -> str:
         run_id = scan(RECOMMENDATIONS)
@@ -192,18 +182,3 @@ def _reading(root: Path, configured: Publishing, kind: str) -> Callable[[], str]
         return run_id
 
     return both
-
-
-def duckdb_with_iceberg() -> Any:
-    """Open DuckDB with its extensions from packages: nothing is downloaded."""
-    import duckdb
-
-    extensions = Path(next(iter(importlib.import_module("duckdb_ext").__path__))) / "extensions"
-    connection = duckdb.connect(
-        config={
-            "extension_directory": str(extensions),
-            "autoinstall_known_extensions": "false",
-        }
-    )
-    connection.execute("LOAD avro; LOAD iceberg; SET TimeZone = 'UTC'")
-    return connection

@@ -1,16 +1,13 @@
 """Two publishers of the same cohort and day, started together."""
 
 import multiprocessing
-import subprocess
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torture_runs import PATIENCE, ROOT, Runs
+from store_sites import Site, Store
+from torture_runs import PATIENCE, Runs
 from torture_versions import (
     UNIT,
     Verdicts,
@@ -20,20 +17,16 @@ from torture_versions import (
     leftovers,
     pass_all,
     read_whole,
-    settings,
     stage,
 )
 
-from recsys.config.sections import Publishing
 from recsys.errors import ConflictError, OutputError, RecsysError
-from recsys.publishing.index import open_index
 from recsys.publishing.manifest import Verdict
 from recsys.publishing.publish import publish, retain
 from recsys.publishing.read import check_version
 from recsys.publishing.versions import Version
 from recsys.runtime.run import run_lock
 from recsys.store.files import STAGING
-from recsys.store.posix import PosixFiles
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -52,15 +45,14 @@ class _Meeting:
         return pass_all(before)
 
 
-def rivals(work: Path, form: str, uri: str | None, name: str, rounds: int) -> Verdicts:
+def rivals(at: Store, form: str, name: str, rounds: int) -> Verdicts:
     """Let two processes publish at once, again and again, and return what came of it.
 
     Every other round begins with a new root, where the tables are to be made as well.
 
     Args:
-        work: a directory to work in.
+        at: the store.
         form: of table.
-        uri: of the catalog of Iceberg tables; None: SQLite.
         name: for people.
         rounds: how often.
     """
@@ -68,10 +60,9 @@ def rivals(work: Path, form: str, uri: str | None, name: str, rounds: int) -> Ve
     counts: Counter[str] = Counter()
     violations = []
     for number in range(rounds):
-        root = work / f"rivals-{name}-{number // 2}"
-        configured = settings(form, uri, namespace=f"t{number // 2}")
+        site = at.site(f"rivals-{name}-{number // 2}".replace(" ", "-"), form)
         try:
-            found = _round(root, configured, number, counts)
+            found = _round(site, number, counts)
         except Exception as error:
             found = [f"{type(error).__name__}: {error}"]
         violations += [f"round {number + 1}: {one}" for one in found]
@@ -79,24 +70,22 @@ def rivals(work: Path, form: str, uri: str | None, name: str, rounds: int) -> Ve
     return Verdicts(f"rivals, {name}", dict(counts), violations, time.monotonic() - began)
 
 
-def _round(root: Path, configured: Publishing, number: int, counts: Counter[str]) -> list[str]:
+def _round(site: Site, number: int, counts: Counter[str]) -> list[str]:
     problems = []
     names = [f"{rival}{number:03}" for rival in ("a", "b")]
-    files = PosixFiles(root)
-    root.mkdir(parents=True, exist_ok=True)
-    index = open_index(files, configured, lambda: None)
+    files = site.files()
+    index = site.index()
     earlier = [version.run_id for version in index.versions(UNIT)] if number % 2 else []
     visible = list(earlier)
     barrier, results = _SPAWN.Barrier(2), _SPAWN.Queue()
     processes = [
-        _SPAWN.Process(target=_publish, args=(root, configured, name, barrier, results))
-        for name in names
+        _SPAWN.Process(target=_publish, args=(site, name, barrier, results)) for name in names
     ]
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes):
         try:
-            seen = read_whole(root, configured, UNIT)
+            seen = read_whole(site, UNIT)
             if seen not in [*earlier, *names]:
                 problems.append(f"a reader saw {seen}")
             counts["reads meanwhile"] += 1
@@ -119,22 +108,22 @@ def _round(root: Path, configured: Publishing, number: int, counts: Counter[str]
         problems.append(f"published {published}, lost {sorted(lost)}")
     for version in kept:
         check_version(files, version)
-    if (seen := read_whole(root, configured, UNIT)) not in published:
+    if (seen := read_whole(site, UNIT)) not in published:
         problems.append(f"{seen} is current, published were {published}")
     close(index)
-    return problems + [f"left behind: {name}" for name in leftovers(root, index)]
+    return problems + [f"left behind: {name}" for name in leftovers(files, index)]
 
 
-def _publish(root: Path, configured: Publishing, run_id: str, barrier: Any, results: Any) -> None:
-    files = PosixFiles(root)
+def _publish(site: Site, run_id: str, barrier: Any, results: Any) -> None:
+    files = site.files()
     try:
         with files.lock(run_lock(run_id), wait=5):
             staged = stage(files, UNIT, run_id, files.uri(STAGING, run_id, "version"))
             barrier.wait(timeout=120)
-            index = open_index(files, configured, lambda: None)
+            index = site.index()
             try:
                 publish(files, index, staged, _Meeting(barrier), alive=lambda: None)
-                retain(files, index, configured)
+                retain(files, index, site.publishing)
             finally:
                 close(index)
                 files.delete(files.uri(STAGING, run_id))
@@ -148,11 +137,11 @@ def _publish(root: Path, configured: Publishing, run_id: str, barrier: Any, resu
     results.put((run_id, ended))
 
 
-def real_rivals(work: Path, form: str, uri: str | None, name: str) -> Verdicts:
+def real_rivals(at: Store, work: Path, form: str, name: str) -> Verdicts:
     """Start two real runs of the same cohort and day together, and return what came of them."""
     began = time.monotonic()
     problems = []
-    runs = Runs(fresh(work / f"runs-{name}"), settings(form, uri, namespace="runs"))
+    runs = Runs(fresh(work / f"runs-{name}"), at.site(f"real-{name}".replace(" ", "-"), form))
     runs.write_inputs(2)
     processes = {
         number: runs.start("run", *runs.arguments(number), log=f"log{number}") for number in (1, 2)
@@ -167,30 +156,8 @@ def real_rivals(work: Path, form: str, uri: str | None, name: str) -> Verdicts:
         if seen.run_id not in published or not published <= set(seen.versions):
             problems.append(f"{seen.run_id} of {sorted(seen.versions)}, published {published}")
         with runs.index() as index:
-            problems += [f"left behind: {one}" for one in leftovers(runs.root, index)]
+            problems += [f"left behind: {one}" for one in leftovers(runs.site.files(), index)]
     except Exception as error:
         problems.append(f"{type(error).__name__}: {error}")
     counts = {"real runs": 2, "published": len(published), "refused": 2 - len(published)}
     return Verdicts(f"rivals, {name}", counts, problems, time.monotonic() - began)
-
-
-@contextmanager
-def postgres() -> Iterator[str | None]:
-    """Give the URI of a PostgreSQL server of its own; None where it cannot be started."""
-    script = str(ROOT / "scripts" / "postgres.sh")
-    # Not below the torture's own directory: the server's user may not be able to reach it.
-    folder = tempfile.mkdtemp(prefix="recsys-postgres-")
-    started = subprocess.run(
-        ["bash", script, "start", folder],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if started.returncode:
-        print(f"PostgreSQL is left out: {started.stderr.strip()[-300:]}", flush=True)
-        yield None
-        return
-    try:
-        yield started.stdout.strip()
-    finally:
-        subprocess.run(["bash", script, "stop", folder], check=True)  # noqa: S607

@@ -13,11 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
+from store_sites import SHORT_LIFE, Site
 from torture_versions import UNIT, ViolationError, close
 
-from recsys.config.sections import Publishing
-from recsys.publishing.index import open_index
-from recsys.publishing.read import check_version, read_recommendations
+from recsys.publishing.read import check_version
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -26,8 +25,6 @@ from recsys.publishing.versions import (
     VersionIndex,
     place,
 )
-from recsys.store.manifest import MANIFEST
-from recsys.store.posix import PosixFiles
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 1800  # seconds for a run, on a machine that has much else to do
@@ -60,24 +57,24 @@ class Runs:
     """A root of real runs, r1, r2 and so on, each with other ratings.
 
     Attributes:
-        work: a directory to work in.
-        settings: how they publish.
+        work: a local directory to work in.
+        site: the root of all runs.
     """
 
     work: Path
-    settings: Publishing
+    site: Site
 
     @property
     def root(self) -> Path:
-        """The root of all runs."""
-        return self.work / "root"
+        """A root that is local."""
+        return Path(self.site.root)
 
     # What is published
 
     @contextmanager
     def index(self) -> Iterator[VersionIndex]:
         """Open the index for a while."""
-        index: Any = open_index(PosixFiles(self.root), self.settings, lambda: None)
+        index: Any = self.site.index()
         try:
             yield index
         finally:
@@ -85,7 +82,7 @@ class Runs:
 
     def look(self) -> Seen:
         """Read all that is published as readers do, and check it against what was noted of it."""
-        files = PosixFiles(self.root)
+        files = self.site.files()
         with self.index() as index:
             current = index.current(UNIT)
             if current is None:
@@ -93,26 +90,19 @@ class Runs:
             versions = {}
             for version in index.versions(UNIT):
                 check_version(files, version)
-                folder = files.path(place(files, UNIT, version.run_id))
                 # Not its requests, which nobody reads and which the next attempt deletes.
-                parts = [folder / MANIFEST]
+                parts = [version.manifest_sha256]
                 for table in _TABLES:
-                    parts += sorted(path for path in (folder / table).rglob("*") if path.is_file())
-                versions[version.run_id] = _checksum(
-                    hashlib.sha256(path.read_bytes()).hexdigest() for path in parts
-                )
-            published = read_recommendations(
-                str(self.root),
-                cohort=UNIT.cohort,
-                run_date=UNIT.run_date,
-                publishing=self.settings,
-            )
+                    found = files.data_files(place(files, UNIT, version.run_id, table))
+                    parts += [f"{file.path} {file.sha256}" for file in found]
+                versions[version.run_id] = _checksum(iter(parts))
+            published = self.site.read(UNIT)
             tables: dict[str, Any] = {
                 RECOMMENDATIONS: published.recommendations,
                 STATUS: published.status,
                 TITLES: published.titles,
             }
-            if self.settings.format == "iceberg":
+            if self.site.form == "iceberg":
                 _check_iceberg(index, tables)
         run_ids = {run for name in _TABLES for run in tables[name]["run_id"].unique().to_pylist()}
         if run_ids != {current.run_id} or published.manifest.run_id != current.run_id:
@@ -136,14 +126,15 @@ class Runs:
         (self.work / "titles.csv").write_text("\n".join(names) + "\n")
         columns = {name: name for name in ("user", "item", "rating", "timestamp")}
         config = {
-            "root": str(self.root),
+            "root": self.site.root,
             "input": {"path": "of each run", "options": {"header": True}, "columns": columns},
             "items": {
-                "titles": {"path": str(self.work / "titles.csv"), "options": {"header": True}}
+                "titles": {"path": f"file://{self.work}/titles.csv", "options": {"header": True}}
             },
             "training": {"threads": 1, "epochs": 1, "no_components": 4, "early_stopping": None},
-            "publishing": self.settings.model_dump(mode="json"),
+            "publishing": self.site.publishing.model_dump(mode="json"),
             "spark": {
+                **self.site.spark,
                 "spark.master": "local[1]",
                 "spark.driver.memory": "512m",
                 "spark.sql.shuffle.partitions": 1,
@@ -156,9 +147,14 @@ class Runs:
         }
         (self.work / "conf.yaml").write_text(yaml.safe_dump(config))
 
-    def arguments(self, number: int) -> list[str]:
-        """Return the command line of a run."""
-        path = self.work / f"r{number}.csv"
+    def arguments(self, number: int, ratings: int | None = None) -> list[str]:
+        """Return the command line of a run.
+
+        Args:
+            number: its own.
+            ratings: the number of its ratings, where that is another.
+        """
+        path = f"file://{self.work}/r{ratings or number}.csv"
         day = UNIT.run_date.isoformat()
         return ["--run-id", f"r{number}", "--run-date", day, "--set", f"input.path={path}"]
 
@@ -193,7 +189,7 @@ class Runs:
             "PYTHONPATH": os.pathsep.join(paths),
             "PYSPARK_PYTHON": sys.executable,
             "SPARK_LOCAL_IP": "127.0.0.1",
-            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # a short life
+            "JAVA_TOOL_OPTIONS": SHORT_LIFE,
             **variables,
         }
         script = [sys.executable, "-c", "from recsys.cli import main; main()", command]

@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from store_sites import Store
 from torture_runs import PATIENCE, Runs, Seen
-from torture_versions import ViolationError, fresh, leftovers, marked, settings, wait_for
+from torture_versions import ViolationError, fresh, leftovers, marked, wait_for
 
 BEGINNING, END = "start", "end"
 STEPS = (
@@ -117,7 +118,10 @@ class Stopping:
     """A root with one good run; the next one is told to stop, again and again."""
 
     def __init__(self, work: Path, form: str, *, retries: bool, within: float) -> None:
-        self.runs = Runs(fresh(work / f"signals-{form}"), settings(form))
+        self.runs = Runs(
+            fresh(work / f"signals-{form}"),
+            Store("local", str(work)).site(f"signals-root-{form}", form),
+        )
         self._retries = retries
         self._within = within
         self._saved = self.runs.work / "saved"
@@ -263,7 +267,7 @@ class Stopping:
 
     def _leftovers(self) -> list[str]:
         with self.runs.index() as index:
-            return [f"left {name}" for name in leftovers(self.runs.root, index)]
+            return [f"left {name}" for name in leftovers(self.runs.site.files(), index)]
 
     def _retry(self) -> Iterator[str]:
         if status := self.runs.recsys("run", *self.runs.arguments(2), *_EPOCHS):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import io
 import os
 import random
 import re
@@ -17,12 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from example_manifests import version_manifest
+from store_sites import Site, below
 
-from recsys.config.sections import Iceberg, Publishing
-from recsys.publishing.index import open_index
 from recsys.publishing.manifest import Verdict
 from recsys.publishing.publish import REQUESTS, Staged
-from recsys.publishing.read import read_recommendations
 from recsys.publishing.versions import (
     RECOMMENDATIONS,
     STATUS,
@@ -34,10 +33,8 @@ from recsys.publishing.versions import (
     read_manifest,
     units_on_disk,
 )
-from recsys.store.checksums import local_files
-from recsys.store.files import LOCKS
+from recsys.store.files import LOCKS, STAGING, Files
 from recsys.store.manifest import File
-from recsys.store.posix import PosixFiles, make_directory
 
 DAY = dt.date(2026, 11, 24)
 UNIT = Unit("all", DAY)
@@ -90,23 +87,6 @@ def pass_all(before: Version | None) -> list[Verdict]:
     return []
 
 
-def settings(
-    form: str, uri: str | None = None, *, namespace: str = "recsys", keep: int = 3
-) -> Publishing:
-    """Return the configuration of a form of table.
-
-    Args:
-        form: `parquet` or `iceberg`.
-        uri: of an Iceberg catalog; None: SQLite below the root.
-        namespace: of the tables; it names the catalog too, which keeps roots apart.
-        keep: how many versions.
-    """
-    iceberg = Iceberg(
-        catalog=namespace, namespace=namespace, properties={} if uri is None else {"uri": uri}
-    )
-    return Publishing.model_validate({"format": form, "keep_versions": keep, "iceberg": iceberg})
-
-
 def tables(unit: Unit, run_id: str) -> dict[str, pa.Table]:
     """Make the recommendations and statuses of a run; their number of users differs too."""
     chance = random.Random(run_id)  # noqa: S311 - no secret
@@ -145,17 +125,17 @@ def checksum(table: pa.Table, name: str) -> str:
     return hashlib.sha256(repr(list(ordered.to_pydict().values())).encode()).hexdigest()
 
 
-def stage(files: PosixFiles, unit: Unit, run_id: str, folder: str) -> Staged:
+def stage(files: Files, unit: Unit, run_id: str, folder: str) -> Staged:
     """Write a version beside the published ones, as Spark would."""
     written: dict[str, tuple[int, list[File]]] = {}
     for name, table in tables(unit, run_id).items():
-        place = files.path(folder) / name
-        make_directory(place)
         size = -(-len(table) // FILES)
         for part in range(FILES):
-            path = place / f"part-{part:05}-{run_id}.snappy.parquet"
-            pq.write_table(table.slice(part * size, size), path)
-        written[name] = (len(table), local_files(place))
+            content = io.BytesIO()
+            pq.write_table(table.slice(part * size, size), content)
+            uri = f"{folder}/{name}/part-{part:05}-{run_id}.snappy.parquet"
+            files.write(uri, content.getbuffer())
+        written[name] = (len(table), files.data_files(f"{folder}/{name}"))
     checksums = {name: found for name, (_, found) in _expected(unit, run_id).items()}
     manifest = version_manifest(unit, run_id, written, SCHEMAS, configuration=checksums)
     return Staged(unit, run_id, folder, manifest)
@@ -178,27 +158,25 @@ def check_table(found: pa.Table, name: str, unit: Unit) -> str:
     return str(run_ids[0])
 
 
-def read_whole(root: Path, form: Publishing, unit: Unit, index: VersionIndex | None = None) -> str:
+def read_whole(site: Site, unit: Unit, index: VersionIndex | None = None) -> str:
     """Read a unit as the form's readers do, check it, and return its run id.
 
     Raises:
         ViolationError: it is not one whole version.
     """
-    if form.format == "parquet":
-        published = read_recommendations(
-            str(root), cohort=unit.cohort, run_date=unit.run_date, publishing=form
-        )
+    found: dict[str, Any]
+    if site.form == "parquet":
+        published = site.read(unit)
         found = {RECOMMENDATIONS: published.recommendations, STATUS: published.status}
         named, manifest = published.run_id, published.manifest
     else:
-        files = PosixFiles(root)
-        opened: Any = index or open_index(files, form, lambda: None)
+        opened: Any = index or site.index()
         read = opened.read(unit)
         if read is None:
             raise ViolationError("nothing is published")
         version, recommendations, status = read
         found = {RECOMMENDATIONS: recommendations, STATUS: status}
-        named, manifest = version.run_id, read_manifest(files, version)
+        named, manifest = version.run_id, read_manifest(site.files(), version)
     run_ids = {check_table(table, name, unit) for name, table in found.items()}
     if run_ids != {named} or manifest.run_id != named:
         raise ViolationError(f"rows of {run_ids}, manifest of {manifest.run_id}, named {named}")
@@ -207,9 +185,9 @@ def read_whole(root: Path, form: Publishing, unit: Unit, index: VersionIndex | N
     return named
 
 
-def leftovers(root: Path, index: VersionIndex) -> list[str]:
+def leftovers(files: Files, index: VersionIndex) -> list[str]:
     """Return what must not lie below a root on which nobody works and that was cleaned."""
-    files, used = PosixFiles(root), index.in_use()
+    used = index.in_use()
     found = [f"lock {name}" for name in files.names(files.uri(LOCKS))]
     found += [
         f"version {unit}, {run_id}"
@@ -217,10 +195,11 @@ def leftovers(root: Path, index: VersionIndex) -> list[str]:
         for run_id in placed(files, unit)
         if (unit, run_id) not in used
     ]
-    found += [str(path.relative_to(root)) for path in root.rglob("*.tmp")]
-    found += [str(path.relative_to(root)) for path in root.rglob(f"publications/**/{REQUESTS}")]
+    there = [uri.removeprefix(f"{files.root}/") for uri in below(files, files.root)]
+    found += [name for name in there if name.endswith(".tmp")]
+    found += [name for name in there if re.match(rf"publications/.*/{REQUESTS}(/|$)", name)]
     found += [
-        str(path.relative_to(root)) for name in ("_staging", "held/*") for path in root.glob(name)
+        name for name in there if name == STAGING or name.startswith((f"{STAGING}/", "held/"))
     ]
     return found
 

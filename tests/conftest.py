@@ -54,6 +54,7 @@ PROCESSES = (
     "notebook",
     "package",
     "pages",
+    "s3",
     "secrets",
     "signals",
     "torture",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from recsys.errors import Interrupted, OutputError, Terminated
@@ -224,6 +225,12 @@ def record_of(root: Path) -> tuple[str, str | None, int | None]:
 def published(root: Path) -> list[str]:
     """Return the runs of the versions that lie where readers look, seen by them or not."""
     return sorted(path.name for path in root.glob("publications/*/*/*") if path.is_dir())
+
+
+def test_a_stop_while_spark_starts_is_no_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    unfinished = SparkContext.__new__(SparkContext)  # which has no JVM's context yet
+    monkeypatch.setattr(SparkContext, "_active_spark_context", unfinished)
+    session.cancel_jobs()
 
 
 STOPPED = ("failed", "stopped by SIGTERM; run again with the same run id to go on", 143)

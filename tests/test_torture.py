@@ -30,8 +30,9 @@ def torture() -> Iterator[ModuleType]:
 
 
 def test_readers_see_whole_versions_alone(torture: Any, tmp_path: Path) -> None:
-    for form in torture.FORMS:
-        verdicts = torture.readers(tmp_path, form, 4)
+    at = torture.Store("local", str(tmp_path))
+    for form in at.forms:
+        verdicts = torture.readers(at, form, 4)
         assert verdicts.violations == []
         assert verdicts.counts["publications"] == 4
 
@@ -40,7 +41,11 @@ def test_readers_see_whole_versions_alone(torture: Any, tmp_path: Path) -> None:
 def test_a_killed_run_leaves_one_version_or_the_other_and_the_next_run_finishes_it(
     torture: Any, tmp_path: Path
 ) -> None:
-    found = list(torture.all_kills(tmp_path, torture.QUICK_KILLS, before=1))
+    found = list(
+        torture.all_kills(
+            torture.Store("local", str(tmp_path)), tmp_path, torture.QUICK_KILLS, before=1
+        )
+    )
     assert [verdicts.violations for verdicts in found] == [[], []]
     assert sum(verdicts.counts["kills"] for verdicts in found) == 3
 
@@ -49,13 +54,14 @@ def test_a_killed_run_leaves_one_version_or_the_other_and_the_next_run_finishes_
 def test_of_two_publishers_at_once_neither_loses_or_mixes_anything(
     torture: Any, tmp_path: Path, form: str
 ) -> None:
-    verdicts = torture.rivals(tmp_path, form, None, form, 3)
+    verdicts = torture.rivals(torture.Store("local", str(tmp_path)), form, form, 3)
     assert verdicts.violations == []
     assert verdicts.counts["published"] + verdicts.counts["refused"] == 6
 
 
 def test_rivals_on_postgresql(torture: Any, tmp_path: Path, postgres: str) -> None:
-    assert torture.rivals(tmp_path, "iceberg", postgres, "postgresql", 3).violations == []
+    at = torture.Store("local", str(tmp_path), properties={"uri": postgres})
+    assert torture.rivals(at, "iceberg", "postgresql", 3).violations == []
 
 
 def test_a_lock_can_be_taken_while_others_look_at_it(tmp_path: Path) -> None:
@@ -82,7 +88,7 @@ def test_a_lock_can_be_taken_while_others_look_at_it(tmp_path: Path) -> None:
 def test_steps_that_are_named_are_steps_that_are_reached(torture: Any) -> None:
     """A step that nothing reaches would be killed at by nobody."""
     sources = [path.read_text() for folder in ("recsys",) for path in _python(folder)]
-    named = {step for form in torture.FORMS for step, _ in torture.cases(form)}
+    named = {step for form in ("parquet", "iceberg") for step, _ in torture.cases(form)}
 
     def formatted(name: str) -> tuple[str, ...]:
         """Ways in which the sources write a name of which one word is a variable."""

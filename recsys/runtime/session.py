@@ -182,7 +182,8 @@ def cancel_jobs() -> None:
     For another thread than the one that waits: py4j gives each thread a connection of its own.
     """
     context = SparkContext._active_spark_context
-    jvm_context = None if context is None else context._jsc
+    # A context that is being made has none yet.
+    jvm_context = getattr(context, "_jsc", None)
     if jvm_context is not None:
         with suppress(Py4JError, OSError):  # it is being stopped
             jvm_context.cancelAllJobs()

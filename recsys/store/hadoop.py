@@ -30,7 +30,6 @@ from recsys.store.manifest import MANIFEST, File
 _PIECE = 4 * 2**20
 _PAUSES = (0.05, 0.2, 0.5)  # seconds, before a small file is read again
 
-
 _WITH_LEASES = ("hdfs", "viewfs")
 # What is written appears in one step there, but what is moved is copied, file by file.
 _OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "abfs", "abfss", "wasb", "wasbs")
@@ -74,16 +73,31 @@ class HadoopFiles:
     def exists(self, uri: str) -> bool:
         """Whether there is a file or directory."""
         with _reading(uri):
-            return bool(self._fs.exists(self._path(uri)))
+            return self._is_there(self._path(uri))
+
+    def _is_there(self, path: Any) -> bool:
+        """Whether there is a file, or a directory, which on an object store has a file in it.
+
+        There a directory is but a name, and some stores (SeaweedFS) show it for minutes after its
+        last object was deleted.
+        """
+        if not self._fs.exists(path):
+            return False
+        return not self._copies or bool(self._fs.listFiles(path, True).hasNext())
 
     def is_directory(self, uri: str) -> bool:
         """Whether there is a directory."""
+        path = self._path(uri)
         with _reading(uri):
-            return bool(self._fs.isDirectory(self._path(uri)))
+            return bool(self._fs.isDirectory(path)) and self._is_there(path)
 
     def names(self, uri: str) -> list[str]:
         """Return the names in a directory, sorted; none where there is no directory."""
-        return sorted(status.getPath().getName() for status in self._within(uri))
+        found = self._within(uri)
+        with _reading(uri):
+            if self._copies:
+                found = [s for s in found if not s.isDirectory() or self._is_there(s.getPath())]
+        return sorted(status.getPath().getName() for status in found)
 
     def _within(self, uri: str) -> list[Any]:
         """Return the status of each file in a directory; nothing where there is none."""
@@ -144,8 +158,11 @@ class HadoopFiles:
             if "FileNotFoundException" in str(error):  # somebody has deleted it
                 return 0, time.time()
             raise _refused("read", uri, error) from error
-        size = sum(status.getLen() for status in every if not status.isDirectory())
-        newest = max(status.getModificationTime() for status in every) / 1000
+        files = [status for status in every if not status.isDirectory()]
+        size = sum(status.getLen() for status in files)
+        # What an object store calls a directory was always written just now.
+        dated = files if self._copies else every
+        newest = max((status.getModificationTime() for status in dated), default=0) / 1000
         return size, max(0.0, time.time() - newest)
 
     def read(self, uri: str) -> bytes:
@@ -180,8 +197,8 @@ class HadoopFiles:
     def replace(self, uri: str, content: bytes) -> None:
         """Write a small file, or a new content of it, in one step."""
         if self._copies:
-            self.write(uri, content)
-            return
+            self._locks.check()
+            return self.write(uri, content)
         beside, target = self._path(f"{uri}.{uuid.uuid4().hex[:8]}.tmp"), self._path(uri)
         with self._writing(uri):
             rename = getattr(self._hadoop, "Options$Rename")
@@ -216,7 +233,7 @@ class HadoopFiles:
         old, new = self._path(source), self._path(target)
         with self._writing(target):
             self._fs.mkdirs(new.getParent())
-            moved = not self._fs.exists(new)
+            moved = not self._is_there(new)
             self._locks.check()
             if moved and self._copies:
                 self._move_parts(old, new)
@@ -273,7 +290,7 @@ class HadoopFiles:
             self._locks.check()
             if self._fs.isDirectory(path):
                 self._fs.delete(self._hadoop.Path(path, MANIFEST), False)
-            deleted = self._fs.delete(path, True) or not self._fs.exists(path)
+            deleted = self._fs.delete(path, True) or not self._is_there(path)
         if not deleted:
             raise OutputError(f"could not delete {uri}; check its permissions, and run again")
 

@@ -1,16 +1,20 @@
 """Locks where Hadoop's file system has no leases: files that only one client can create.
 
-They outlive a process that is killed, and its successor is told which file to remove.
+They outlive a process that is killed, and its successor is told which file to remove. Each says who
+made it, so that a process notices that its own was removed, and leaves another's alone.
 """
 
+import os
+import socket
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 
-from recsys.errors import ConflictError, OutputError
+from recsys.errors import ConflictError, LostLockError, OutputError
 from recsys.runtime.hadoop import Hadoop
 from recsys.runtime.signals import check_stop
 from recsys.runtime.spark_errors import spark_reason
@@ -20,7 +24,7 @@ _IF_ABSENT = "fs.option.create.conditional.overwrite"
 
 
 class LockFiles:
-    """The locks below one root."""
+    """The locks that this process holds below one root."""
 
     def __init__(self, hadoop: Hadoop, file_system: Any, *, conditional: bool) -> None:
         """Remember how files are created.
@@ -33,9 +37,20 @@ class LockFiles:
         """
         self._fs, self._path = file_system, hadoop.jvm.org.apache.hadoop.fs.Path
         self._conditional = conditional
+        self._held: dict[str, bytes] = {}
 
     def check(self) -> None:
-        """Do nothing: such a lock is not lost."""
+        """Read this process's locks.
+
+        Raises:
+            LostLockError: one was removed; another process may work on the same.
+        """
+        for uri, mark in self._held.items():
+            if self._content(self._path(uri)) != mark:
+                raise LostLockError(
+                    f"{uri} is not held any more: somebody has removed it; nothing was changed, "
+                    "run again with the same run id"
+                )
 
     @contextmanager
     def hold(self, uri: str, wait: float) -> Iterator[None]:
@@ -46,10 +61,11 @@ class LockFiles:
             OutputError: it cannot be made.
         """
         path = self._path(uri)
+        mark = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}".encode()
         deadline, misses = time.monotonic() + wait, 0
         while True:
             try:
-                self._create(path)
+                self._create(path, mark)
                 break
             except Py4JJavaError as error:
                 # It may have been released before this look, and taken again after it.
@@ -61,21 +77,48 @@ class LockFiles:
                     ) from error
             check_stop()
             if not misses and time.monotonic() >= deadline:
-                raise ConflictError(
-                    f"{path.toString()} exists: another process works on the same, or was killed; "
-                    "wait for it, or remove it if none does"
-                )
+                raise ConflictError(self._refusal(path))
             time.sleep(0.05 * misses or 0.2)
+        self._held[uri] = mark
         try:
             yield
         finally:
-            self._fs.delete(path, False)
+            del self._held[uri]
+            # Without its JVM this process cannot remove it: what went wrong is said, not this.
+            with suppress(Py4JError, OSError):
+                if self._content(path) == mark:
+                    self._fs.delete(path, False)
 
-    def _create(self, path: Any) -> None:
+    def _refusal(self, path: Any) -> str:
+        holder = (self._content(path) or b"").decode(errors="replace").rpartition(",")[0]
+        return (
+            f"{path.toString()} exists: {holder or 'another process'} works on the same, or was "
+            "killed; wait for it, or remove it if none does"
+        )
+
+    def _create(self, path: Any, mark: bytes) -> None:
+        """Create the file; an object store refuses only when all is written."""
         if self._conditional:
-            self._fs.createFile(path).overwrite(False).opt(_IF_ABSENT, True).build().close()
+            stream = self._fs.createFile(path).overwrite(False).opt(_IF_ABSENT, True).build()
         else:
-            self._fs.create(path, False).close()
+            stream = self._fs.create(path, False)
+        try:
+            stream.write(mark)
+        finally:
+            stream.close()
+
+    def _content(self, path: Any) -> bytes | None:
+        """Return what a lock says; None where there is none."""
+        try:
+            stream = self._fs.open(path)
+            try:
+                return bytes(stream.readAllBytes())
+            finally:
+                stream.close()
+        except Py4JJavaError as error:
+            if "FileNotFoundException" in str(error):
+                return None
+            raise
 
     def _is_there(self, path: Any) -> bool:
         try:
