@@ -196,7 +196,7 @@ class Training(Section):
     resumable: bool = False
     """Whether the model keeps what LightFM needs to go on, so that `recsys train --from MODEL` can
     train for `epochs_from` epochs instead of all. It is four times as large as the vectors."""
-    epochs_from: Annotated[int, Field(ge=0)] = 8
+    epochs_from: Annotated[int, Field(ge=0)] = 16
     """With `--from`: for how many epochs to go on, on all pairs, without looking for the best
     epoch."""
     sample_users: Literal["auto", "refuse"] | Annotated[float, Field(gt=0, le=1)] = "auto"
