@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 from pyspark.sql import DataFrame
@@ -14,6 +13,7 @@ from recsys.config.sections import SampleWeights, Training
 from recsys.flows import base_model
 from recsys.flows.execution import Job
 from recsys.flows.model_ids import made_before, named, sample_of
+from recsys.flows.refresh_base import known_of
 from recsys.flows.refreshed_counts import with_everyone
 from recsys.flows.samples import sample_report
 from recsys.ingest.features import (
@@ -36,17 +36,14 @@ from recsys.learn.matrices import Interactions, collect
 from recsys.learn.user_sample import Sample, possible
 from recsys.model.features_report import FeaturesReport
 from recsys.model.manifest import ModelManifest, ModelOrigin, RefreshReport
-from recsys.model.refreshed import BaseModel, Refreshed, item_ids
-from recsys.model.second_view_again import Before
+from recsys.model.refreshed import Refreshed, item_ids
 from recsys.model.tables import (
     Model,
     load_model,
-    read_features,
     read_manifest,
     write_model,
     written_model,
 )
-from recsys.runtime.memory import second_view_bytes
 from recsys.runtime.run import Run, versions
 from recsys.runtime.signals import interruptible
 from recsys.runtime.stop_points import stop_point
@@ -77,7 +74,7 @@ def refresh(job: Job) -> Model:
     with run.step("collect") as step:
         liked = _collect(job, prepared, base, described)
         step.rows = liked.labels.nnz
-        known = _known(job, base, again=liked.sample is None)
+        known = known_of(job, base, again=liked.sample is None)
         items = _described(job, described, ITEMS)
         # Users who are left out are folded in where lists are made.
         there = item_ids(known, items)
@@ -109,37 +106,6 @@ def refresh(job: Job) -> Model:
         store.ensure_alive()
         store.publish(f"{job.staging}/model", place)
     return written_model(store, place, made.learned, written)
-
-
-def _known(job: Job, base: Model, *, again: bool) -> BaseModel:
-    """Return what a refresh begins with.
-
-    Args:
-        job: the run.
-        base: the model.
-        again: whether a second view is learned again. A sample of the users would give a worse one.
-    """
-    return BaseModel(
-        base.items,
-        base.fold_in,
-        base.id_types,
-        base.manifest.training.mean_user_bias,
-        user_features=read_features(job.store, base, USERS),
-        item_features=read_features(job.store, base, ITEMS),
-        second=_second(job, base.manifest) if again else None,
-    )
-
-
-def _second(job: Job, base: ModelManifest) -> Before | None:
-    """Return a model's second view, with the share that LightFM has there."""
-    second = base.training.assembly.recipe().second
-    if second is None:
-        return None
-    if base.refresh is not None and base.refresh.second_view_share is not None:
-        second = replace(second, share=base.refresh.second_view_share)
-    spare = second_view_bytes(job.spark, job.config.memory.max_share)
-    users_share = 1.0 if base.sample is None else base.sample.share
-    return Before(second, base.training.seed, spare, users_share)
 
 
 def _liked(prepared: Prepared) -> DataFrame:
