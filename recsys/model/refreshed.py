@@ -114,18 +114,18 @@ class Refreshed:
         if items.history is not None:  # of new items, too
             fitted = replace(fitted, second=SecondView(history=items.history))
         pairs, known, kept = _pairs(liked, items.ids)
+        positives = np.bincount(pairs.indices, minlength=len(items.ids)).astype(np.int32)
         some = np.flatnonzero(np.diff(pairs.indptr) > 0)
         ids, likes = liked.user_ids.take(pa.array(some)), pairs[some]
         sides = Sides(item_features, described_items, base.user_features, described_users)
         made = None
         if base.second is not None and len(some):
-            made = learn_again(items, fitted, likes, base.second)
+            made = learn_again(items, fitted, likes, positives, base.second)
         if base.second is None or made is None:
             vectors = fold_in(fitted, items.embeddings, *histories(likes))
             made = Again(items, fitted, vectors)
         else:
-            made, sides = with_features_again(made, sides, ids, likes, base.second.seed)
-        positives = np.bincount(pairs.indices, minlength=len(items.ids)).astype(np.int32)
+            made, sides = with_features_again(made, sides, ids, likes, positives, base.second.seed)
         items = replace(made.items, positives=positives)
         users = _users(made.users, base.mean_user_bias, ids, likes, sides)
         learned = Learned(

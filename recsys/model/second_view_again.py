@@ -28,6 +28,7 @@ from recsys.model.by_features import by_features, weights_of
 log = logging.getLogger(__name__)
 
 F32 = NDArray[np.float32]
+Counts = NDArray[np.int32]
 
 _STALE = 7.0
 _MOST_NEW = 0.1  # more was not measured
@@ -78,7 +79,7 @@ class Sides:
 
 
 def learn_again(
-    items: Vectors, fitted: FoldIn, likes: sp.csr_matrix, before: Before
+    items: Vectors, fitted: FoldIn, likes: sp.csr_matrix, counts: Counts, before: Before
 ) -> Again | None:
     """Learn a second view from today's pairs.
 
@@ -89,12 +90,12 @@ def learn_again(
         items: with the factors and `positives` of before.
         fitted: makes users' vectors; its first part stays.
         likes: `(n_users, n_items)` CSR of ones; everyone likes something.
+        counts: `(n_items,)`, how many like each item.
         before: what to learn.
 
     Returns:
         None, with a warning, where it cannot be learned.
     """
-    counts = np.bincount(likes.indices, minlength=likes.shape[1])
     liked = np.flatnonzero(counts)
     some = sp.csr_matrix(likes[:, liked])
     second = replace(
@@ -159,7 +160,7 @@ def share_of_older(
 
 
 def with_features_again(
-    made: Again, sides: Sides, ids: pa.Array, likes: sp.csr_matrix, seed: int
+    made: Again, sides: Sides, ids: pa.Array, likes: sp.csr_matrix, counts: Counts, seed: int
 ) -> tuple[Again, Sides]:
     """Let features make the new factors, of items that nobody likes as well.
 
@@ -170,13 +171,14 @@ def with_features_again(
         made: what `learn_again` returned.
         sides: the features; those of the model have the factors of before.
         ids: of the users.
-        likes: `(n_users, n_items)`, as in `learn_again`.
+        likes: as in `learn_again`.
+        counts: likewise.
         seed: of the folds by which the penalty of a map is chosen.
     """
     width = len(made.fold_in.intercept)
     of_items, described = sides.item_features, sides.described_items
     if of_items is not None and described is not None:
-        items, counts = made.items, np.bincount(likes.indices, minlength=likes.shape[1])
+        items = made.items
         of_items = _mapped(of_items, described, items.ids, items.embeddings, counts, width, seed)
         nobody = np.flatnonzero(counts == 0)
         own, _, there = by_features(of_items, described, items.ids.take(pa.array(nobody)))
@@ -185,8 +187,8 @@ def with_features_again(
         made = replace(made, items=replace(items, embeddings=embeddings))
     of_users, described = sides.user_features, sides.described_users
     if of_users is not None and described is not None:
-        counts = np.diff(likes.indptr)
-        of_users = _mapped(of_users, described, ids, made.users, counts, width, seed)
+        of_each = np.diff(likes.indptr)
+        of_users = _mapped(of_users, described, ids, made.users, of_each, width, seed)
     return made, replace(sides, item_features=of_items, user_features=of_users)
 
 
