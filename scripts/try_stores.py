@@ -212,8 +212,11 @@ class Life:
 
     def rolled_back(self, to: list[str], run_id: str) -> None:
         """Readers see another version."""
-        self.do("rollback", "--cohort", "all", "--run-date", DAY, *to)
+        self.roll_back(*to)
         self.check_read(run_id)
+
+    def roll_back(self, *to: str, status: int = 0) -> None:
+        self.do("rollback", "--cohort", "all", "--run-date", DAY, *to, status=status)
 
     def scored(self) -> None:
         """A model that is there makes the same lists again."""
@@ -227,16 +230,7 @@ class Life:
         same("versions", sorted(self.versions()), ["r2", "r3"])
         files = self.site.files()
         same("directory of r1", files.exists(place(files, UNIT, "r1")), False)
-        self.do(
-            "rollback",
-            "--cohort",
-            "all",
-            "--run-date",
-            DAY,
-            "--to",
-            "r1",
-            status=ConfigError.exit_code,
-        )
+        self.roll_back("--to", "r1", status=ConfigError.exit_code)
         if self.site.form == "iceberg":
             table = self.site.index()._load(RECOMMENDATIONS)
             shown = {s.summary["recsys.run-id"] for s in table.snapshots()}
@@ -281,16 +275,7 @@ class Life:
         files.write(f"{folder}/{part}", files.read(f"{folder}/{part}") + b"x")
         said = self.do("verify", status=DamageError.exit_code)
         same("names the file", part in said, True)
-        self.do(
-            "rollback",
-            "--cohort",
-            "all",
-            "--run-date",
-            DAY,
-            "--to",
-            "r2",
-            status=DamageError.exit_code,
-        )
+        self.roll_back("--to", "r2", status=DamageError.exit_code)
         same("current", self.current(), "r3")
 
 

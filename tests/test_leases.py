@@ -4,21 +4,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from py4j.protocol import Py4JJavaError
 
 from recsys.errors import ConflictError, LostLockError
 from recsys.store.leases import Leases
-
-
-class RefusedError(Py4JJavaError):
-    """What HDFS refuses, without a JVM that says so."""
-
-    def __init__(self, text: str) -> None:
-        Exception.__init__(self, text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
+from tests.refusals import RefusedError
 
 
 class Stream:

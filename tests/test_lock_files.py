@@ -4,21 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from py4j.protocol import Py4JError, Py4JJavaError
+from py4j.protocol import Py4JError
 
 from recsys.errors import ConflictError, LostLockError
 from recsys.store.lock_files import LockFiles
-
-
-class RefusedError(Py4JJavaError):
-    """What the store refuses, without a JVM that says so."""
-
-    def __init__(self, text: str) -> None:
-        Exception.__init__(self, text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return self.text
+from tests.refusals import RefusedError
 
 
 class Place(str):
